@@ -1,0 +1,18 @@
+"""Full fine-tuning: every weight trains. The baseline that the others are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from peftbench import Adaptation, Claims, Preset, method, select
+
+
+@method("full", claims=Claims(identity_at_init=True, mergeable=True), preset=Preset(1e-4, source="not yet chosen"))
+@dataclass(frozen=True)
+class Full:
+    """Every weight of the model trains."""
+
+    def inject(self, model: nn.Module) -> Adaptation:
+        return select(model)

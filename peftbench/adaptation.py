@@ -1,0 +1,207 @@
+"""What a method did to a model, and the two ways to do it: `swap` modules, or `select` parameters.
+
+A method answers three questions with an `Adaptation`: what trains, what was put in the place of what, and what is
+kept of it afterwards. Freezing, counting, saving, loading, merging and timing are the core's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .architecture import Site, sites
+from .errors import NotSupported
+from .streams import layer_stream
+
+Batch = dict[str, Tensor]
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A wrapper that can become one plain layer with the same outputs and no extra cost."""
+
+    def fold(self) -> nn.Module: ...
+
+
+class Fit(Protocol):
+    """Trains in place of the step loop, where a closed or convex solution exists.
+
+    It gets `batches(split)`, one pass over a split on the model's device, and returns how many items it learned from.
+    """
+
+    def __call__(self, batches: Callable[[str], Iterable[Batch]]) -> int: ...
+
+
+@dataclass
+class Adaptation:
+    """What a method did to a model."""
+
+    model: nn.Module
+    params: dict[str, nn.Parameter]
+    """Exactly what trains beside the head; the core freezes everything else."""
+    swaps: dict[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
+    """Module name -> (base module, wrapper)."""
+    frozen: dict[str, Tensor] = field(default_factory=dict)
+    """Tensors that the method created and does not train, but that its result depends on."""
+    after_step: Callable[[int], None] | None = None
+    """Called after each optimizer step with its number from 0, for methods that reallocate."""
+    groups: dict[str, float] = field(default_factory=dict)
+    """Parameter name -> factor on the method's learning rate; 1 where absent."""
+    settle: Callable[[], None] | None = None
+    """Called once after the last step: turns what was trained into what is kept."""
+    stored: Callable[[], dict[str, Tensor]] | None = None
+    """What is saved, where that is not `params` and `frozen`."""
+    toggle: Callable[[bool], None] | None = None
+    """Switches off and on again what is not a swap, such as an attention function."""
+    fit: Fit | None = None
+    head: dict[str, nn.Parameter] | None = None
+    """The head's parameters, where the method puts another head in place of the model's."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What is saved, by name; tensors share memory with the model."""
+        if self.stored is not None:
+            return self.stored()
+        return {**{name: p.detach() for name, p in self.params.items()}, **self.frozen}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put saved tensors in place, after settling.
+
+        Raises:
+            ValueError: names or shapes differ from what this adaptation stores.
+        """
+        if self.settle is not None:
+            self.settle()
+        mine = self.state()
+        if strange := sorted(mine.keys() ^ state.keys()):
+            raise ValueError(f"saved and present tensors differ in {', '.join(strange[:5])}")
+        for name, tensor in mine.items():
+            if tensor.shape != state[name].shape:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, saved is {tuple(state[name].shape)}")
+            with torch.no_grad():
+                tensor.copy_(state[name])
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether every change to the model is a swap that folds into one plain layer."""
+        return self.toggle is None and all(isinstance(w, Foldable) for _, w in self.swaps.values())
+
+    def folded(self) -> dict[str, nn.Module]:
+        """For each swap, the plain layer that its wrapper folds to."""
+        layers: dict[str, nn.Module] = {}
+        for name, (base, wrapper) in self.swaps.items():
+            if not isinstance(wrapper, Foldable):
+                raise NotSupported(f"{type(wrapper).__name__} at {name} can't be merged into its base layer")
+            layers[name] = wrapper.fold().train(base.training)
+        return layers
+
+    @contextmanager
+    def placed(self, layers: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
+        """Run with `layers` in the places of the wrappers; the wrappers come back bitwise as they were."""
+        self._put(layers)
+        try:
+            yield self.model
+        finally:
+            self._put({name: wrapper for name, (_, wrapper) in self.swaps.items()})
+
+    @contextmanager
+    def merged(self) -> Iterator[nn.Module]:
+        """Run with every wrapper folded to a plain layer; base weights are never written."""
+        with self.placed(self.folded()) as model:
+            yield model
+
+    @contextmanager
+    def without(self) -> Iterator[nn.Module]:
+        """Run the base architecture: wrappers taken out, everything else that the method added switched off."""
+        if self.toggle is not None:
+            self.toggle(False)
+        try:
+            with self.placed({name: base for name, (base, _) in self.swaps.items()}) as model:
+                yield model
+        finally:
+            if self.toggle is not None:
+                self.toggle(True)
+
+    def remove(self) -> None:
+        """Take the method out for good. Exact for swaps; base weights trained in place need a reload."""
+        if self.toggle is not None:
+            self.toggle(False)
+        self._put({name: base for name, (base, _) in self.swaps.items()})
+
+    def _put(self, layers: Mapping[str, nn.Module]) -> None:
+        for name, layer in layers.items():
+            self.model.set_submodule(name, layer)
+
+
+def swap(model: nn.Module, targets: str, build: Callable[[nn.Module, list[Site]], nn.Module]) -> Adaptation:
+    """Replace each module that plays one of the roles `targets` by `build(module, its sites)`.
+
+    What `build` draws at random comes from a stream of its own, keyed by the run's seed, the method and the layer.
+    Parameters that are new afterwards train; a fused projection is built once, with a site for each slice asked for.
+
+    Raises:
+        NotSupported: nothing in the model plays one of the roles, or the module is not a linear layer.
+    """
+    before = {id(p) for p in model.parameters()} | {id(b) for b in model.buffers()}
+    by_module: dict[str, list[Site]] = {}
+    for site in sites(model, targets):
+        by_module.setdefault(site.name, []).append(site)
+    swaps: dict[str, tuple[nn.Module, nn.Module]] = {}
+    for name, its_sites in by_module.items():
+        base = its_sites[0].module
+        with layer_stream(name):
+            wrapper = build(base, its_sites)
+        wrapper.train(base.training)
+        swaps[name] = (base, wrapper)
+        model.set_submodule(name, wrapper)
+    params = {name: p for name, p in model.named_parameters() if id(p) not in before}
+    frozen = {name: b for name, b in model.named_buffers() if id(b) not in before}
+    return Adaptation(model, params, swaps, frozen)
+
+
+def select(model: nn.Module, wanted: Callable[[str], bool] = lambda name: True) -> Adaptation:
+    """Train the model's own parameters whose dotted names are `wanted`, in place.
+
+    Raises:
+        NotSupported: no parameter is.
+    """
+    params = {name: p for name, p in model.named_parameters() if wanted(name)}
+    if not params:
+        raise NotSupported("nothing to train: no parameter of this model is wanted")
+    return Adaptation(model, params)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight of a linear layer as (out_features, in_features), a view of GPT-2's transposed one.
+
+    Raises:
+        NotSupported: the layer is not linear.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.weight
+    if isinstance(layer, Conv1D):
+        weight: Tensor = layer.weight
+        return weight.T
+    raise NotSupported(f"{type(layer).__name__} is not a linear layer; this method adapts linear layers only")
+
+
+def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A fresh layer of `base`'s class with this weight, (out_features, in_features), cast once to its data type."""
+    out_features, in_features = weight.shape
+    old = weight_of(base)
+    if isinstance(base, Conv1D):
+        layer: Any = nn.utils.skip_init(Conv1D, out_features, in_features, device=old.device, dtype=old.dtype)
+    else:
+        layer = nn.utils.skip_init(
+            nn.Linear, in_features, out_features, bias=bias is not None, device=old.device, dtype=old.dtype
+        )
+    with torch.no_grad():
+        weight_of(layer).copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer.requires_grad_(False)  # type: ignore[no-any-return]

@@ -1,0 +1,109 @@
+"""The three decorators, and what they ask a method to declare.
+
+    @method("lora", claims=Claims(...), preset=Preset(...))     on a frozen dataclass with `inject(model)`
+    @task("rotten-tomatoes", version="1")                       on a frozen dataclass with `splits()`, `objective`
+    @report("markdown", suffix=".md")                           on a function from `Table` to text
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .errors import UsageError
+from .registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .adaptation import Adaptation
+    from .objectives import Objective, Splits
+    from .table import Table
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a method says of itself; what it claims is checked."""
+
+    identity_at_init: bool = False  # the adapted model's outputs equal the base's before training
+    mergeable: bool = False  # folds into plain layers with the same outputs
+    exact_base: bool = False  # base weights stay bitwise unchanged
+    random_init: bool = False  # the seed reaches the initialisation
+    seedless: bool = False  # the outcome does not depend on the seed: one run stands for all
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The learning rate of a run that does not tune, and where it comes from."""
+
+    learning_rate: float
+    source: str  # the task, grid and budget on whose validation split it was chosen
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class MethodDeclaration:
+    claims: Claims
+    preset: Preset
+
+
+class Method(Protocol):
+    """Hyper-parameters as fields; one verb."""
+
+    def inject(self, model: nn.Module) -> Adaptation: ...
+
+
+class Task(Protocol):
+    """Where data comes from, and what is asked of it.
+
+    The key of a run holds `fingerprint()`: a text that changes when the data does.
+    """
+
+    @property
+    def objective(self) -> Objective: ...
+    def splits(self) -> Splits: ...
+    def fingerprint(self) -> str: ...
+
+
+def method(name: str, *, claims: Claims, preset: Preset) -> Callable[[type[T]], type[T]]:
+    """Register a frozen dataclass as a method: its fields are the hyper-parameters, `inject(model)` its one verb."""
+
+    def declare(cls: type[T]) -> type[T]:
+        _check_dataclass("method", name, cls, "inject")
+        register("method", name, cls, MethodDeclaration(claims, preset))
+        return cls
+
+    return declare
+
+
+def task(name: str, *, version: str) -> Callable[[type[T]], type[T]]:
+    """Register a frozen dataclass as a task. Raise `version` when the task changes what it yields or scores."""
+
+    def declare(cls: type[T]) -> type[T]:
+        _check_dataclass("task", name, cls, "splits")
+        register("task", name, cls, version)
+        return cls
+
+    return declare
+
+
+def report(name: str, *, suffix: str) -> Callable[[Callable[[Table], str]], Callable[[Table], str]]:
+    """Register a pure function from a `Table` to text; `suffix` is the file ending of its output."""
+
+    def declare(function: Callable[[Table], str]) -> Callable[[Table], str]:
+        register("report", name, function, suffix)
+        return function
+
+    return declare
+
+
+def _check_dataclass(kind: str, name: str, cls: type[Any], verb: str) -> None:
+    params = getattr(cls, "__dataclass_params__", None)
+    if not dataclasses.is_dataclass(cls) or params is None or not params.frozen:
+        raise UsageError(f"{kind} {name!r}: put @dataclass(frozen=True) below @{kind}, so that its fields are its options")
+    if not callable(getattr(cls, verb, None)):
+        raise UsageError(f"{kind} {name!r} has no {verb}(); see `peftbench list {kind}s` for ones that do")

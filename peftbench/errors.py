@@ -1,0 +1,31 @@
+"""The errors a user can mend. Each message is one line: what was asked, what exists, what to do.
+
+    PeftbenchError
+    ├── UsageError      the command is wrong: exit status 2, nothing was run
+    └── NotSupported    this method can't serve this model or task: a row of its own, the others go on
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PeftbenchError(Exception):
+    """Something the user can mend; the message says how."""
+
+
+class UsageError(PeftbenchError):
+    """The command is wrong and nothing of it can run."""
+
+
+class NotSupported(PeftbenchError):
+    """A method can't serve this model or task; becomes a `not supported` row."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str) -> UsageError:
+    """The error for a name that nothing answers to, with the nearest names that exist."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(names)}"
+    return UsageError(f"unknown {kind} {name!r}; {offer} ({hint})")

@@ -1,0 +1,1 @@
+"""The meters: parameters, memory, step time and inference latency."""

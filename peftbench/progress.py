@@ -1,0 +1,43 @@
+"""What a running piece of work says: notices, phases and steps.
+
+In a worker process they travel as JSON lines to the program that started it; elsewhere notices go to stderr and steps
+nowhere. stdout belongs to tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+_channel: int | None = None
+
+
+def report_to(descriptor: int) -> None:
+    """Send everything from here on to this file descriptor, as JSON lines."""
+    global _channel
+    _channel = descriptor
+
+
+def send(event: dict[str, object]) -> None:
+    """One event to the program that watches, if there is one. A line is short enough to be written in one piece."""
+    if _channel is not None:
+        os.write(_channel, (json.dumps(event) + "\n").encode())
+
+
+def notify(text: str) -> None:
+    """A line for the user."""
+    if _channel is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        send({"notice": text[:2000]})
+
+
+def phase(name: str) -> None:
+    """What the run does from now on: load, train, score, ..."""
+    send({"phase": name})
+
+
+def step(done: int, total: int) -> None:
+    """How far the training loop is."""
+    send({"step": done, "of": total})

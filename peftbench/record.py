@@ -1,0 +1,72 @@
+"""The result of one run: strict JSON with units in its names, read back as the same frozen dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import PeftbenchError
+from .runs import SCHEMA, Run
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run and what came of it. Sections that a run did not reach, or does not have, are None."""
+
+    run: Run
+    key: str
+    status: str  # "ok", "failed" or "not supported"
+    reason: str | None = None
+    failed_phase: str | None = None
+    failed_step: int | None = None
+    parameters: dict[str, int | None] | None = None
+    memory: dict[str, dict[str, Any] | None] | None = None  # by phase: "train", "score"
+    training: dict[str, Any] | None = None  # raw, one number a step
+    quality: dict[str, float] | None = None  # by metric, on the test split
+    metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share
+    latency: list[dict[str, Any]] | None = None  # raw, by cell and round
+    environment: dict[str, Any] = field(default_factory=dict)
+    started_at: str = ""  # UTC, ISO 8601
+    wall_s: float | None = None
+    schema: int = SCHEMA
+
+    def to_text(self) -> str:
+        """Strict JSON: numbers that are not finite become null."""
+        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> Record:
+        """Read a record.
+
+        Raises:
+            PeftbenchError: it is not JSON, of another schema, or lacks a field.
+        """
+        try:
+            data = json.loads(text)
+            schema = data["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PeftbenchError("not valid JSON of a record") from error
+        if schema != SCHEMA:
+            raise PeftbenchError(f"schema {schema}, this program reads {SCHEMA}")
+        try:
+            return cls(**{**data, "run": Run.from_json(data["run"])})
+        except (TypeError, KeyError) as error:
+            raise PeftbenchError(f"incomplete record: {error}") from error
+
+    @classmethod
+    def from_file(cls, file: Path) -> Record:
+        return cls.from_text(file.read_text(encoding="utf-8"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

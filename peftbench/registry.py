@@ -1,0 +1,188 @@
+"""Names for methods, tasks and reports: one loader behind three doors.
+
+1. A file in `methods/`, `tasks/` or `reports/`.
+2. A file or folder named by `--plugins` or `PEFTBENCH_PLUGINS`; a file is loaded as `peftbench.methods.<stem>`, so
+   that `from .lora import ...` works in it.
+3. An entry point of another distribution, in the group `peftbench.methods`, `.tasks` or `.reports`.
+
+The built-ins come through the first door like anybody's file. A name registered twice raises and names both places.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .errors import UsageError, unknown
+
+KINDS = ("method", "task", "report")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name."""
+
+    name: str
+    kind: str
+    target: Any  # the dataclass of a method or task, the function of a report
+    declared: Any  # what its decorator declared: a `Declaration`, a version, a file suffix
+    path: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.target) or "").partition("\n")[0]
+
+    def source_sha256(self) -> str:
+        """Of the file that defines it and of every sibling file it imports, so that a change makes a new key."""
+        digest = hashlib.sha256()
+        for path in sorted(_with_siblings(self.path), key=lambda p: p.name):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()
+
+
+_entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+_loaded: set[str] = set()
+_loaded_plugins: dict[Path, str] = {}
+
+
+def register(kind: str, name: str, target: Any, declared: Any) -> None:
+    """Enter `target` under `name`.
+
+    Raises:
+        UsageError: the name is taken; both places are named.
+    """
+    code = inspect.unwrap(target)
+    path = Path(inspect.getsourcefile(code) or "<unknown>").resolve()
+    entry = Entry(name, kind, target, declared, path, inspect.getsourcelines(code)[1])
+    if name in _entries[kind]:
+        raise UsageError(
+            f"{kind} {name!r} is registered twice: {_entries[kind][name].place} and {entry.place}; rename one"
+        )
+    _entries[kind][name] = entry
+
+
+def load(kind: str) -> dict[str, Entry]:
+    """Every registered entry of a kind, importing the files and entry points the first time."""
+    if kind not in _loaded:
+        _loaded.add(kind)
+        try:
+            package = importlib.import_module(f"peftbench.{kind}s")
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"peftbench.{kind}s is not installed; run `pip install -e .` in the checkout ({error})"
+            ) from error
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"peftbench.{kind}s.{module.name}")
+        for point in importlib.metadata.entry_points(group=f"peftbench.{kind}s"):
+            try:
+                point.load()
+            except UsageError:
+                raise
+            except Exception as error:  # one broken distribution must not stop the others
+                warnings.warn(f"entry point {point.value!r} does not import: {_said(error)}", stacklevel=2)
+    return _entries[kind]
+
+
+def get(kind: str, name: str) -> Entry:
+    """The entry of that name.
+
+    Raises:
+        UsageError: there is none; the nearest names are offered.
+    """
+    entries = load(kind)
+    if name not in entries:
+        raise unknown(kind, name, entries, f"peftbench list {kind}s")
+    return entries[name]
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """Import plugin files, and the files of plugin folders (with or without methods/, tasks/, reports/ inside).
+
+    Raises:
+        UsageError: a path does not exist or its code does not import.
+    """
+    for path in (Path(p).expanduser().resolve() for p in paths):
+        if path.is_dir():
+            inner = [path / f"{kind}s" for kind in KINDS if (path / f"{kind}s").is_dir()]
+            for folder in inner or [path]:
+                kind = folder.name.removesuffix("s") if folder in inner else "method"
+                for file in sorted(folder.glob("*.py")):
+                    if not file.name.startswith("_"):
+                        _import_plugin(file, kind)
+        elif path.is_file():
+            _import_plugin(path, "method")
+        else:
+            raise UsageError(f"plugin {str(path)!r} does not exist; --plugins takes a Python file or a folder")
+
+
+def _import_plugin(path: Path, kind: str) -> None:
+    name = f"peftbench.{kind}s.{path.stem}"
+    if path in _loaded_plugins:
+        return
+    for loaded in KINDS:
+        load(loaded)
+    if name in sys.modules:
+        raise UsageError(f"plugin {str(path)!r} has the module name of {sys.modules[name].__file__}; rename the file")
+    location = importlib.util.spec_from_file_location(name, path)
+    if location is None or location.loader is None:
+        raise UsageError(f"plugin {str(path)!r} is not a Python file")
+    module: ModuleType = importlib.util.module_from_spec(location)
+    sys.modules[name] = module
+    try:
+        location.loader.exec_module(module)
+    except UsageError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"plugin {str(path)!r} does not import: {_said(error)}") from error
+    _loaded_plugins[path] = name
+
+
+def _said(error: Exception) -> str:
+    line = getattr(error, "lineno", None)
+    if line is None and error.__traceback__ is not None:
+        frames = inspect.getinnerframes(error.__traceback__, context=0)
+        line = frames[-1].lineno if frames else None
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
+
+
+def _with_siblings(path: Path) -> set[Path]:
+    """`path` and the files that it imports with `from .name import ...`, and theirs."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current in found or not current.is_file():
+            continue
+        found.add(current)
+        for node in ast.walk(ast.parse(current.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                for name in names:
+                    sibling = current.with_name(f"{name.split('.')[0]}.py")
+                    builtin = sys.modules.get(f"peftbench.methods.{name.split('.')[0]}")
+                    if not sibling.is_file() and builtin is not None and builtin.__file__:
+                        sibling = Path(builtin.__file__).resolve()
+                    waiting.append(sibling)
+    return found

@@ -1,0 +1,96 @@
+"""What is to be run, as plain data that travels to a worker process and into the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+RESULT_VERSION = 1  # raise it when the trainer or a meter changes what it computes
+SCHEMA = 1  # raise it when the fields of a record change their meaning
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method of a comparison is given alike."""
+
+    name: str  # "quick", or "custom" where an option departs from it
+    steps: int | None  # optimizer steps; None: `epochs` says
+    epochs: float | None
+    batch_size: int  # items an optimizer step
+    accumulate: int  # parts that a batch is cut into, to save memory
+    max_length: int  # tokens; longer items are cut
+    warmup_share: float = 0.06  # of the steps, linear from 0
+    clip_norm: float = 1.0  # of the gradient over all that trains
+
+    def resolve_steps(self, train_items: int) -> int:
+        """Optimizer steps on a training split of that size."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * train_items / self.batch_size))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, or (`kind` "latency") one measurement of inference latency."""
+
+    kind: str  # "training" or "latency"
+    method: str  # SPEC
+    model: str
+    task: str  # SPEC
+    seed: int
+    learning_rate: float
+    head_learning_rate: float
+    weight_decay: float
+    budget: Budget
+    device: str  # "cpu" or "cuda"
+    dtype: str  # of the compute: "float32" or "bfloat16"
+    grid: tuple[tuple[int, int], ...]  # (batch, length) cells of a latency run
+    plugins: tuple[str, ...]  # files and folders to load first
+    data_dir: str | None
+    identity: dict[str, Any]  # hashes of sources, data and weights
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of what determines the result. Where files lie does not."""
+        parts = dataclasses.asdict(self)
+        for place in ("plugins", "data_dir"):
+            del parts[place]
+        del parts["budget"]["name"]
+        if self.kind == "latency":  # neither data nor training reach it
+            for name in ("learning_rate", "head_learning_rate", "weight_decay", "seed", "budget"):
+                del parts[name]
+        else:
+            del parts["grid"]
+        parts |= {"schema": SCHEMA, "result_version": RESULT_VERSION}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Run:
+        budget = Budget(**data["budget"])
+        grid = tuple((int(b), int(n)) for b, n in data["grid"])
+        return cls(**{**data, "budget": budget, "grid": grid, "plugins": tuple(data["plugins"])})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and what is known of it before it starts."""
+
+    run: Run
+    baseline: bool  # added by the program, not asked for
+    adapter_parameters: int | None
+    head_parameters: int | None
+    refusal: str | None  # why this method can't serve this model
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "run": self.run.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Planned:
+        return cls(**{**data, "run": Run.from_json(data["run"])})

@@ -1,0 +1,137 @@
+"""SPEC strings: `NAME(:FIELD=VALUE)*`, as in `lora:rank=4:targets=query+value`.
+
+A value that holds `:` or `,` stands in single quotes: `csv:path='C:/a,b.csv'`. The same words serve methods and
+tasks; a SPEC names a registered frozen dataclass and some of its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name and the fields that were set, as text."""
+
+    name: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{field}={_quoted(value)}" for field, value in self.fields)])
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if any(mark in value for mark in ":,") else value
+
+
+def _cut(text: str, mark: str) -> list[str]:
+    """Split at `mark`, but not inside single quotes."""
+    parts, inside = [""], False
+    for char in text:
+        if char == "'":
+            inside = not inside
+        if char == mark and not inside:
+            parts.append("")
+        else:
+            parts[-1] += char
+    if inside:
+        raise UsageError(f"{text!r} opens a single quote that is never closed")
+    return parts
+
+
+def parse(text: str) -> Spec:
+    """Read one SPEC.
+
+    Raises:
+        UsageError: the text is no SPEC.
+    """
+    name, *settings = (part.strip() for part in _cut(text, ":"))
+    if not name:
+        raise UsageError(f"{text!r} names nothing; write NAME or NAME:FIELD=VALUE, as in lora:rank=4")
+    fields: dict[str, str] = {}
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals or not field.strip():
+            raise UsageError(f"{setting!r} in {text!r} is not FIELD=VALUE; write it as in lora:rank=4")
+        if field.strip() in fields:
+            raise UsageError(f"{text!r} sets {field.strip()!r} twice")
+        fields[field.strip()] = value.strip().strip("'")
+    return Spec(name, tuple(fields.items()))
+
+
+def parse_list(text: str) -> list[Spec]:
+    """Read `SPEC,SPEC,...`, ignoring empty entries."""
+    return [parse(part) for part in _cut(text, ",") if part.strip()]
+
+
+def build(spec: Spec, cls: type[Any], kind: str) -> Any:
+    """An instance of the registered dataclass `cls` with the fields that `spec` sets.
+
+    Raises:
+        UsageError: a field does not exist, does not parse, or the class refuses its value.
+    """
+    known = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for field, text in spec.fields:
+        if field not in known:
+            raise unknown(f"field of {kind} {spec.name!r}:", field, known, f"peftbench list {kind}s")
+        values[field] = _convert(text, hints[field], f"{kind} {spec.name!r}: {field}")
+    missing = [
+        name
+        for name, f in known.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and name not in values
+    ]
+    if missing:
+        example = ":".join([spec.name, *(f"{name}=..." for name in missing)])
+        raise UsageError(f"{kind} {spec.name!r} needs {', '.join(missing)}; write {example}")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise UsageError(f"{kind} {spec}: {error}") from error
+
+
+def canonical(name: str, instance: Any) -> str:
+    """The SPEC of `instance`: its name and every field that differs from the default, in field order."""
+    changed = []
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if field.init and value != default:
+            changed.append((field.name, str(value)))
+    return str(Spec(name, tuple(changed)))
+
+
+def settings(instance: Any) -> dict[str, Any]:
+    """Every field of `instance`, for the record and its key."""
+    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance) if field.init}
+
+
+def _convert(text: str, kind: Any, where: str) -> Any:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        arms = typing.get_args(kind)
+        if type(None) in arms and text.lower() in ("none", ""):
+            return None
+        kind = next(arm for arm in arms if arm is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
+        if text not in choices:
+            raise unknown(f"value of {where}:", text, map(str, choices), "one of these")
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"{where} must be true or false, not {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except (TypeError, ValueError):
+        article = "an" if kind is int else "a"
+        raise UsageError(f"{where} must be {article} {kind.__name__}, not {text!r}") from None
