@@ -9,7 +9,9 @@ from torch import nn
 from peftbench import Adaptation, Claims, Preset, method, select
 
 
-@method("full", claims=Claims(identity_at_init=True, mergeable=True), preset=Preset(1e-4, source="not yet chosen"))
+@method(
+    "full", claims=Claims(identity_at_init=True, mergeable=True), preset=Preset(1e-4, source="not yet chosen")
+)
 @dataclass(frozen=True)
 class Full:
     """Every weight of the model trains."""

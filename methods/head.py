@@ -71,7 +71,9 @@ class Probe:
             if best is None or loss < best[0]:
                 best = (loss, probe)
         assert best is not None
-        self.write(best[1].coef_ / spread, best[1].intercept_ - best[1].coef_ @ (centre / spread), best[1].classes_)
+        self.write(
+            best[1].coef_ / spread, best[1].intercept_ - best[1].coef_ @ (centre / spread), best[1].classes_
+        )
         return len(labels)
 
     @torch.no_grad()
@@ -79,7 +81,11 @@ class Probe:
         """Pooled features (items, width) and labels (items,)."""
         rows, labels = [], []
         for batch in batches:
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+            inputs = {
+                name: batch[name]
+                for name in ("input_ids", "attention_mask", "token_type_ids")
+                if name in batch
+            }
             rows.append(self.model.pooled(**inputs).float().cpu().numpy())
             labels.append(batch["labels"].cpu().numpy())
         return np.concatenate(rows).astype(np.float64), np.concatenate(labels)

@@ -72,7 +72,10 @@ class LoRALinear(nn.Module):
         start = 0
         for pair, (index, count) in enumerate(self.parts):
             width = out_features // count
-            rows, columns = slice(index * width, (index + 1) * width), slice(pair * self.rank, (pair + 1) * self.rank)
+            rows, columns = (
+                slice(index * width, (index + 1) * width),
+                slice(pair * self.rank, (pair + 1) * self.rank),
+            )
             whole[rows, columns] = self.b[start : start + width]
             start += width
         return whole

@@ -44,7 +44,9 @@ class Prefix:
         attentions = [site.module for site in sites(model, "attention")]
         config: Any = model.config
         if not config._attn_implementation or config._attn_implementation == "eager":
-            raise NotSupported(f"{config.model_type} models do not take a prefix: their attention can't be exchanged")
+            raise NotSupported(
+                f"{config.model_type} models do not take a prefix: their attention can't be exchanged"
+            )
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         device = next(model.parameters()).device
@@ -79,7 +81,9 @@ class PrefixKeysValues(nn.Module):
             self.embedding.data.copy_(torch.randn(self.embedding.shape))
             for weight in self.mlp.parameters():
                 weight.data.copy_(
-                    torch.randn(weight.shape) * settings.init_std if weight.ndim > 1 else torch.zeros(weight.shape)
+                    torch.randn(weight.shape) * settings.init_std
+                    if weight.ndim > 1
+                    else torch.zeros(weight.shape)
                 )
         self.settled: Tensor | None = None
         self.current: Tensor | None = None

@@ -82,7 +82,9 @@ class Adaptation:
             raise ValueError(f"saved and present tensors differ in {', '.join(strange[:5])}")
         for name, tensor in mine.items():
             if tensor.shape != state[name].shape:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, saved is {tuple(state[name].shape)}")
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}, saved is {tuple(state[name].shape)}"
+                )
             with torch.no_grad():
                 tensor.copy_(state[name])
 

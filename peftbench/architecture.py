@@ -37,7 +37,9 @@ class Family:
     block: str  # on the full name; its first group is the layer's index
     roles: dict[str, str]  # on the name relative to the block, matched whole
     embedding: str  # on the full name
-    fused: dict[str, tuple[int, int]] = field(default_factory=dict)  # role -> (index, count) of its output slice
+    fused: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # role -> (index, count) of its output slice
 
 
 def _roles(attention: str, q: str, k: str, v: str, o: str, ffn_in: str, ffn_out: str) -> dict[str, str]:
@@ -180,7 +182,9 @@ def sites(model: nn.Module, roles: str) -> list[Site]:
     for role in asked:
         if not any(site.role == role for site in found):
             kind = model.config.model_type  # type: ignore[union-attr]
-            raise NotSupported(f"targets {roles!r} match nothing: no module of this {kind} model plays {role!r}")
+            raise NotSupported(
+                f"targets {roles!r} match nothing: no module of this {kind} model plays {role!r}"
+            )
     return found
 
 
@@ -219,7 +223,9 @@ def _discover(model: nn.Module, model_type: str) -> Family:
     for role, pattern in _COMMON.items():
         candidates = [inner for inner in linear if re.fullmatch(pattern, inner)]
         if len(candidates) != 1:
-            said = f"{len(candidates)} modules could play {role!r}" + (f": {candidates}" if candidates else "")
+            said = f"{len(candidates)} modules could play {role!r}" + (
+                f": {candidates}" if candidates else ""
+            )
             raise NotSupported(f"{refusal}, and {said}; {advice}")
         roles[role] = re.escape(candidates[0])
     query = roles["query"].rpartition(r"\.")[0]

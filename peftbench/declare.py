@@ -1,14 +1,14 @@
 """The three decorators, and what they ask a method to declare.
 
-    @method("lora", claims=Claims(...), preset=Preset(...))     on a frozen dataclass with `inject(model)`
-    @task("rotten-tomatoes", version="1")                       on a frozen dataclass with `splits()`, `objective`
-    @report("markdown", suffix=".md")                           on a function from `Table` to text
+@method("lora", claims=Claims(...), preset=Preset(...))     on a frozen dataclass with `inject(model)`
+@task("rotten-tomatoes", version="1")                       on a frozen dataclass with `splits()`, `objective`
+@report("markdown", suffix=".md")                           on a function from tables to text
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -91,10 +91,13 @@ def task(name: str, *, version: str) -> Callable[[type[T]], type[T]]:
     return declare
 
 
-def report(name: str, *, suffix: str) -> Callable[[Callable[[Table], str]], Callable[[Table], str]]:
-    """Register a pure function from a `Table` to text; `suffix` is the file ending of its output."""
+Report = Callable[["Sequence[Table]"], str]
 
-    def declare(function: Callable[[Table], str]) -> Callable[[Table], str]:
+
+def report(name: str, *, suffix: str) -> Callable[[Report], Report]:
+    """Register a pure function from `Table`s to text; `suffix` is the file ending of its output."""
+
+    def declare(function: Report) -> Report:
         register("report", name, function, suffix)
         return function
 
@@ -104,6 +107,8 @@ def report(name: str, *, suffix: str) -> Callable[[Callable[[Table], str]], Call
 def _check_dataclass(kind: str, name: str, cls: type[Any], verb: str) -> None:
     params = getattr(cls, "__dataclass_params__", None)
     if not dataclasses.is_dataclass(cls) or params is None or not params.frozen:
-        raise UsageError(f"{kind} {name!r}: put @dataclass(frozen=True) below @{kind}, so that its fields are its options")
+        raise UsageError(
+            f"{kind} {name!r}: put @dataclass(frozen=True) below @{kind}, so that its fields are its options"
+        )
     if not callable(getattr(cls, verb, None)):
         raise UsageError(f"{kind} {name!r} has no {verb}(); see `peftbench list {kind}s` for ones that do")

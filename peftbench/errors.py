@@ -1,8 +1,8 @@
 """The errors a user can mend. Each message is one line: what was asked, what exists, what to do.
 
-    PeftbenchError
-    ├── UsageError      the command is wrong: exit status 2, nothing was run
-    └── NotSupported    this method can't serve this model or task: a row of its own, the others go on
+PeftbenchError
+├── UsageError      the command is wrong: exit status 2, nothing was run
+└── NotSupported    this method can't serve this model or task: a row of its own, the others go on
 """
 
 from __future__ import annotations

@@ -66,7 +66,9 @@ def prepare(run: Run, objective: Objective, device: str) -> Prepared:
         NotSupported: the method can't serve this model.
     """
     method, claims = build_method(run.method)
-    loaded = models.load(models.resolve(run.model), objective, run.seed, device="meta" if device == "meta" else "cpu")
+    loaded = models.load(
+        models.resolve(run.model), objective, run.seed, device="meta" if device == "meta" else "cpu"
+    )
     base = list(loaded.model.parameters())
     # The same model always gets the same streams, whatever device it then goes to.
     with init_streams(run.seed, run.method):
@@ -140,7 +142,10 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
             items = adaptation.fit(batches)
             training = {"fit_s": time.perf_counter() - fit_started, "fit_items": items}
     train_peak = meter.last
-    training |= {"train_items": len(encoded["train"]), "steps": run.budget.resolve_steps(len(encoded["train"]))}
+    training |= {
+        "train_items": len(encoded["train"]),
+        "steps": run.budget.resolve_steps(len(encoded["train"])),
+    }
     if adaptation.settle is not None:
         adaptation.settle()
 
@@ -161,6 +166,7 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
         file.unlink()  # a whole model a run would fill the disk; its size is what was asked for
     save(head, out / "head.safetensors")
     return {
+        "claims": dataclasses.asdict(prepared.claims),
         "parameters": {**dataclasses.asdict(counts), "stored_bytes": stored_bytes},
         "memory": {
             "train": dataclasses.asdict(train_peak) if train_peak else None,
@@ -181,7 +187,12 @@ def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, data.Encoded]:
 
 @torch.inference_mode()
 def score(
-    model: nn.Module, split: data.Encoded, objective: Objective, pad: dict[str, int], accelerator: Any, width: int
+    model: nn.Module,
+    split: data.Encoded,
+    objective: Objective,
+    pad: dict[str, int],
+    accelerator: Any,
+    width: int,
 ) -> pd.DataFrame:
     """Predictions for every item of a split, one row an item in the split's order."""
     columns: dict[str, list[npt.NDArray[Any]]] = {"item": []}
@@ -210,7 +221,10 @@ def _latency(run: Run) -> dict[str, Any]:
     adaptation.model.eval()
     progress.phase("latency")
     cells = measure_latency(adaptation, run.grid, torch.device(run.device), watch=progress.step)
-    return {"latency": [dataclasses.asdict(cell) for cell in cells]}
+    return {
+        "claims": dataclasses.asdict(prepared.claims),
+        "latency": [dataclasses.asdict(cell) for cell in cells],
+    }
 
 
 def _now() -> str:

@@ -62,7 +62,9 @@ class MeanPooledClassifier(nn.Module):
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.0))
         self.classifier = nn.Linear(width, outputs, device=next(backbone.parameters()).device)
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+    def pooled(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """The mean of the last hidden states over real tokens.
 
         Args:
@@ -131,13 +133,19 @@ def resolve(name: str) -> Source:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UsageError(f"model folder {name!r} has no config.json; give a folder saved by save_pretrained")
+            raise UsageError(
+                f"model folder {name!r} has no config.json; give a folder saved by save_pretrained"
+            )
         return Source(name, str(folder.resolve()), _folder_revision(folder))
     if folder.is_absolute() or name.startswith(("./", "../", "~")) or folder.exists():
-        raise UsageError(f"model {name!r} is not a folder; give a folder saved by save_pretrained, or a hub id")
+        raise UsageError(
+            f"model {name!r} is not a folder; give a folder saved by save_pretrained, or a hub id"
+        )
     try:
         config = transformers.AutoConfig.from_pretrained(name)
-    except Exception as error:  # the hub client has many errors of its own for "not there" and "not reachable"
+    except (
+        Exception
+    ) as error:  # the hub client has many errors of its own for "not there" and "not reachable"
         from .errors import unknown
 
         reason = type(error.__cause__ or error).__name__
@@ -221,7 +229,9 @@ def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    names = dict(
+        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)
+    )
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 

@@ -11,6 +11,8 @@ import os
 import sys
 
 _channel: int | None = None
+current_phase: str | None = None
+current_step: int | None = None
 
 
 def report_to(descriptor: int) -> None:
@@ -35,9 +37,13 @@ def notify(text: str) -> None:
 
 def phase(name: str) -> None:
     """What the run does from now on: load, train, score, ..."""
+    global current_phase, current_step
+    current_phase, current_step = name, None
     send({"phase": name})
 
 
 def step(done: int, total: int) -> None:
-    """How far the training loop is."""
+    """How far the phase is."""
+    global current_step
+    current_step = done
     send({"step": done, "of": total})

@@ -23,6 +23,7 @@ class Record:
     reason: str | None = None
     failed_phase: str | None = None
     failed_step: int | None = None
+    claims: dict[str, bool] | None = None  # what the method declares of itself
     parameters: dict[str, int | None] | None = None
     memory: dict[str, dict[str, Any] | None] | None = None  # by phase: "train", "score"
     training: dict[str, Any] | None = None  # raw, one number a step

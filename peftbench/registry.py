@@ -97,7 +97,7 @@ def load(kind: str) -> dict[str, Entry]:
                 point.load()
             except UsageError:
                 raise
-            except Exception as error:  # one broken distribution must not stop the others
+            except Exception as error:  # noqa: BLE001  one broken distribution must not stop the others
                 warnings.warn(f"entry point {point.value!r} does not import: {_said(error)}", stacklevel=2)
     return _entries[kind]
 
@@ -131,7 +131,9 @@ def load_plugins(paths: Iterable[Path]) -> None:
         elif path.is_file():
             _import_plugin(path, "method")
         else:
-            raise UsageError(f"plugin {str(path)!r} does not exist; --plugins takes a Python file or a folder")
+            raise UsageError(
+                f"plugin {str(path)!r} does not exist; --plugins takes a Python file or a folder"
+            )
 
 
 def _import_plugin(path: Path, kind: str) -> None:
@@ -141,7 +143,9 @@ def _import_plugin(path: Path, kind: str) -> None:
     for loaded in KINDS:
         load(loaded)
     if name in sys.modules:
-        raise UsageError(f"plugin {str(path)!r} has the module name of {sys.modules[name].__file__}; rename the file")
+        raise UsageError(
+            f"plugin {str(path)!r} has the module name of {sys.modules[name].__file__}; rename the file"
+        )
     location = importlib.util.spec_from_file_location(name, path)
     if location is None or location.loader is None:
         raise UsageError(f"plugin {str(path)!r} is not a Python file")

@@ -63,6 +63,7 @@ class Run:
         if self.kind == "latency":  # neither data nor training reach it
             for name in ("learning_rate", "head_learning_rate", "weight_decay", "seed", "budget"):
                 del parts[name]
+            parts["identity"] = {name: part for name, part in self.identity.items() if name != "data"}
         else:
             del parts["grid"]
         parts |= {"schema": SCHEMA, "result_version": RESULT_VERSION}

@@ -86,7 +86,9 @@ def build(spec: Spec, cls: type[Any], kind: str) -> Any:
     missing = [
         name
         for name, f in known.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and name not in values
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and name not in values
     ]
     if missing:
         example = ":".join([spec.name, *(f"{name}=..." for name in missing)])

@@ -50,7 +50,9 @@ def parameter_groups(adaptation: Adaptation, head: dict[str, nn.Parameter], run:
         if id(parameter) not in of_head:
             rate = run.learning_rate * adaptation.groups.get(name, 1.0)
             by_rate.setdefault(rate, []).append(parameter)
-    groups = [{"params": params, "lr": rate, "weight_decay": run.weight_decay} for rate, params in by_rate.items()]
+    groups = [
+        {"params": params, "lr": rate, "weight_decay": run.weight_decay} for rate, params in by_rate.items()
+    ]
     if head:
         groups.append({"params": list(head.values()), "lr": run.head_learning_rate, "weight_decay": 0.0})
     return groups
@@ -87,7 +89,9 @@ def train(
     groups = parameter_groups(adaptation, head, run)
     trainable = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: schedule(n, steps, budget.warmup_share))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda n: schedule(n, steps, budget.warmup_share)
+    )
     # The model is not prepared: that would wrap its forward in autocast for every meter that comes after.
     optimizer, scheduler = accelerator.prepare(optimizer, scheduler)
     clock = synchronized_clock(device)

@@ -40,15 +40,24 @@ class Newsgroups:
         import datasets
 
         folder = fetch("orange-text")
-        early, test = self._read(folder / "20newsgroups-train.tab"), self._read(folder / "20newsgroups-test.tab")
-        held_out = early["text"].map(lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 10 == 0)
+        early, test = (
+            self._read(folder / "20newsgroups-train.tab"),
+            self._read(folder / "20newsgroups-test.tab"),
+        )
+        held_out = early["text"].map(
+            lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 10 == 0
+        )
         frames = {"train": early[~held_out], "validation": early[held_out], "test": test}
-        return {name: datasets.Dataset.from_pandas(part, preserve_index=False) for name, part in frames.items()}
+        return {
+            name: datasets.Dataset.from_pandas(part, preserve_index=False) for name, part in frames.items()
+        }
 
     def _read(self, file: Path) -> pd.DataFrame:
         """Two tab-separated columns below three lines of header; empty posts are dropped."""
         import pandas as pd
 
-        frame = pd.read_csv(file, sep="\t", skiprows=3, names=["label", "text"], quoting=3, keep_default_na=False)
+        frame = pd.read_csv(
+            file, sep="\t", skiprows=3, names=["label", "text"], quoting=3, keep_default_na=False
+        )
         frame = frame[frame["text"].str.strip().ne("")]
         return frame.assign(label=frame["label"].map(self.objective.labels.index))

@@ -30,7 +30,9 @@ class RottenTomatoes:
         import pandas as pd
 
         frame = pd.read_csv(fetch("rotten-tomatoes") / "rotten_tomatoes_corpus_full.csv.bz2")
-        frame = frame[frame["category"].isin(self.objective.labels) & frame["text"].fillna("").str.strip().ne("")]
+        frame = frame[
+            frame["category"].isin(self.objective.labels) & frame["text"].fillna("").str.strip().ne("")
+        ]
         frame = pd.DataFrame(
             {
                 "text": frame["text"],

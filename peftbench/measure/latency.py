@@ -62,7 +62,9 @@ def measure_latency(
     cells = []
     for done, (batch, length) in enumerate(grid):
         if isinstance(longest, int) and length > longest:
-            cells.append(LatencyCell(batch, length, [], [], None, f"the model takes at most {longest} tokens"))
+            cells.append(
+                LatencyCell(batch, length, [], [], None, f"the model takes at most {longest} tokens")
+            )
             continue
         tokens = torch.randint(vocabulary // 2, (batch, length), generator=generator).to(device)
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}

@@ -36,7 +36,11 @@ class PeakMemory:
     @property
     def headline_bytes(self) -> int | None:
         """What a table shows: allocated on CUDA, resident above the model on a CPU. Not comparable with each other."""
-        return self.peak_allocated_bytes if self.peak_allocated_bytes is not None else self.peak_above_model_bytes
+        return (
+            self.peak_allocated_bytes
+            if self.peak_allocated_bytes is not None
+            else self.peak_above_model_bytes
+        )
 
 
 class MemoryMeter:
@@ -77,7 +81,7 @@ class MemoryMeter:
                     peak_allocated_bytes=torch.cuda.max_memory_allocated(self.device),
                     peak_reserved_bytes=torch.cuda.max_memory_reserved(self.device),
                 )
-        elif _reset_high_water_mark():
+        elif can_reset_high_water_mark():
             try:
                 yield
             finally:
@@ -92,7 +96,7 @@ class MemoryMeter:
         return PeakMemory(taken_by, peak_resident_bytes=peak, peak_above_model_bytes=above)
 
 
-def _reset_high_water_mark() -> bool:
+def can_reset_high_water_mark() -> bool:
     """Set the kernel's mark of this process to its present resident set. Linux only, and not in every container."""
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -33,7 +33,9 @@ def count(tensors: Iterable[Tensor]) -> int:
     return sum({id(t): t.numel() for t in tensors}.values())
 
 
-def count_parameters(adaptation: Adaptation, head: Mapping[str, Tensor], base: Iterable[Tensor]) -> Parameters:
+def count_parameters(
+    adaptation: Adaptation, head: Mapping[str, Tensor], base: Iterable[Tensor]
+) -> Parameters:
     """The counts of an adapted model; `base` are the parameters it had before."""
     of_head = {id(p) for p in head.values()}
     trained = [p for p in adaptation.params.values() if id(p) not in of_head]

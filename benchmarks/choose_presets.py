@@ -1,0 +1,115 @@
+"""Choose the preset learning rates: on the validation split of `newsgroups`, by mean negative log-likelihood.
+
+    python benchmarks/choose_presets.py [--steps 120] [--seeds 2] > docs/results/presets.md
+
+First the head's rate, one for all methods, with each method at its middle rate; then each method's own, on a grid of
+half decades. The test split is never read. Within one standard error the lowest loss's neighbour nearer to the grid's
+centre is preferred. Takes about a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import time
+
+import torch
+
+from peftbench import execute, registry, spec
+from peftbench.environment import describe, has_bfloat16
+from peftbench.runs import Budget, Run
+from peftbench.train import Diverged, accelerator_for, train
+
+CENTRES = {"lora": 2e-3, "adapter": 2e-3, "prefix": 2e-3, "full": 1e-4}
+HEAD_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+HALF_DECADES = (-2, -1, 0, 1, 2)
+
+
+def loss_on_validation(run: Run, validation_items: int) -> float:
+    """Train once and return the mean negative log-likelihood on the start of the validation split."""
+    task = execute.build_task(run.task)
+    prepared = execute.prepare(run, task.objective, run.device)
+    encoded = execute.encode(run, task, prepared.tokenizer)
+    pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}
+    accelerator = accelerator_for(run.device, run.dtype)
+    adaptation = prepared.adaptation
+    try:
+        train(adaptation, prepared.head, encoded["train"], task.objective, run, pad, accelerator)
+    except Diverged:
+        return float("inf")
+    frame = execute.score(adaptation.model, encoded["validation"], task.objective, pad, accelerator, 85)
+    return float(frame["nll"][:validation_items].mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--model", default="minilm-l6")
+    asked = parser.parse_args()
+    torch.set_num_threads(torch.get_num_threads())
+    registry.load("method")
+    budget = Budget("custom", asked.steps, None, 16, 1, 48)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    identity = {
+        "task": registry.get("task", "newsgroups").source_sha256(),
+        "data": "starter",
+        "model": "starter",
+    }
+
+    def curve(
+        method: str, rates: list[float], head_rates: list[float]
+    ) -> list[tuple[float, float, float, float]]:
+        """(rate, head rate, mean, standard error) of each pair of rates."""
+        rows = []
+        for rate, head_rate in zip(rates, head_rates, strict=True):
+            losses = []
+            for seed in range(asked.seeds):
+                run = Run(
+                    "training", str(spec.parse(method)), asked.model, "newsgroups", seed, rate, head_rate, 0.0, budget,
+                    device, dtype, (), (), None, identity,
+                )  # fmt: skip
+                losses.append(loss_on_validation(dataclasses.replace(run), 2000))
+            error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
+            rows.append((rate, head_rate, statistics.fmean(losses), error))
+            print(
+                method, *(f"{x:.4g}" for x in rows[-1]), f"{time.monotonic() - began:.0f} s", file=sys.stderr
+            )
+        return rows
+
+    began = time.monotonic()
+    heads = {m: curve(m, [CENTRES[m]] * len(HEAD_RATES), list(HEAD_RATES)) for m in CENTRES}
+    means = [statistics.fmean(heads[m][i][2] for m in CENTRES) for i in range(len(HEAD_RATES))]
+    head_rate = HEAD_RATES[means.index(min(means))]
+    found = describe(device)
+    print("# Preset learning rates\n")
+    print(
+        f"`{asked.model}` on `newsgroups`, {asked.steps} steps of 16, at most 48 tokens, compute {dtype}; mean negative "
+        f"log-likelihood on the validation split over {asked.seeds} seeds ± standard error. Test was not read. "
+        f"{found['processor']}, torch {found['libraries']['torch']}, transformers {found['libraries']['transformers']}.\n"
+    )
+    print("## The head's rate, one for all methods\n")
+    print("| head rate | " + " | ".join(f"{m} at {CENTRES[m]:g}" for m in CENTRES) + " | mean |")
+    print("|---" * (len(CENTRES) + 2) + "|")
+    for i, rate in enumerate(HEAD_RATES):
+        print(
+            f"| {rate:g} | " + " | ".join(f"{heads[m][i][2]:.3f}" for m in CENTRES) + f" | {means[i]:.3f} |"
+        )
+    print(f"\nChosen: {head_rate:g}.\n\n## Each method's rate, with that head rate\n")
+    print("| method | " + " | ".join(f"centre x 10^({j}/2)" for j in HALF_DECADES) + " | chosen |")
+    print("|---" * (len(HALF_DECADES) + 2) + "|")
+    for method, centre in CENTRES.items():
+        rates = [float(f"{centre * 10 ** (j / 2):.2g}") for j in HALF_DECADES]
+        rows = curve(method, rates, [head_rate] * len(rates))
+        best = min(rows, key=lambda row: row[2])
+        near = [row for row in rows if row[2] <= best[2] + best[3]]
+        chosen = min(near, key=lambda row: abs(rows.index(row) - len(rows) // 2))
+        cells = " | ".join(f"{rate:g}: {mean:.3f} ±{error:.3f}" for rate, _, mean, error in rows)
+        print(f"| {method} | {cells} | {chosen[0]:g} |")
+
+
+if __name__ == "__main__":
+    main()

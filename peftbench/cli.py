@@ -1,0 +1,224 @@
+"""The command line. Tables go to stdout, progress and notices to stderr.
+
+Exit status: 0 all runs are good; 1 some run failed or is not supported (its row is in the table); 2 the command is
+wrong, in one line; 130 interrupted, everything finished is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from . import defaults
+from .errors import PeftbenchError, UsageError, unknown
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Compare fine-tuning methods on your model and data: quality, memory, time and latency.",
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
+FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
+PluginsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
+]
+
+
+@app.command("run")
+def run_command(
+    methods: Annotated[str, typer.Option(help="SPEC,SPEC,... as in lora:rank=4,adapter.")] = defaults.METHODS,
+    model: Annotated[
+        str, typer.Option(help="Starter name, folder or hub id; several with commas.")
+    ] = defaults.MODEL,
+    task: Annotated[str, typer.Option(help="SPEC,SPEC,... of tasks.")] = defaults.TASK,
+    seeds: Annotated[int, typer.Option(help="Runs of each method.")] = defaults.SEEDS,
+    steps: Annotated[int | None, typer.Option(help=f"Optimizer steps ({defaults.STEPS} by default).")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the training split, instead of --steps.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Items of an optimizer step.")] = defaults.BATCH_SIZE,
+    accumulate: Annotated[int, typer.Option(help="Parts a batch is cut into, to save memory.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Tokens; longer items are cut.")] = defaults.MAX_LENGTH,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate of the methods asked for; default: presets.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Compute: auto, float32 or bfloat16.")] = "auto",
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    baselines: Annotated[bool, typer.Option(help="Add full fine-tuning and the head alone.")] = True,
+    latency_grid: Annotated[
+        str | None, typer.Option(help="Cells of batch x length, as in 1x32,4x32; none to skip.")
+    ] = None,
+    report: FormatOption = defaults.REPORT,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Run a comparison and print its table; what the store already holds is not run again."""
+    from . import registry, spec
+    from .api import compare, render, tables
+    from .comparison import Comparison, check
+    from .show import Display
+    from .store import Store
+
+    asked = Comparison(
+        methods=tuple(str(s) for s in spec.parse_list(methods)),
+        models=tuple(name.strip() for name in model.split(",") if name.strip()),
+        tasks=tuple(str(s) for s in spec.parse_list(task)),
+        seeds=seeds,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        max_length=max_length,
+        learning_rate=lr,
+        device=_choice("device", device, ("auto", "cpu", "cuda")),
+        dtype=_choice("dtype", dtype, ("auto", "float32", "bfloat16")),
+        baselines=baselines,
+        latency_grid=_grid(latency_grid),
+        plugins=_plugins(plugins),
+    )
+    check(asked)
+    registry.load_plugins(Path(p) for p in _report_plugins(plugins))
+    registry.get("report", report)
+    opened = Store(store)
+    with Display(quiet) as display:
+        results, _ = compare(asked, opened, display.planned, display.event, display.done)
+    typer.echo(render(tables(results), report), nl=False)
+    if any(result.record.status != "ok" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def report_command(
+    store: StoreOption = Path(defaults.STORE),
+    report: FormatOption = defaults.REPORT,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
+) -> None:
+    """Print the tables of everything in a store."""
+    from .api import render, tables
+    from .store import Store
+    from .table import Result
+
+    found = [Result(stored.record, stored.folder) for stored in Store(store).all()]
+    if not any(result.record.run.kind == "training" for result in found):
+        raise UsageError(
+            f"the store {str(store)!r} holds no finished training run; `peftbench run` makes some"
+        )
+    text = render(tables(found), report)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--out {str(out)!r} can't be written: {error.strerror}") from error
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="methods, tasks, models, reports or runs.")],
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """What exists: registered names with their fields, starter models, or the runs of a store."""
+    import json
+
+    from .listing import listing
+
+    _choice("format", form, ("text", "json"))
+    rows = listing(what, store, _plugins(plugins))
+    if form == "json":
+        typer.echo(json.dumps(rows, indent=1))
+    elif rows:
+        from tabulate import tabulate
+
+        typer.echo(tabulate(rows, headers="keys", tablefmt="plain"))
+
+
+@app.command("show")
+def show_command(
+    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    store: StoreOption = Path(defaults.STORE),
+) -> None:
+    """Everything that is known of one run."""
+    from .listing import show
+    from .store import Store
+
+    typer.echo(show(Store(store).find(run)))
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """What this machine, its GPU and its libraries can measure, and what they can't."""
+    from .doctor import doctor
+
+    typer.echo(doctor())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program `peftbench`."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        status = _interrupted()
+    except KeyboardInterrupt:
+        status = _interrupted()
+    except click.ClickException as error:
+        status = _wrong(error.format_message())
+    except PeftbenchError as error:
+        status = _wrong(str(error))
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _wrong(message: str) -> int:
+    print("peftbench:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _interrupted() -> int:
+    print("peftbench: interrupted; what is finished is kept, the same command carries on", file=sys.stderr)
+    return 130
+
+
+def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise unknown(f"value of --{option}:", value, choices, "one of " + ", ".join(choices))
+    return value
+
+
+def _grid(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    if text is None:
+        return None
+    if text.strip().lower() in ("", "none"):
+        return ()
+    cells = []
+    for cell in text.split(","):
+        batch, times, length = cell.strip().lower().partition("x")
+        if not times or not batch.isdecimal() or not length.isdecimal() or not int(batch) or not int(length):
+            raise UsageError(f"--latency-grid {cell.strip()!r} is not BATCHxLENGTH; write it as in 1x32,4x32")
+        cells.append((int(batch), int(length)))
+    return tuple(cells)
+
+
+def _plugins(given: list[Path] | None) -> tuple[str, ...]:
+    """Those of the command line and those of PEFTBENCH_PLUGINS."""
+    named = [part for part in os.environ.get("PEFTBENCH_PLUGINS", "").split(os.pathsep) if part]
+    return tuple(str(path) for path in (given or [])) + tuple(named)
+
+
+def _report_plugins(given: list[Path] | None) -> list[Any]:
+    """The plugin folders that hold reports: the only plugins that this process needs."""
+    return [path for p in _plugins(given) if (path := Path(p) / "reports").is_dir()]

@@ -1,0 +1,81 @@
+"""A table as flat rows of plain values with units in their names: for CSV, JSON and pandas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .stats import Estimate
+from .table import Row, Table
+
+
+def flat_rows(table: Table) -> list[dict[str, Any]]:
+    """One dictionary a row. Shares stay fractions; what is not known is None."""
+    return [
+        {
+            "model": table.model,
+            "task": table.task,
+            **{
+                name: table.settings[name]
+                for name in ("device", "dtype", "steps", "epochs", "batch_size", "max_length")
+            },
+            **_flat(row, table),
+        }
+        for row in table.rows
+    ]
+
+
+def _flat(row: Row, table: Table) -> dict[str, Any]:
+    flat: dict[str, Any] = {
+        "method": row.method,
+        "baseline": row.baseline,
+        "status": row.status,
+        "reason": row.reason,
+        "seeds_good": row.seeds_good,
+        "seeds_tried": row.seeds_tried,
+        "learning_rate": row.learning_rate,
+        "metric": table.metric,
+        "score": row.score.value if row.score else None,
+        "score_half_width_95": row.score.half_width() if row.score else None,
+        "reference": table.reference,
+        **_difference(row.difference),
+        "p_holm": row.p_holm,
+        "mark": row.mark,
+        **row.quality,
+    }
+    for name in (
+        "adapter_parameters",
+        "head_parameters",
+        "stored_bytes",
+        "train_peak_bytes",
+        "train_peak_kind",
+        "score_peak_bytes",
+        "step_ms",
+        "step_p95_ms",
+        "tokens_per_s",
+        "data_share",
+        "clipped_share",
+        "train_s",
+    ):
+        flat[name] = getattr(row, name)
+    for cell in row.latency:
+        for kind, median_ms, slowdown in (
+            ("base", cell.base_ms, None),
+            ("unmerged", cell.unmerged_ms, cell.unmerged),
+            ("merged", cell.merged_ms, cell.merged),
+        ):
+            place = f"latency_{cell.batch}x{cell.length}_{kind}"
+            flat[f"{place}_ms"] = median_ms
+            if slowdown is not None:
+                flat |= {
+                    f"{place}_slowdown": slowdown.value,
+                    f"{place}_slowdown_low": slowdown.low,
+                    f"{place}_slowdown_high": slowdown.high,
+                }
+    return flat
+
+
+def _difference(estimate: Estimate | None) -> dict[str, float | None]:
+    return {
+        "difference": estimate.value if estimate else None,
+        "difference_half_width_95": estimate.half_width() if estimate else None,
+    }

@@ -1,0 +1,135 @@
+"""From a comparison, as asked for, to the list of its runs, checked before anything runs.
+
+Every method is let into a model without weights (on the meta device): targets that match nothing, a family without
+known roles and all parameter counts are known before the first step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from . import defaults, execute, models, registry, spec
+from .comparison import Comparison, check
+from .declare import MethodDeclaration
+from .environment import cuda_available, has_bfloat16
+from .errors import NotSupported, UsageError
+from .measure.parameters import count_parameters
+from .runs import Planned, Run
+
+
+def plan(asked: Comparison) -> list[Planned]:
+    """Every run of the comparison, training first, in the order in which they are best watched.
+
+    Raises:
+        UsageError: something asked for does not exist, or nothing of it can run here.
+    """
+    check(asked)
+    registry.load_plugins(Path(p) for p in asked.plugins)
+    device = _device(asked.device)
+    dtype = _dtype(asked.dtype, device)
+    methods = _methods(asked)
+    grid = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
+    planned = []
+    for model in dict.fromkeys(asked.models):
+        revision = models.resolve(model).revision
+        for task_text in asked.tasks:
+            task_spec = spec.parse(task_text)
+            task = execute.build_task(task_text)
+            entry = registry.get("task", task_spec.name)
+            task_name = spec.canonical(task_spec.name, task)
+            identity = {
+                "model": revision,
+                "task": f"{entry.declared} {entry.source_sha256()}",
+                "data": task.fingerprint(),
+            }
+            for method_name, baseline in methods.items():
+                planned += _runs(
+                    asked, model, task_name, method_name, baseline, device, dtype, identity, grid
+                )
+    good = [p for p in planned if p.refusal is None and not p.baseline]
+    if not good:
+        raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
+    return sorted(planned, key=lambda p: (p.run.model, p.run.task, p.run.kind == "latency", p.run.seed))
+
+
+def _runs(
+    asked: Comparison,
+    model: str,
+    task: str,
+    method: str,
+    baseline: bool,
+    device: str,
+    dtype: str,
+    identity: dict[str, Any],
+    grid: tuple[tuple[int, int], ...],
+) -> list[Planned]:
+    """The runs of one method on one model and task."""
+    entry = registry.get("method", spec.parse(method).name)
+    declared: MethodDeclaration = entry.declared
+    seeds = 1 if declared.claims.seedless else asked.seeds
+    rate = declared.preset.learning_rate
+    if asked.learning_rate is not None and not declared.claims.seedless and not baseline:
+        rate = asked.learning_rate
+    first = Run(
+        kind="training",
+        method=method,
+        model=model,
+        task=task,
+        seed=0,
+        learning_rate=rate,
+        head_learning_rate=defaults.HEAD_LEARNING_RATE,
+        weight_decay=declared.preset.weight_decay,
+        budget=asked.budget(),
+        device=device,
+        dtype=dtype,
+        grid=grid,
+        plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
+        data_dir=asked.data_dir,
+        identity={**identity, "method": entry.source_sha256()},
+    )
+    adapter, head, refusal = _counts(first)
+    runs = [dataclasses.replace(first, seed=seed) for seed in range(seeds if refusal is None else 1)]
+    if grid and refusal is None:
+        runs.append(dataclasses.replace(first, kind="latency", dtype="float32"))
+    return [Planned(run, baseline, adapter, head, refusal) for run in runs]
+
+
+def _counts(run: Run) -> tuple[int | None, int | None, str | None]:
+    """Adapter and head parameters, or why the method can't serve the model."""
+    try:
+        prepared = execute.prepare(run, execute.build_task(run.task).objective, "meta")
+    except NotSupported as error:
+        return None, None, str(error)
+    counts = count_parameters(prepared.adaptation, prepared.head, prepared.base)
+    return counts.adapter, counts.head, None
+
+
+def _methods(asked: Comparison) -> dict[str, bool]:
+    """Canonical SPECs, those asked for first, each with whether it is a baseline that was added."""
+    wanted: dict[str, bool] = {}
+    for text in asked.methods:
+        instance, _ = execute.build_method(text)
+        wanted[spec.canonical(spec.parse(text).name, instance)] = False
+    if asked.baselines:
+        for name in defaults.BASELINES:
+            if name in registry.load("method"):
+                wanted.setdefault(name, True)
+    return wanted
+
+
+def _device(asked: str) -> str:
+    if asked == "cuda" and not cuda_available():
+        raise UsageError(
+            "--device cuda: torch sees no CUDA GPU here; use --device cpu, or see `peftbench doctor`"
+        )
+    if asked == "auto":
+        return "cuda" if cuda_available() else "cpu"
+    return asked
+
+
+def _dtype(asked: str, device: str) -> str:
+    if asked == "auto":
+        return "bfloat16" if has_bfloat16(device) else "float32"
+    return asked

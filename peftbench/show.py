@@ -1,0 +1,95 @@
+"""What a person sees while a comparison runs: a progress bar on a terminal, plain lines elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Self
+
+from .progress import notify
+from .record import Record
+from .runs import Planned
+from .store import Stored
+
+
+class Display:
+    """Follows a comparison from its plan to its last record."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.total = 0
+        self.number = 0
+        self.fresh = 0
+        self.now = ""
+        self.bar: Any = None
+        self.whole: Any = None
+        self.part: Any = None
+
+    def __enter__(self) -> Self:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.whole = self.bar.add_task("loading libraries", total=None)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def planned(self, planned: list[Planned]) -> None:
+        self.total = len(planned)
+        if self.bar is not None:
+            self.bar.update(self.whole, description="runs", total=self.total)
+            self.part = self.bar.add_task("", total=None)
+        self.say(f"{self.total} runs planned")
+
+    def event(self, event: dict[str, Any]) -> None:
+        """A worker's event."""
+        if "notice" in event:
+            self.say(event["notice"])
+        if self.bar is None:
+            return
+        if "started" in event:
+            self.now = _title(event["started"])
+        if "phase" in event:
+            self.bar.update(self.part, description=f"{self.now}: {event['phase']}", completed=0, total=None)
+        if "step" in event:
+            self.bar.update(self.part, completed=event["step"], total=event["of"])
+
+    def done(self, item: Planned, stored: Stored) -> None:
+        self.number += 1
+        if self.bar is not None:
+            self.bar.update(self.whole, completed=self.number)
+        self.say(f"[{self.number}/{self.total}] {_title(item.run.to_json())}: {_outcome(stored.record)}")
+
+    def say(self, text: str) -> None:
+        """One line, above the bar where there is one."""
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
+            notify(text)
+
+
+def _title(run: dict[str, Any]) -> str:
+    return f"{run['method']} latency" if run["kind"] == "latency" else f"{run['method']} seed {run['seed']}"
+
+
+def _outcome(record: Record) -> str:
+    if record.status != "ok":
+        return f"{record.status}: {record.reason}"
+    wall = f"{record.wall_s:.0f} s" if record.wall_s is not None else ""
+    if record.quality is None or record.metric is None:
+        return wall
+    name, share = record.metric["name"], record.metric["is_share"]
+    value = record.quality[name]
+    return f"{name} {value * 100:.1f} %, {wall}" if share else f"{name} {value:.3f}, {wall}"

@@ -1,0 +1,160 @@
+"""The statistics of a comparison: seeds and (grouped) test items are crossed random effects.
+
+For methods A and B with seeds s = 1..k and items i = 1..n in groups g = 1..G:
+
+    theta_s = m(A, s) - m(B, s)                    theta = mean over s      V1 = var(theta_s) / k,   k - 1 df
+    e_i = seed-averaged paired score, centred      V2 = G / (G-1) * sum_g (sum_{i in g} e_i)^2 / n^2,  G - 1 df
+    V = V1 + V2                                    df = V^2 / (V1^2 / (k-1) + V2^2 / (G-1))   (Satterthwaite)
+
+and a two-sided t on theta / sqrt(V). One method's own score is the same with B = 0. A bootstrap over three seeds, or a
+test over items alone, is far too sure of itself: two seeds of one method then differ "significantly" too often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats = npt.NDArray[np.float64]
+CONFIDENCE = 0.95
+BLOCK_ROUNDS = 20  # rounds that a latency bootstrap keeps together: drift is shared by neighbours
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its uncertainty. `variance` and `df` are None where one item and one seed leave nothing to say."""
+
+    value: float
+    variance: float | None
+    df: float | None
+    seeds: int
+
+    def half_width(self, confidence: float = CONFIDENCE) -> float | None:
+        """Half of the interval's width."""
+        if self.variance is None or self.df is None:
+            return None
+        return float(stats.t.ppf(0.5 + confidence / 2, self.df) * math.sqrt(self.variance))
+
+    def p_two_sided(self) -> float | None:
+        """Of the hypothesis that the mean is 0; never from one seed, where items alone would speak."""
+        if self.variance is None or self.df is None or self.seeds < 2:
+            return None
+        if self.variance == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.value) / math.sqrt(self.variance), self.df))
+
+    def p_above_zero(self) -> float | None:
+        """One-sided p of the hypothesis that the mean is 0 or less."""
+        p = self.p_two_sided()
+        if p is None:
+            return None
+        return p / 2 if self.value > 0 else 1 - p / 2
+
+
+def estimate(scores: Floats, groups: Sequence[str] | npt.NDArray[np.str_]) -> Estimate:
+    """The mean of `scores` and its variance over seeds and groups of items.
+
+    Args:
+        scores: (seeds, items); a difference of two methods' scores, paired, or one method's.
+        groups: (items,) the group of each item.
+    """
+    seeds, items = scores.shape
+    value = float(scores.mean())
+    between_seeds = float(scores.mean(1).var(ddof=1) / seeds) if seeds > 1 else 0.0
+    _, index = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(index.max()) + 1
+    if count < 2:
+        if seeds < 2:
+            return Estimate(value, None, None, seeds)
+        return Estimate(value, between_seeds, seeds - 1.0, seeds)
+    sums = np.bincount(index, weights=scores.mean(0) - value, minlength=count)
+    between_groups = float(count / (count - 1) * (sums**2).sum() / items**2)
+    variance = between_seeds + between_groups
+    spread = between_groups**2 / (count - 1) + (between_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
+    return Estimate(value, variance, variance**2 / spread if spread > 0 else count - 1.0, seeds)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: adjusted p-values in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def best_set_marks(
+    scores: Sequence[Floats],
+    groups: Sequence[str] | npt.NDArray[np.str_],
+    higher_is_better: bool,
+    margin: float,
+) -> list[str]:
+    """One mark a method: which are the best, as far as these runs can tell.
+
+    A method leaves the set when some other is better with one-sided p * (methods - 1) <= .05. `best`: alone in the
+    set. `equivalent`: in the set, and the 90 % interval of its difference to the top lies inside +-margin. `open`: in
+    the set without that. Empty: not in it, or there are too few seeds or methods to say.
+
+    Args:
+        scores: one (seeds, items) array a method, same seeds and items.
+    """
+    methods = len(scores)
+    if methods < 2 or scores[0].shape[0] < 2:
+        return [""] * methods
+    sign = 1.0 if higher_is_better else -1.0
+
+    def beaten(m: int) -> bool:
+        ps = [
+            estimate(sign * (scores[b] - scores[m]), groups).p_above_zero() for b in range(methods) if b != m
+        ]
+        return any(p is not None and p * (methods - 1) <= 0.05 for p in ps)
+
+    inside = [m for m in range(methods) if not beaten(m)]
+    top = max(inside, key=lambda m: sign * scores[m].mean(), default=0)
+    marks = [""] * methods
+    for m in inside:
+        if len(inside) == 1:
+            marks[m] = "best"
+            continue
+        rival = (
+            top if m != top else max((o for o in inside if o != top), key=lambda o: sign * scores[o].mean())
+        )
+        difference = estimate(scores[m] - scores[rival], groups)
+        half = difference.half_width(0.90)
+        marks[m] = "equivalent" if half is not None and abs(difference.value) + half <= margin else "open"
+    return marks
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """A ratio of times minus one, as a fraction, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def slowdown(base_ms: Sequence[float], other_ms: Sequence[float]) -> Slowdown:
+    """The median over rounds of log(other / base), and a block bootstrap of it: neighbours share the machine's drift."""
+    ratios = np.log(np.asarray(other_ms) / np.asarray(base_ms))
+    rounds = len(ratios)
+    block = min(BLOCK_ROUNDS, max(1, rounds // 3))
+    draw = np.random.default_rng(0)
+    starts = draw.integers(0, rounds - block + 1, size=(BOOTSTRAPS, -(-rounds // block)))
+    samples = (starts[:, :, None] + np.arange(block)).reshape(BOOTSTRAPS, -1)[:, :rounds]
+    medians = np.median(ratios[samples], axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return Slowdown(*(float(math.expm1(x)) for x in (np.median(ratios), low, high)))
+
+
+def after_warmup(values: Sequence[float]) -> Floats:
+    """Step times without the first tenth (at least one step, where there are more): caches and allocators warm up."""
+    drop = min(len(values) - 1, max(1, len(values) // 10)) if len(values) > 1 else 0
+    return np.asarray(values[drop:], dtype=np.float64)

@@ -1,0 +1,17 @@
+"""Comma-separated values: one line a row of the comparison, every column, shares as fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from peftbench import report
+from peftbench.flat import flat_rows
+from peftbench.table import Table
+
+
+@report("csv", suffix=".csv")
+def csv(tables: Sequence[Table]) -> str:
+    """Every column, units in the header, unknown left empty."""
+    return pd.DataFrame([row for table in tables for row in flat_rows(table)]).to_csv(index=False)

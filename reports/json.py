@@ -1,0 +1,27 @@
+"""Strict JSON: the rows of a comparison with its caption, settings and footnotes."""
+
+from __future__ import annotations
+
+import json as library
+from collections.abc import Sequence
+
+from peftbench import report
+from peftbench.flat import flat_rows
+from peftbench.table import Table
+
+
+@report("json", suffix=".json")
+def json(tables: Sequence[Table]) -> str:
+    """A list of comparisons; every column, unknown as null."""
+    content = [
+        {
+            "model": table.model,
+            "task": table.task,
+            "caption": table.caption,
+            "settings": dict(table.settings),
+            "rows": flat_rows(table),
+            "footnotes": list(table.footnotes),
+        }
+        for table in tables
+    ]
+    return library.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -1,0 +1,109 @@
+"""A Markdown table a comparison: reads well in a terminal and on GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from peftbench import report
+from peftbench.stats import Estimate, Slowdown
+from peftbench.table import Latency, Row, Table
+
+MISSING = "–"
+
+
+@report("markdown", suffix=".md")
+def markdown(tables: Sequence[Table]) -> str:
+    """One row a method, baselines marked, units in the header, footnotes below."""
+    return "\n".join(_one(table) for table in tables)
+
+
+def _one(table: Table) -> str:
+    percent = 100.0 if table.is_share else 1.0
+    unit = " %" if table.is_share else ""
+    cells = _grid(table)
+    headers = ["method", f"{table.metric}{unit}"]
+    if table.reference:
+        headers.append(f"vs {table.reference} (p)")
+    headers += ["trained", "head", "stored kB", "train peak MB", "step ms", "tokens/s"]
+    headers += [f"{batch}x{length} slow-down % (merged)" for batch, length in cells]
+    body = [_line(row, table, percent, cells, len(headers)) for row in table.rows]
+    text = tabulate(
+        body,
+        headers,
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * (len(headers) - 1),
+    )
+    lines = [f"### {table.task} with {table.model}", "", table.caption, "", text, ""]
+    lines += [f"- {note}" for note in table.footnotes]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row, table: Table, percent: float, cells: list[tuple[int, int]], width: int) -> list[str]:
+    name = f"{row.method} (baseline)" if row.baseline else row.method
+    if row.status != "ok":
+        return [name, f"{row.status}: {row.reason}", *([MISSING] * (width - 2))]
+    if row.seeds_good < row.seeds_tried:
+        name += f" ({row.seeds_good}/{row.seeds_tried} seeds: {row.reason})"
+    line = [name, _score(row, percent)]
+    if table.reference:
+        line.append(_difference(row, percent))
+    line += [
+        _count(row.adapter_parameters),
+        _count(row.head_parameters),
+        _scaled(row.stored_bytes, 1e3, 0),
+        _scaled(row.train_peak_bytes, 1e6, 0),
+        _scaled(row.step_ms, 1, 1),
+        _scaled(row.tokens_per_s, 1, 0),
+    ]
+    latency = {(cell.batch, cell.length): cell for cell in row.latency}
+    return line + [_latency(latency.get(cell)) for cell in cells]
+
+
+def _grid(table: Table) -> list[tuple[int, int]]:
+    return list(dict.fromkeys((cell.batch, cell.length) for row in table.rows for cell in row.latency))
+
+
+def _score(row: Row, percent: float) -> str:
+    if row.score is None:
+        return MISSING
+    text = _with_interval(row.score, percent, sign="")
+    return {"best": f"**{text}**", "equivalent": f"{text} ≈", "open": f"{text} ?"}.get(row.mark, text)
+
+
+def _difference(row: Row, percent: float) -> str:
+    if row.difference is None:
+        return MISSING
+    p = (
+        ""
+        if row.p_holm is None
+        else f" ({'<.001' if row.p_holm < 0.001 else f'{row.p_holm:.3f}'.lstrip('0')})"
+    )
+    return _with_interval(row.difference, percent, sign="+") + p
+
+
+def _with_interval(estimate: Estimate, percent: float, sign: str) -> str:
+    half = estimate.half_width()
+    spread = "" if half is None else f" ±{half * percent:.1f}"
+    return f"{estimate.value * percent:{sign}.1f}{spread}"
+
+
+def _latency(cell: Latency | None) -> str:
+    if cell is None or cell.unmerged is None:
+        return MISSING
+    merged = "" if cell.merged is None else f" ({_percent(cell.merged)})"
+    return _percent(cell.unmerged) + merged
+
+
+def _percent(slowdown: Slowdown) -> str:
+    return f"{slowdown.value * 100:+.1f} ±{(slowdown.high - slowdown.low) * 50:.1f}"
+
+
+def _count(number: int | None) -> str:
+    return MISSING if number is None else f"{number:,}"
+
+
+def _scaled(number: float | None, unit: float, digits: int) -> str:
+    return MISSING if number is None else f"{number / unit:,.{digits}f}"
