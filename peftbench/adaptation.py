@@ -44,7 +44,7 @@ class Adaptation:
 
     model: nn.Module
     params: dict[str, nn.Parameter]
-    """Exactly what trains beside the head; the core freezes everything else."""
+    """Exactly what trains; the core freezes all else, and takes out of here what belongs to the head."""
     swaps: dict[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     """Module name -> (base module, wrapper)."""
     frozen: dict[str, Tensor] = field(default_factory=dict)
@@ -196,12 +196,13 @@ def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A fresh layer of `base`'s class with this weight, (out_features, in_features), cast once to its data type."""
     out_features, in_features = weight.shape
     old = weight_of(base)
-    if isinstance(base, Conv1D):
-        layer: Any = nn.utils.skip_init(Conv1D, out_features, in_features, device=old.device, dtype=old.dtype)
-    else:
-        layer = nn.utils.skip_init(
-            nn.Linear, in_features, out_features, bias=bias is not None, device=old.device, dtype=old.dtype
+    with torch.device("meta"):  # an initialisation would be overwritten, and would draw from the run's streams
+        layer: Any = (
+            Conv1D(out_features, in_features)
+            if isinstance(base, Conv1D)
+            else nn.Linear(in_features, out_features, bias=bias is not None)
         )
+    layer = layer.to(old.dtype).to_empty(device=old.device)
     with torch.no_grad():
         weight_of(layer).copy_(weight)
         if bias is not None:

@@ -23,7 +23,7 @@ from .environment import describe
 from .errors import NotSupported
 from .measure.latency import measure_latency
 from .measure.memory import MemoryMeter
-from .measure.parameters import count_parameters, save, stored_tensors
+from .measure.parameters import count_parameters, save
 from .objectives import Objective
 from .record import Record
 from .runs import Run
@@ -76,7 +76,10 @@ def prepare(run: Run, objective: Objective, device: str) -> Prepared:
     head = loaded.head if adaptation.head is None else adaptation.head
     if not adaptation.params and adaptation.fit is None:
         raise NotSupported("the method left nothing to train")
+    of_head = {id(p) for p in head.values()}
+    adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
     freeze_all_but(adaptation, head)
+    adaptation.model.eval()  # what a method adds begins in training mode
     if device != "meta":
         adaptation.model.to(device)
     return Prepared(adaptation, head, loaded.tokenizer, claims, base)
@@ -159,7 +162,7 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
     quality["nll"] = float(predictions["nll"].mean())
 
     progress.phase("save")
-    stored = stored_tensors(adaptation, head)
+    stored = adaptation.state()
     file = out / "adapter.safetensors"
     stored_bytes = save(stored, file) if stored else 0
     if stored and not prepared.claims.exact_base:

@@ -44,12 +44,10 @@ def accelerator_for(device: str, dtype: str) -> Accelerator:
 
 def parameter_groups(adaptation: Adaptation, head: dict[str, nn.Parameter], run: Run) -> list[dict[str, Any]]:
     """What trains, by learning rate: the method's, scaled where it asks for it, and one for every method's head."""
-    of_head = {id(p) for p in head.values()}
     by_rate: dict[float, list[nn.Parameter]] = {}
     for name, parameter in adaptation.params.items():
-        if id(parameter) not in of_head:
-            rate = run.learning_rate * adaptation.groups.get(name, 1.0)
-            by_rate.setdefault(rate, []).append(parameter)
+        rate = run.learning_rate * adaptation.groups.get(name, 1.0)
+        by_rate.setdefault(rate, []).append(parameter)
     groups = [
         {"params": params, "lr": rate, "weight_decay": run.weight_decay} for rate, params in by_rate.items()
     ]

@@ -37,25 +37,12 @@ def count_parameters(
     adaptation: Adaptation, head: Mapping[str, Tensor], base: Iterable[Tensor]
 ) -> Parameters:
     """The counts of an adapted model; `base` are the parameters it had before."""
-    of_head = {id(p) for p in head.values()}
-    trained = [p for p in adaptation.params.values() if id(p) not in of_head]
     return Parameters(
-        adapter=count(trained),
+        adapter=count(adaptation.params.values()),
         head=count(head.values()),
         model=count(base),
-        stored=count(stored_tensors(adaptation, head).values()),
+        stored=count(adaptation.state().values()),
     )
-
-
-def stored_tensors(adaptation: Adaptation, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What is saved of the method, without the head."""
-    pointers = {p.data_ptr() for p in head.values() if not p.is_meta}
-    names = set(head)
-    return {
-        name: tensor
-        for name, tensor in adaptation.state().items()
-        if name not in names and (tensor.is_meta or tensor.data_ptr() not in pointers)
-    }
 
 
 def save(tensors: Mapping[str, Tensor], file: Path) -> int:

@@ -1,0 +1,168 @@
+"""Tiny models of several families, saved as real checkpoints: the tests take the real paths, without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from peftbench import registry
+from peftbench.models import byte_tokenizer
+from peftbench.runs import Budget, Run
+from peftbench.streams import stream
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,  # large enough that changes of the inner layers show in the outputs
+}
+
+
+def _bert(vocabulary: int) -> Any:
+    config = transformers.BertConfig(vocab_size=vocabulary, pad_token_id=0, **SIZES)
+    return transformers.BertModel(config)
+
+
+def _roberta(vocabulary: int) -> Any:
+    config = transformers.RobertaConfig(vocab_size=vocabulary, pad_token_id=0, **SIZES)
+    return transformers.RobertaModel(config)
+
+
+def _distilbert(vocabulary: int) -> Any:
+    config = transformers.DistilBertConfig(
+        vocab_size=vocabulary,
+        pad_token_id=0,
+        dim=32,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=64,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+    )
+    return transformers.DistilBertModel(config)
+
+
+def _gpt2(vocabulary: int) -> Any:
+    config = transformers.GPT2Config(
+        vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=4, n_positions=128, pad_token_id=0, initializer_range=0.2,
+        bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config)
+
+
+def _llama(vocabulary: int) -> Any:
+    config = transformers.LlamaConfig(vocab_size=vocabulary, pad_token_id=0, num_key_value_heads=2, **SIZES)
+    return transformers.LlamaForCausalLM(config)
+
+
+def _opt(vocabulary: int) -> Any:
+    config = transformers.OPTConfig(
+        vocab_size=vocabulary, pad_token_id=0, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
+        max_position_embeddings=128, word_embed_proj_dim=32, init_std=0.2,
+    )  # fmt: skip
+    return transformers.OPTForCausalLM(config)
+
+
+def _deberta(vocabulary: int) -> Any:
+    config = transformers.DebertaV2Config(vocab_size=vocabulary, pad_token_id=0, **SIZES)
+    return transformers.DebertaV2Model(config)
+
+
+def _mpnet(vocabulary: int) -> Any:
+    """A family that is not in the table of roles."""
+    return transformers.MPNetModel(transformers.MPNetConfig(vocab_size=vocabulary, pad_token_id=0, **SIZES))
+
+
+MAKERS: dict[str, Callable[[int], Any]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "distilbert": _distilbert,
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "opt": _opt,
+    "deberta": _deberta,
+    "mpnet": _mpnet,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the test session, never the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("PEFTBENCH_CACHE")
+    os.environ["PEFTBENCH_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["PEFTBENCH_CACHE"]
+    else:
+        os.environ["PEFTBENCH_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The folder of a tiny checkpoint of a family, made on first use."""
+    home = tmp_path_factory.mktemp("checkpoints")
+
+    def of_family(family: str) -> str:
+        folder = home / family
+        if not folder.is_dir():
+            tokenizer = byte_tokenizer()
+            with stream(0, family):
+                model = MAKERS[family](len(tokenizer))
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return of_family
+
+
+@pytest.fixture(scope="session", autouse=True)
+def registered() -> None:
+    for kind in registry.KINDS:
+        registry.load(kind)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two cores are shared by all; on tiny models one thread is faster and every figure repeats."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Run]:
+    """A training run on `synthetic`, with the fields that a test changes."""
+
+    def make(method: str = "lora", model: str = "tiny-encoder", seed: int = 0, steps: int = 5, **changes: Any) -> Run:
+        fields: dict[str, Any] = {
+            "kind": "training",
+            "method": method,
+            "model": model,
+            "task": "synthetic:train_items=64:test_items=40",
+            "seed": seed,
+            "learning_rate": 1e-2,
+            "head_learning_rate": 1e-2,
+            "weight_decay": 0.0,
+            "budget": Budget("custom", steps, None, 8, 1, 32),
+            "device": "cpu",
+            "dtype": "float32",
+            "grid": ((1, 8),),
+            "plugins": (),
+            "data_dir": None,
+            "identity": {"model": model, "task": "1", "data": "1", "method": "1"},
+        }
+        return Run(**{**fields, **changes})
+
+    return make
