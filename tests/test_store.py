@@ -1,0 +1,126 @@
+"""Records and the store: nothing finished is lost, nothing broken is half-read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peftbench import PeftbenchError, UsageError
+from peftbench.record import Record
+from peftbench.runs import Run
+from peftbench.store import Store
+
+Make = Callable[..., Run]
+
+
+def put(store: Store, run: Run, status: str = "ok", **changes: object) -> Path:
+    record = dataclasses.replace(Record(run, run.key, status, started_at="2026-01-01"), **changes)  # type: ignore[arg-type]
+    with store.staging() as staging:
+        (staging / "log.txt").write_text("hello")
+        return store.put(record, staging)
+
+
+def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
+    run = make_run()
+    record = Record(run, run.key, "ok", training={"losses": [1.0, 0.5]}, quality={"accuracy": 0.75})
+    assert Record.from_text(record.to_text()) == record
+
+
+def test_json_is_strict(make_run: Make) -> None:
+    run = make_run()
+    text = Record(run, run.key, "failed", quality={"a": float("nan"), "b": float("inf")}).to_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["quality"] == {"a": None, "b": None}
+
+
+def test_the_key_is_what_determines_the_result(make_run: Make) -> None:
+    run = make_run()
+    same = (
+        dataclasses.replace(run, plugins=("elsewhere.py",), data_dir="/other"),
+        dataclasses.replace(run, budget=dataclasses.replace(run.budget, name="another name")),
+        dataclasses.replace(run, grid=((9, 9),)),
+    )
+    assert {r.key for r in same} == {run.key}
+    others = (
+        dataclasses.replace(run, seed=1),
+        dataclasses.replace(run, learning_rate=1.0),
+        dataclasses.replace(run, dtype="bfloat16"),
+        dataclasses.replace(run, method="lora:rank=4"),
+        dataclasses.replace(run, budget=dataclasses.replace(run.budget, steps=6)),
+        *(dataclasses.replace(run, identity={**run.identity, part: "changed"}) for part in run.identity),
+    )
+    assert len({run.key, *(r.key for r in others)}) == len(others) + 1
+
+
+def test_latency_does_not_depend_on_data_or_training(make_run: Make) -> None:
+    run = make_run(kind="latency")
+    same = (
+        dataclasses.replace(run, seed=3, learning_rate=9.0),
+        dataclasses.replace(run, identity={**run.identity, "data": "other"}),
+    )
+    assert {r.key for r in same} == {run.key}
+    assert dataclasses.replace(run, grid=((9, 9),)).key != run.key
+
+
+def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
+    store, run = Store(tmp_path), make_run()
+    assert put(store, run, "failed", reason="one").name == "0001"
+    assert put(store, run, "ok", reason="two").name == "0002"
+    assert put(store, run, "failed", reason="three").name == "0003"
+    found = store.get(run.key)
+    assert found is not None and found.record.reason == "two"
+    assert [s.record.key for s in store.all()] == [run.key]
+    assert store.find(run.key[:8]).folder.name == "0002"
+    with pytest.raises(UsageError, match="no run's key begins"):
+        store.find("zzz")
+
+
+@pytest.mark.parametrize("broken", ["", '{"schema": 1', '{"schema": 99}', '{"schema": 1}', "[]", "\xff"])
+def test_what_cannot_be_read_is_named_and_skipped(
+    make_run: Make, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, run = Store(tmp_path), make_run()
+    good, bad = put(store, run), put(store, dataclasses.replace(run, seed=1))
+    (bad / "record.json").write_bytes(broken.encode("latin-1"))
+    assert [s.folder for s in store.all()] == [good]
+    assert str(bad / "record.json") in capsys.readouterr().err
+
+
+def test_two_programs_on_one_store(make_run: Make, tmp_path: Path) -> None:
+    """The second finds the place taken and leaves it."""
+    one, two, run = Store(tmp_path), Store(tmp_path), make_run()
+    with one.staging() as a, two.staging() as b:
+        assert a != b
+        record = Record(run, run.key, "ok", started_at="2026")
+        first = one.put(record, a)
+        second = two.put(record, b)
+    assert first.is_dir() and second.is_dir() and not list(tmp_path.glob(".run-*"))
+
+
+def test_an_interrupted_run_leaves_nothing(make_run: Make, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.staging() as staging:
+        (staging / "log.txt").write_text("half")
+        raise KeyboardInterrupt
+    dead = tmp_path / ".run-999999999-x"
+    dead.mkdir()
+    with store.staging():
+        assert not dead.exists()
+    assert list(tmp_path.iterdir()) == [] and store.all() == []
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    file.write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        Store(file)
+    with pytest.raises(UsageError, match="no store at"):
+        Store(tmp_path / "absent").all()
+
+
+def test_schemas_are_named() -> None:
+    with pytest.raises(PeftbenchError, match="schema 7, this program reads 1"):
+        Record.from_text('{"schema": 7}')
