@@ -10,7 +10,12 @@ from peftbench import Adaptation, Claims, Preset, method, select
 
 
 @method(
-    "full", claims=Claims(identity_at_init=True, mergeable=True), preset=Preset(1e-4, source="not yet chosen")
+    "full",
+    claims=Claims(identity_at_init=True, mergeable=True),
+    preset=Preset(
+        1e-4,
+        source="newsgroups validation, 120 steps of 16, 5 half decades, 2 seeds: docs/results/presets.md",
+    ),
 )
 @dataclass(frozen=True)
 class Full:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,8 @@ class Head:
 
     def inject(self, model: nn.Module) -> Adaptation:
         if not isinstance(model, MeanPooledClassifier):
-            outputs = int(model.config.num_labels)  # type: ignore[union-attr]
-            model = MeanPooledClassifier(model.base_model, outputs)  # type: ignore[arg-type]
+            whole: Any = model
+            model = MeanPooledClassifier(whole.base_model, int(whole.config.num_labels))
         head = dict(model.classifier.named_parameters(prefix="classifier"))
         return Adaptation(model, params={}, head=head, fit=Probe(model, self.max_iterations))
 

@@ -24,7 +24,10 @@ from peftbench import Adaptation, Claims, NotSupported, Preset, layer_stream, me
 @method(
     "prefix",
     claims=Claims(exact_base=True, random_init=True),
-    preset=Preset(2e-3, source="not yet chosen"),
+    preset=Preset(
+        2e-3,
+        source="newsgroups validation, 120 steps of 16, 5 half decades, 2 seeds: docs/results/presets.md",
+    ),
 )
 @dataclass(frozen=True)
 class Prefix:
@@ -114,7 +117,7 @@ class PrefixKeysValues(nn.Module):
             return {"prefix.keys_values": self.compute()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PrefixKeysValues:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.settled is not None:
             self.settled = fn(self.settled)
         return self

@@ -196,7 +196,9 @@ def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A fresh layer of `base`'s class with this weight, (out_features, in_features), cast once to its data type."""
     out_features, in_features = weight.shape
     old = weight_of(base)
-    with torch.device("meta"):  # an initialisation would be overwritten, and would draw from the run's streams
+    with torch.device(
+        "meta"
+    ):  # an initialisation would be overwritten, and would draw from the run's streams
         layer: Any = (
             Conv1D(out_features, in_features)
             if isinstance(base, Conv1D)

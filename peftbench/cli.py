@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from . import defaults
@@ -19,11 +18,13 @@ from .errors import PeftbenchError, UsageError, unknown
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Compare fine-tuning methods on your model and data: quality, memory, time and latency.",
 )
+
+# Recent typer carries its own copy of click, older typer imports click: ask typer for the class either way.
+_CLICK_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
 FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
@@ -167,13 +168,12 @@ def doctor_command() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The program `peftbench`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+        status = app(args=arguments or ["--help"], prog_name="peftbench", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
         status = _interrupted()
-    except KeyboardInterrupt:
-        status = _interrupted()
-    except click.ClickException as error:
+    except _CLICK_ERROR as error:
         status = _wrong(error.format_message())
     except PeftbenchError as error:
         status = _wrong(str(error))

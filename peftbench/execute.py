@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from . import data, models, progress, registry, spec
-from .adaptation import Adaptation
+from .adaptation import Adaptation, Batch
 from .declare import Claims, Method, Task
 from .environment import describe
 from .errors import NotSupported
@@ -127,7 +127,7 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
     meter = MemoryMeter(device)
     meter.mark_model(adaptation.model)
 
-    def batches(split: str) -> Iterator[data.Batch]:
+    def batches(split: str) -> Iterator[Batch]:
         width = max(1, SCORING_BATCH_TOKENS // run.budget.max_length)
         for items in data.scoring_order(encoded[split].lengths, width):
             batch = data.collate(encoded[split], items, pad, device)

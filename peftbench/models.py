@@ -10,18 +10,21 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import huggingface_hub
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .assets import cache_folder, fetch
-from .errors import NotSupported, UsageError
+from .errors import NotSupported, UsageError, unknown
 from .objectives import Objective
 from .streams import stream
 
@@ -33,7 +36,7 @@ class Source:
     """Where a model's files are."""
 
     name: str  # as asked for
-    location: str  # a folder or a hub id
+    location: str  # a folder
     revision: str  # changes when the weights do
 
 
@@ -54,7 +57,7 @@ class MeanPooledClassifier(nn.Module):
     bring no pooler: a freshly drawn one needs longer to train than a small budget has.
     """
 
-    def __init__(self, backbone: nn.Module, outputs: int) -> None:
+    def __init__(self, backbone: Any, outputs: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.config: Any = backbone.config
@@ -141,18 +144,45 @@ def resolve(name: str) -> Source:
         raise UsageError(
             f"model {name!r} is not a folder; give a folder saved by save_pretrained, or a hub id"
         )
-    try:
-        config = transformers.AutoConfig.from_pretrained(name)
-    except (
-        Exception
-    ) as error:  # the hub client has many errors of its own for "not there" and "not reachable"
-        from .errors import unknown
+    folder = _from_hub(name)
+    return Source(name, str(folder), folder.name)
 
-        reason = type(error.__cause__ or error).__name__
-        raise unknown(
-            "model", name, STARTERS, f"or a local folder, or a hub id; the hub did not serve it: {reason}"
-        ) from error
-    return Source(name, name, str(getattr(config, "_commit_hash", None) or "unknown"))
+
+def _from_hub(name: str) -> Path:
+    """The local snapshot of a hub model: the one that is there, else downloaded. Its folder's name is the commit.
+
+    Raises:
+        UsageError: it is not there and the hub does not serve it.
+    """
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/config.json"]
+    reason = ""
+    for local in (True, False):
+        if not local and not _hub_in_reach():
+            reason = "the hub is out of reach"
+            break
+        try:
+            folder = Path(
+                huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=local)
+            )
+        except (OSError, ValueError) as error:  # the client's errors are of these, besides its reasons
+            reason = f"the hub did not serve it: {type(error).__name__}"
+            continue
+        if any(folder.glob("*.safetensors")):
+            return folder
+        reason = "it has no safetensors weights"
+    raise unknown("model", name, STARTERS, f"or a local folder, or a hub id; {reason}")
+
+
+def _hub_in_reach() -> bool:
+    """Whether the hub's host answers at all: the client itself would try for half a minute."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # only the client knows the way
+    address = urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _minilm(name: str) -> Source:
@@ -237,7 +267,7 @@ def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 def _draw_head(model: nn.Module, head: dict[str, nn.Parameter], seed: int) -> None:
     """Weights normal with the model's initial spread, vectors as the library sets them (zeros, ones)."""
-    spread = float(getattr(model.config, "initializer_range", None) or 0.02)  # type: ignore[union-attr]
+    spread = float(getattr(model.config, "initializer_range", None) or 0.02)
     for name, parameter in head.items():
         with stream(seed, "head", name), torch.no_grad():
             if parameter.ndim > 1:

@@ -32,18 +32,11 @@ def plan(asked: Comparison) -> list[Planned]:
     methods = _methods(asked)
     grid = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
     planned = []
-    for model in dict.fromkeys(asked.models):
-        revision = models.resolve(model).revision
-        for task_text in asked.tasks:
-            task_spec = spec.parse(task_text)
-            task = execute.build_task(task_text)
-            entry = registry.get("task", task_spec.name)
-            task_name = spec.canonical(task_spec.name, task)
-            identity = {
-                "model": revision,
-                "task": f"{entry.declared} {entry.source_sha256()}",
-                "data": task.fingerprint(),
-            }
+    tasks = dict(_task(text) for text in asked.tasks)
+    revisions = {name: models.resolve(name).revision for name in asked.models}
+    for model, revision in revisions.items():
+        for task_name, of_task in tasks.items():
+            identity = {"model": revision, **of_task}
             for method_name, baseline in methods.items():
                 planned += _runs(
                     asked, model, task_name, method_name, baseline, device, dtype, identity, grid
@@ -52,6 +45,18 @@ def plan(asked: Comparison) -> list[Planned]:
     if not good:
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
     return sorted(planned, key=lambda p: (p.run.model, p.run.task, p.run.kind == "latency", p.run.seed))
+
+
+def _task(text: str) -> tuple[str, dict[str, str]]:
+    """The canonical SPEC of a task, and what its results depend on."""
+    task = execute.build_task(text)
+    assert (
+        task.objective.outputs > 0
+    )  # reads the user's own file, if any, before a model is downloaded for it
+    name = spec.parse(text).name
+    entry = registry.get("task", name)
+    identity = {"task": f"{entry.declared} {entry.source_sha256()}", "data": task.fingerprint()}
+    return spec.canonical(name, task), identity
 
 
 def _runs(

@@ -318,7 +318,7 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _caption(budget: Budget, results: list[Result]) -> str:
-    steps = {(r.record.training or {}).get("steps") for r in results} - {None}
+    steps: set[int] = {r.record.training["steps"] for r in results if r.record.training}
     length = (
         f"{'/'.join(str(s) for s in sorted(steps))} steps"
         if steps

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub client is imported
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,6 @@ from peftbench import registry
 from peftbench.models import byte_tokenizer
 from peftbench.runs import Budget, Run
 from peftbench.streams import stream
-
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -153,7 +154,9 @@ def fresh_accelerate() -> Iterator[None]:
 def make_run() -> Callable[..., Run]:
     """A training run on `synthetic`, with the fields that a test changes."""
 
-    def make(method: str = "lora", model: str = "tiny-encoder", seed: int = 0, steps: int = 5, **changes: Any) -> Run:
+    def make(
+        method: str = "lora", model: str = "tiny-encoder", seed: int = 0, steps: int = 5, **changes: Any
+    ) -> Run:
         fields: dict[str, Any] = {
             "kind": "training",
             "method": method,

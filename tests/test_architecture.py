@@ -26,7 +26,12 @@ CONFIGS: dict[str, Any] = {
     "qwen2": transformers.Qwen2Config(**WIDE),
     "opt": transformers.OPTConfig(hidden_size=32, ffn_dim=64, word_embed_proj_dim=32, **SMALL),
     "vit": transformers.ViTConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
     ),
     "t5": transformers.T5Config(vocab_size=50, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
 }
@@ -61,17 +66,24 @@ def test_shapes_fit_the_roles() -> None:
     """The feed-forward widens and narrows again: a pattern that picked attention's output would not."""
     for family in ("bert", "deberta-v2", "distilbert", "llama", "opt", "vit", "t5"):
         model = build(family)
-        assert {tuple(s.module.weight.shape) for s in sites(model, "ffn_in")} == {(64, 32)}, family  # type: ignore[operator, arg-type]
-        assert {tuple(s.module.weight.shape) for s in sites(model, "ffn_out")} == {(32, 64)}, family  # type: ignore[operator, arg-type]
+        assert {tuple(s.module.weight.shape) for s in sites(model, "ffn_in")} == {(64, 32)}, family
+        assert {tuple(s.module.weight.shape) for s in sites(model, "ffn_out")} == {(32, 64)}, family
 
 
 def test_an_unknown_family_is_discovered_or_refused(checkpoint: Callable[[str], str]) -> None:
     known: Any = build("llama")
     known.config.model_type = "strange"
-    with pytest.raises(NotSupported, match=r"'strange' has no known roles, and .* 'ffn_in'|modules could play"):
+    with pytest.raises(
+        NotSupported, match=r"'strange' has no known roles, and .* 'ffn_in'|modules could play"
+    ):
         sites(build_strange(gated=True), "query")
     found = sites(build_strange(gated=False), "query+ffn_out")
-    assert [s.name for s in found] == ["layers.0.att.q_proj", "layers.0.fc2", "layers.1.att.q_proj", "layers.1.fc2"]
+    assert [s.name for s in found] == [
+        "layers.0.att.q_proj",
+        "layers.0.fc2",
+        "layers.1.att.q_proj",
+        "layers.1.fc2",
+    ]
 
 
 def build_strange(gated: bool) -> nn.Module:
@@ -80,7 +92,9 @@ def build_strange(gated: bool) -> nn.Module:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.att = nn.ModuleDict({name: nn.Linear(4, 4) for name in ("q_proj", "k_proj", "v_proj", "out_proj")})
+            self.att = nn.ModuleDict(
+                {name: nn.Linear(4, 4) for name in ("q_proj", "k_proj", "v_proj", "out_proj")}
+            )
             self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 4)
             if gated:
                 self.up_proj = nn.Linear(4, 8)
@@ -88,7 +102,7 @@ def build_strange(gated: bool) -> nn.Module:
     model = nn.Module()
     model.layers = nn.ModuleList([Block(), Block()])
     model.config = transformers.PretrainedConfig()  # type: ignore[assignment]
-    model.config.model_type = "strange"  # type: ignore[assignment, union-attr]
+    model.config.model_type = "strange"
     return model
 
 

@@ -48,7 +48,8 @@ def test_forward_and_gradients_equal_the_formula(
     name, (base, wrapper) = next(iter(adaptation.swaps.items()))
     layer: Any = wrapper
     fused = family == "gpt2"
-    weight: Tensor = base.weight.detach()  # type: ignore[assignment, operator]
+    plain: Any = base
+    weight: Tensor = plain.weight.detach()
     weight = (weight.T if fused else weight).clone()
     x = torch.randn(4, 5, weight.shape[1], requires_grad=True)
     y = x.detach().clone().requires_grad_()
@@ -63,7 +64,7 @@ def test_forward_and_gradients_equal_the_formula(
         update = torch.cat(updates)
     else:
         update = b @ a
-    bias = base.bias if base.bias is not None else 0.0
+    bias = plain.bias if plain.bias is not None else 0.0
     want = y @ (weight + 5 / 3 * update).T + bias
     want.square().sum().backward()
     # Sums of 32 products in float32, in two orders.
@@ -108,19 +109,29 @@ def roberta(large: bool) -> Any:
     sizes = (1024, 24, 16, 4096) if large else (768, 12, 12, 3072)
     width, layers, heads, ffn = sizes
     config = transformers.RobertaConfig(
-        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=ffn, vocab_size=50265
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=ffn,
+        vocab_size=50265,
     )
     return meta(transformers.RobertaForSequenceClassification, config)
 
 
 def gpt2(large: bool) -> Any:
     width, layers, heads = (1280, 36, 20) if large else (1024, 24, 16)
-    return meta(transformers.GPT2LMHeadModel, transformers.GPT2Config(n_embd=width, n_layer=layers, n_head=heads))
+    return meta(
+        transformers.GPT2LMHeadModel, transformers.GPT2Config(n_embd=width, n_layer=layers, n_head=heads)
+    )
 
 
 def deberta_xxl() -> Any:
     config = transformers.DebertaV2Config(
-        hidden_size=1536, num_hidden_layers=48, num_attention_heads=24, intermediate_size=6144, vocab_size=128100
+        hidden_size=1536,
+        num_hidden_layers=48,
+        num_attention_heads=24,
+        intermediate_size=6144,
+        vocab_size=128100,
     )
     return meta(transformers.DebertaV2Model, config)
 
@@ -153,7 +164,9 @@ def test_stored_prefix_counts_as_li_and_liang_do() -> None:
     assert trained == 5 * 1024 + (1024 * 512 + 512) + (512 * 2 * 24 * 1024 + 2 * 24 * 1024)
 
 
-def test_dropout_acts_on_the_update_only(make_run: Callable[..., Run], checkpoint: Callable[[str], str]) -> None:
+def test_dropout_acts_on_the_update_only(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str]
+) -> None:
     adaptation = adapted(make_run("lora:dropout=0.5", checkpoint("bert"))).adaptation
     base, wrapper = next(iter(adaptation.swaps.values()))
     x = torch.randn(3, 32)
@@ -179,7 +192,9 @@ def test_no_two_layers_draw_the_same(make_run: Callable[..., Run], checkpoint: C
     assert len(set(drawn)) == len(drawn) == 4
 
 
-def test_roles_that_match_nothing_are_refused(make_run: Callable[..., Run], checkpoint: Callable[[str], str]) -> None:
+def test_roles_that_match_nothing_are_refused(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str]
+) -> None:
     with pytest.raises(NotSupported, match="linear layers only"):
         adapted(make_run("lora:targets=norm", checkpoint("bert")))
 
@@ -207,7 +222,8 @@ def test_prefix_equals_attention_over_longer_keys(
     fill(adaptation)
     module: Any = sites(adaptation.model, "attention")[1].module
     seen: dict[str, Any] = {}
-    name = adaptation.model.config._attn_implementation  # type: ignore[union-attr]
+    model: Any = adaptation.model
+    name = model.config._attn_implementation
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
     real = ALL_ATTENTION_FUNCTIONS[name]

@@ -89,7 +89,10 @@ def test_peak_is_that_of_the_phase_above_the_model(by: str, monkeypatch: pytest.
     with meter.phase():
         pass
     assert meter.last.peak_above_model_bytes < 30 * MB  # what came before is forgotten
-    assert meter.last.peak_allocated_bytes is None and meter.last.headline_bytes == meter.last.peak_above_model_bytes
+    assert (
+        meter.last.peak_allocated_bytes is None
+        and meter.last.headline_bytes == meter.last.peak_above_model_bytes
+    )
     assert meter.last.taken_by == {"kernel": "kernel high-water mark", "sampler": "sampler"}[by]
 
 

@@ -77,7 +77,9 @@ def test_a_method_must_be_a_frozen_dataclass_with_inject() -> None:
     with pytest.raises(UsageError, match="frozen=True"):
         method("thawed", claims=Claims(), preset=Preset(1.0, source="a test"))(dataclass(type("T", (), {})))
     with pytest.raises(UsageError, match="has no inject"):
-        method("mute", claims=Claims(), preset=Preset(1.0, source="a test"))(dataclass(frozen=True)(type("T", (), {})))
+        method("mute", claims=Claims(), preset=Preset(1.0, source="a test"))(
+            dataclass(frozen=True)(type("T", (), {}))
+        )
 
 
 PLUGIN = '''
@@ -119,7 +121,9 @@ def test_a_plugin_folder_may_hold_each_kind(tmp_path: Path) -> None:
 def test_a_plugin_that_does_not_import_says_its_own_error(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("import nothing_of_that_name\n")
-    with pytest.raises(UsageError, match="does not import: ModuleNotFoundError: No module named 'nothing_of_that_name'"):
+    with pytest.raises(
+        UsageError, match="does not import: ModuleNotFoundError: No module named 'nothing_of_that_name'"
+    ):
         registry.load_plugins([broken])
     syntax = tmp_path / "syntax.py"
     syntax.write_text("x = 1\ndef f(:\n")

@@ -33,7 +33,10 @@ def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
 def test_json_is_strict(make_run: Make) -> None:
     run = make_run()
     text = Record(run, run.key, "failed", quality={"a": float("nan"), "b": float("inf")}).to_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["quality"] == {"a": None, "b": None}
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["quality"] == {
+        "a": None,
+        "b": None,
+    }
 
 
 def test_the_key_is_what_determines_the_result(make_run: Make) -> None:

@@ -63,7 +63,13 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(make_run: Make, tmp_
         encoded = execute.encode(run, task, prepared.tokenizer)
         accelerator = accelerator_for("cpu", "float32")
         seen = train(
-            prepared.adaptation, prepared.head, encoded["train"], task.objective, run, {"input_ids": 0}, accelerator
+            prepared.adaptation,
+            prepared.head,
+            encoded["train"],
+            task.objective,
+            run,
+            {"input_ids": 0},
+            accelerator,
         )
         losses.append(seen.losses)
         assert name
@@ -107,7 +113,10 @@ def test_a_split_smaller_than_a_batch_still_trains() -> None:
 
 def test_collate_pads_and_masks() -> None:
     encoded = data.Encoded(
-        {"input_ids": np.array([5, 6, 7, 8, 9, 10])}, np.array([0, 2, 3, 6]), {"labels": np.array([0, 1, 0])}, np.array([])
+        {"input_ids": np.array([5, 6, 7, 8, 9, 10])},
+        np.array([0, 2, 3, 6]),
+        {"labels": np.array([0, 1, 0])},
+        np.array([]),
     )
     batch = data.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"))
     assert batch["input_ids"].tolist() == [[8, 9, 10], [5, 6, 99]]
@@ -122,7 +131,10 @@ def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
 
     def load() -> dict[str, Any]:
         calls.append(1)
-        return {name: datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1]}) for name in execute_splits}
+        return {
+            name: datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1]})
+            for name in execute_splits
+        }
 
     execute_splits = ("train", "validation", "test")
     objective = Classification(labels=("a", "b"))
@@ -132,7 +144,9 @@ def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
     arguments = ("t", objective, load, tokenizer)
     first = data.encode(*arguments, 16, "key-1")
     again = data.encode(*arguments, 16, "key-1")
-    assert len(calls) == 1 and np.array_equal(first["test"].flat["input_ids"], again["test"].flat["input_ids"])
+    assert len(calls) == 1 and np.array_equal(
+        first["test"].flat["input_ids"], again["test"].flat["input_ids"]
+    )
     data.encode(*arguments, 8, "key-1")
     data.encode(*arguments, 16, "key-2")
     assert len(calls) == 3
@@ -145,7 +159,12 @@ def test_an_empty_split_is_named() -> None:
     full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
     with pytest.raises(UsageError, match="no rows in its validation split"):
         data.encode(
-            "t", Classification(("a", "b")), lambda: {"train": full}, lambda *a, **k: {"input_ids": [[1]]}, 8, "key-3"
+            "t",
+            Classification(("a", "b")),
+            lambda: {"train": full},
+            lambda *a, **k: {"input_ids": [[1]]},
+            8,
+            "key-3",
         )
 
 
@@ -171,7 +190,11 @@ def test_the_probe_is_logistic_regression_on_pooled_features(make_run: Make, tmp
     (x, y), (v, _) = features("train"), features("test")
     scale = x.std(0) + 1e-6
     scores = [
-        (LogisticRegression(C=c, max_iter=2000).fit((x - x.mean(0)) / scale, y).predict((v - x.mean(0)) / scale))
+        (
+            LogisticRegression(C=c, max_iter=2000)
+            .fit((x - x.mean(0)) / scale, y)
+            .predict((v - x.mean(0)) / scale)
+        )
         for c in (0.01, 0.1, 1.0, 10.0)
     ]
     assert any(np.array_equal(s, predictions["prediction"]) for s in scores)
@@ -188,8 +211,19 @@ def test_bfloat16_compute_keeps_float32_weights(make_run: Make, tmp_path: Path) 
     prepared = execute.prepare(run, task.objective, "cpu")
     encoded = execute.encode(run, task, prepared.tokenizer)
     accelerator = accelerator_for("cpu", "bfloat16")
-    train(prepared.adaptation, prepared.head, encoded["train"], task.objective, run, {"input_ids": 0}, accelerator)
+    train(
+        prepared.adaptation,
+        prepared.head,
+        encoded["train"],
+        task.objective,
+        run,
+        {"input_ids": 0},
+        accelerator,
+    )
     model = prepared.adaptation.model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     with torch.no_grad():  # nothing of autocast is left on forward for the meters that follow
-        assert model(**{"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.ones(1, 2)}).logits.dtype == torch.float32
+        assert (
+            model(input_ids=torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2)).logits.dtype
+            == torch.float32
+        )
