@@ -24,7 +24,6 @@ from peftbench.train import Diverged, accelerator_for, train
 
 CENTRES = {"lora": 2e-3, "adapter": 2e-3, "prefix": 2e-3, "full": 1e-4}
 HEAD_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-HALF_DECADES = (-2, -1, 0, 1, 2)
 
 
 def loss_on_validation(run: Run, validation_items: int) -> float:
@@ -48,6 +47,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--model", default="minilm-l6")
+    parser.add_argument("--head-rate", type=float, help="skip the first part: this rate was chosen before")
+    parser.add_argument("--half-decades", default="-2,-1,0,1,2", help="the grid around each centre")
     asked = parser.parse_args()
     torch.set_num_threads(torch.get_num_threads())
     registry.load("method")
@@ -81,9 +82,17 @@ def main() -> None:
         return rows
 
     began = time.monotonic()
-    heads = {m: curve(m, [CENTRES[m]] * len(HEAD_RATES), list(HEAD_RATES)) for m in CENTRES}
-    means = [statistics.fmean(heads[m][i][2] for m in CENTRES) for i in range(len(HEAD_RATES))]
-    head_rate = HEAD_RATES[means.index(min(means))]
+    half_decades = [int(j) for j in asked.half_decades.split(",")]
+    heads = (
+        {}
+        if asked.head_rate
+        else {m: curve(m, [c] * len(HEAD_RATES), list(HEAD_RATES)) for m, c in CENTRES.items()}
+    )
+    means = [
+        statistics.fmean(rows[i][2] for rows in heads.values())
+        for i in range(len(HEAD_RATES) if heads else 0)
+    ]
+    head_rate = asked.head_rate or HEAD_RATES[means.index(min(means))]
     found = describe(device)
     print("# Preset learning rates\n")
     print(
@@ -91,18 +100,22 @@ def main() -> None:
         f"log-likelihood on the validation split over {asked.seeds} seeds ± standard error. Test was not read. "
         f"{found['processor']}, torch {found['libraries']['torch']}, transformers {found['libraries']['transformers']}.\n"
     )
-    print("## The head's rate, one for all methods\n")
-    print("| head rate | " + " | ".join(f"{m} at {CENTRES[m]:g}" for m in CENTRES) + " | mean |")
-    print("|---" * (len(CENTRES) + 2) + "|")
-    for i, rate in enumerate(HEAD_RATES):
-        print(
-            f"| {rate:g} | " + " | ".join(f"{heads[m][i][2]:.3f}" for m in CENTRES) + f" | {means[i]:.3f} |"
-        )
-    print(f"\nChosen: {head_rate:g}.\n\n## Each method's rate, with that head rate\n")
-    print("| method | " + " | ".join(f"centre x 10^({j}/2)" for j in HALF_DECADES) + " | chosen |")
-    print("|---" * (len(HALF_DECADES) + 2) + "|")
+    if heads:
+        print("## The head's rate, one for all methods\n")
+        print("| head rate | " + " | ".join(f"{m} at {c:g}" for m, c in CENTRES.items()) + " | mean |")
+        print("|---" * (len(CENTRES) + 2) + "|")
+        for i, rate in enumerate(HEAD_RATES):
+            print(
+                f"| {rate:g} | "
+                + " | ".join(f"{r[i][2]:.3f}" for r in heads.values())
+                + f" | {means[i]:.3f} |"
+            )
+        print(f"\nChosen: {head_rate:g}.\n")
+    print(f"## Each method's rate, with head rate {head_rate:g}\n")
+    print("| method | " + " | ".join(f"centre x 10^({j}/2)" for j in half_decades) + " | chosen |")
+    print("|---" * (len(half_decades) + 2) + "|")
     for method, centre in CENTRES.items():
-        rates = [float(f"{centre * 10 ** (j / 2):.2g}") for j in HALF_DECADES]
+        rates = [float(f"{centre * 10 ** (j / 2):.2g}") for j in half_decades]
         rows = curve(method, rates, [head_rate] * len(rates))
         best = min(rows, key=lambda row: row[2])
         near = [row for row in rows if row[2] <= best[2] + best[3]]

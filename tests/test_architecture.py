@@ -62,12 +62,16 @@ def test_a_fused_projection_is_three_slices_of_one_module() -> None:
     assert len({s.name for s in found}) == 2
 
 
+def shape(layer: Any) -> tuple[int, ...]:
+    return tuple(layer.weight.shape)
+
+
 def test_shapes_fit_the_roles() -> None:
     """The feed-forward widens and narrows again: a pattern that picked attention's output would not."""
     for family in ("bert", "deberta-v2", "distilbert", "llama", "opt", "vit", "t5"):
         model = build(family)
-        assert {tuple(s.module.weight.shape) for s in sites(model, "ffn_in")} == {(64, 32)}, family
-        assert {tuple(s.module.weight.shape) for s in sites(model, "ffn_out")} == {(32, 64)}, family
+        assert {shape(s.module) for s in sites(model, "ffn_in")} == {(64, 32)}, family
+        assert {shape(s.module) for s in sites(model, "ffn_out")} == {(32, 64)}, family
 
 
 def test_an_unknown_family_is_discovered_or_refused(checkpoint: Callable[[str], str]) -> None:
@@ -86,7 +90,7 @@ def test_an_unknown_family_is_discovered_or_refused(checkpoint: Callable[[str], 
     ]
 
 
-def build_strange(gated: bool) -> nn.Module:
+def build_strange(gated: bool) -> Any:
     """A stack of blocks with common names; with two candidates for `ffn_in` if `gated`."""
 
     class Block(nn.Module):
@@ -99,7 +103,7 @@ def build_strange(gated: bool) -> nn.Module:
             if gated:
                 self.up_proj = nn.Linear(4, 8)
 
-    model = nn.Module()
+    model: Any = nn.Module()
     model.layers = nn.ModuleList([Block(), Block()])
     model.config = transformers.PretrainedConfig()  # type: ignore[assignment]
     model.config.model_type = "strange"
