@@ -69,7 +69,7 @@ class Task(Protocol):
     def fingerprint(self) -> str: ...
 
 
-def method(name: str, *, claims: Claims, preset: Preset) -> Callable[[type[T]], type[T]]:
+def method(name: str, claims: Claims, preset: Preset) -> Callable[[type[T]], type[T]]:
     """Register a frozen dataclass as a method: its fields are the hyper-parameters, `inject(model)` its one verb."""
 
     def declare(cls: type[T]) -> type[T]:

@@ -375,7 +375,7 @@ def _settings_notes(results: list[Result], rows: list[Row]) -> list[str]:
     run = results[0].record.run
     rates = ", ".join(f"{row.method} {row.learning_rate:g}" for row in rows if row.learning_rate)
     notes = [
-        f"Learning rates are presets, not tuned here: {rates}; head {run.head_learning_rate:g} for all.",
+        f"Learning rates, presets unless --lr was given, not tuned here: {rates}; head {run.head_learning_rate:g} for all.",
         "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds.",
     ]
     kinds = sorted({row.train_peak_kind for row in rows if row.train_peak_kind})
@@ -388,9 +388,13 @@ def _settings_notes(results: list[Result], rows: list[Row]) -> list[str]:
         )
     notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
     if any(row.latency for row in rows):
+        base: dict[str, list[float]] = {}
+        for cell in (cell for row in rows for cell in row.latency if cell.base_ms is not None):
+            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms or 0.0)
+        figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
         notes.append(
-            "Slow-down: one forward pass over the base model's, float32, median over 100 interleaved rounds with its 95 % "
-            "interval; the row of a method that adds no module is the noise floor."
+            f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
+            "interleaved rounds with its 95 % interval; a method that adds no module shows the noise."
         )
     environments = [r.record.environment for r in results if r.record.environment]
     if environments:

@@ -37,6 +37,7 @@ def _one(table: Table) -> str:
         colalign=["left"] + ["right"] * (len(headers) - 1),
     )
     lines = [f"### {table.task} with {table.model}", "", table.caption, "", text, ""]
+    lines += [f"- **{row.method}** {_trouble(row)}" for row in table.rows if row.reason]
     lines += [f"- {note}" for note in table.footnotes]
     return "\n".join(lines) + "\n"
 
@@ -44,9 +45,9 @@ def _one(table: Table) -> str:
 def _line(row: Row, table: Table, percent: float, cells: list[tuple[int, int]], width: int) -> list[str]:
     name = f"{row.method} (baseline)" if row.baseline else row.method
     if row.status != "ok":
-        return [name, f"{row.status}: {row.reason}", *([MISSING] * (width - 2))]
+        return [name, row.status, *([MISSING] * (width - 2))]
     if row.seeds_good < row.seeds_tried:
-        name += f" ({row.seeds_good}/{row.seeds_tried} seeds: {row.reason})"
+        name += f" {row.seeds_good}/{row.seeds_tried} seeds"
     line = [name, _score(row, percent)]
     if table.reference:
         line.append(_difference(row, percent))
@@ -60,6 +61,13 @@ def _line(row: Row, table: Table, percent: float, cells: list[tuple[int, int]], 
     ]
     latency = {(cell.batch, cell.length): cell for cell in row.latency}
     return line + [_latency(latency.get(cell)) for cell in cells]
+
+
+def _trouble(row: Row) -> str:
+    """Why a row has no figures, or fewer seeds than were tried."""
+    if row.status == "not supported":
+        return f"not supported: {row.reason}"
+    return f"failed in {row.seeds_tried - row.seeds_good} of {row.seeds_tried} seeds: {row.reason}"
 
 
 def _grid(table: Table) -> list[tuple[int, int]]:

@@ -105,7 +105,7 @@ def build_strange(gated: bool) -> Any:
 
     model: Any = nn.Module()
     model.layers = nn.ModuleList([Block(), Block()])
-    model.config = transformers.PretrainedConfig()  # type: ignore[assignment]
+    model.config = transformers.PretrainedConfig()
     model.config.model_type = "strange"
     return model
 

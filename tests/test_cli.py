@@ -171,7 +171,8 @@ def test_a_method_that_cannot_serve_a_model_is_a_row(home: Path, checkpoint: Cal
     done = peftbench(*arguments, "--methods", "lora,prefix", cwd=home)
     assert done.returncode == 1, done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("| prefix"))
-    assert "not supported: deberta-v2 models do not take a prefix" in row
+    assert "| not supported |" in row
+    assert "**prefix** not supported: deberta-v2 models do not take a prefix" in done.stdout
     assert "ONE seed" in done.stdout
     alone = peftbench(*arguments, "--methods", "prefix", cwd=home)
     assert alone.returncode == 2 and "do not take a prefix" in alone.stderr
@@ -205,8 +206,8 @@ def test_a_crash_is_a_row_and_the_sweep_goes_on(home: Path) -> None:
     arguments = ["--methods", "crashes,crashes:how=kill,lora", "--plugins", "crashes.py", "--no-baselines"]
     done = peftbench("run", *TINY, *arguments, "--latency-grid", "none", "--store", "crashed", cwd=home)
     assert done.returncode == 1, done.stderr
-    assert "failed: RuntimeError: as asked (train at step 2)" in done.stdout
-    assert "failed: killed by signal SIGKILL" in done.stdout
+    assert "**crashes** failed in 3 of 3 seeds: RuntimeError: as asked (train at step 2)" in done.stdout
+    assert "**crashes:how=kill** failed in 3 of 3 seeds: killed by signal SIGKILL" in done.stdout
     assert "| lora " in done.stdout and "[9/9]" in done.stderr
 
 

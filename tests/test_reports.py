@@ -1,0 +1,162 @@
+"""Reports: golden text of a comparison made of records written by hand."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from peftbench import registry
+from peftbench.record import Record
+from peftbench.runs import Budget, Run
+from peftbench.table import Result, Table, tabulate
+
+LIBRARIES = {"python": "3.11", "torch": "2.13", "transformers": "5.23", "peftbench": "0.1.0"}
+ENVIRONMENT = {"libraries": LIBRARIES, "gpu": None, "processor": "a processor", "threads": 2, "machine": "m"}
+
+
+def result(run: Run, folder: Path, accuracy: float, seedless: bool = False, noise: int = 0) -> Result:
+    """A finished training run: the first items of each hundred are right."""
+    folder = folder / run.key
+    folder.mkdir(parents=True)
+    right = np.arange(200) % 100 < round(accuracy * 100) + noise
+    frame = pd.DataFrame({"item": np.arange(200), "prediction": 1, "reference": right.astype(int), "nll": 0.5,
+                          "score": right.astype(float), "group": (np.arange(200) % 50).astype(str)})  # fmt: skip
+    frame.to_parquet(folder / "predictions.parquet")
+    steps = {"losses": [0.7] * 20, "gradient_norms": [2.0] * 20, "step_s": [0.05] * 20, "data_s": [0.001] * 20,
+             "tokens": [300] * 20, "steps": 20, "train_items": 100}  # fmt: skip
+    peak = {"taken_by": "kernel high-water mark", "peak_allocated_bytes": None, "peak_reserved_bytes": None,
+            "peak_resident_bytes": 900_000_000, "peak_above_model_bytes": 500_000_000}  # fmt: skip
+    return Result(
+        Record(
+            run,
+            run.key,
+            "ok",
+            claims={"seedless": seedless},
+            parameters={
+                "adapter": 73728,
+                "head": 770,
+                "model": 22713986,
+                "stored": 73728,
+                "stored_bytes": 297616,
+            },
+            memory={"train": peak, "score": peak},
+            training={"fit_s": 3.0, "fit_items": 100, "steps": 20} if seedless else steps,
+            quality={"accuracy": float(right.mean()), "nll": 0.5},
+            metric={"name": "accuracy", "higher_is_better": True, "is_share": True},
+            environment=ENVIRONMENT,
+        ),
+        folder,
+    )
+
+
+@pytest.fixture
+def tables(make_run: Callable[..., Run], tmp_path: Path) -> list[Table]:
+    budget = Budget("quick", 20, None, 16, 1, 48)
+
+    def run(method: str, seed: int, rate: float = 1e-3, **changes: Any) -> Run:
+        return make_run(method, "a-model", seed, task="a-task", learning_rate=rate, budget=budget, **changes)
+
+    results = []
+    for seed in range(3):
+        results += [
+            result(run("lora", seed), tmp_path, 0.80, noise=seed),
+            result(run("full", seed, 1e-4), tmp_path, 0.83, noise=seed),
+        ]
+    results.append(result(run("head", 0, 0.0), tmp_path, 0.76, seedless=True))
+    broken = run("adapter", 0)
+    for seed in range(3):
+        failed = dataclasses.replace(broken, seed=seed)
+        results.append(
+            Result(
+                Record(
+                    failed,
+                    failed.key,
+                    "failed",
+                    "OutOfMemoryError: too large",
+                    "train",
+                    7,
+                    environment=ENVIRONMENT,
+                ),
+                None,
+            )
+        )
+    refused = run("prefix", 0)
+    results.append(Result(Record(refused, refused.key, "not supported", "no roles"), None))
+    latency = run("lora", 0, kind="latency")
+    cell = {"batch": 1, "length": 8, "base_ms": [1.0] * 40, "unmerged_ms": [1.1] * 40, "merged_ms": [1.0] * 40,
+            "refusal": None, "order": "alternating"}  # fmt: skip
+    results.append(Result(Record(latency, latency.key, "ok", latency=[cell]), None))
+    return tabulate(results, "full", ("full", "head"))
+
+
+def text(tables: list[Table], report: str) -> str:
+    made: str = registry.get("report", report).target(tables)
+    return made
+
+
+def test_markdown_is_golden(tables: list[Table]) -> None:
+    golden = Path(__file__).with_name("golden_table.md")
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text(tables, "markdown"), encoding="utf-8")
+    assert text(tables, "markdown") == golden.read_text(encoding="utf-8")
+
+
+def test_csv_and_json_hold_every_column(tables: list[Table]) -> None:
+    rows = list(csv.DictReader(io.StringIO(text(tables, "csv"))))
+    content = json.loads(text(tables, "json"), parse_constant=lambda name: pytest.fail(name))
+    assert [r["method"] for r in rows] == [r["method"] for r in content[0]["rows"]]
+    lora = content[0]["rows"][0]
+    assert (
+        lora["method"] == "lora"
+        and lora["score"] == pytest.approx(0.81)
+        and lora["train_peak_bytes"] == 500_000_000
+    )
+    assert lora["latency_1x8_unmerged_slowdown"] == pytest.approx(0.1) and lora["clipped_share"] == 1.0
+    assert lora["tokens_per_s"] == pytest.approx(6000) and lora["data_share"] == pytest.approx(0.001 / 0.051)
+    failed = next(r for r in content[0]["rows"] if r["method"] == "adapter")
+    assert failed["status"] == "failed" and failed["score"] is None and failed["seeds_good"] == 0
+    assert rows[1]["score"] == ""  # unknown is empty, never 0
+
+
+def test_every_report_handles_every_kind_of_row(tables: list[Table]) -> None:
+    for name in registry.load("report"):
+        assert text(tables, name) and text([tables[0], tables[0]], name)
+
+
+def test_a_seed_that_failed_is_shown_and_pairs_use_common_seeds(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    results = []
+    for seed in range(3):
+        full, lora = make_run("full", seed=seed), make_run("lora", seed=seed)
+        results.append(result(full, tmp_path, 0.8))
+        good = result(lora, tmp_path, 0.7)
+        results.append(good if seed else Result(Record(lora, lora.key, "failed", "killed"), None))
+    (table,) = tabulate(results, "full", ("full",))
+    row = table.rows[0]
+    assert (row.seeds_good, row.seeds_tried, row.reason) == (2, 3, "killed")
+    assert row.difference is not None and row.difference.seeds == 2
+    assert "lora 2/3 seeds" in text([table], "markdown")
+    assert "**lora** failed in 1 of 3 seeds: killed" in text([table], "markdown")
+
+
+def test_budgets_and_models_make_tables_of_their_own(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    runs = [make_run(), make_run(steps=9), make_run(model="tiny-decoder"), make_run(dtype="bfloat16")]
+    assert len(tabulate([result(run, tmp_path, 0.5) for run in runs], "full", ())) == 4
+
+
+def test_one_seed_has_no_test(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    results = [result(make_run(method), tmp_path, share) for method, share in (("full", 0.9), ("lora", 0.5))]
+    (table,) = tabulate(results, "full", ("full",))
+    assert all(row.p_holm is None and row.mark == "" for row in table.rows)
+    assert any("ONE seed" in note for note in table.footnotes)
