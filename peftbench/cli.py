@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(args=arguments or ["--help"], prog_name="peftbench", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        status = _interrupted()
+        status = 130
     except _CLICK_ERROR as error:
         status = _wrong(error.format_message())
     except PeftbenchError as error:
@@ -180,6 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    if status == 130:  # recent typer turns Ctrl-C into this status itself
+        _interrupted()
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -188,9 +190,8 @@ def _wrong(message: str) -> int:
     return 2
 
 
-def _interrupted() -> int:
+def _interrupted() -> None:
     print("peftbench: interrupted; what is finished is kept, the same command carries on", file=sys.stderr)
-    return 130
 
 
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @task("rotten-tomatoes", version="1")
 @dataclass(frozen=True)
 class RottenTomatoes:
-    """Sentiment of 12,806 review snippets of 508 films; no film is in two splits."""
+    """Sentiment of 12,808 review snippets of 508 films; no film is in two splits."""
 
     @property
     def objective(self) -> Classification:
