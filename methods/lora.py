@@ -22,7 +22,7 @@ from peftbench import Adaptation, Claims, Preset, Site, method, plain, swap, wei
     claims=Claims(identity_at_init=True, mergeable=True, exact_base=True, random_init=True),
     preset=Preset(
         2e-3,
-        source="newsgroups validation, 120 steps of 16, 5 half decades, 2 seeds: docs/results/presets.md",
+        source="newsgroups validation, 120 steps of 16, 4 seeds: docs/results/presets.md",
     ),
 )
 @dataclass(frozen=True)

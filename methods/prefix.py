@@ -26,7 +26,7 @@ from peftbench import Adaptation, Claims, NotSupported, Preset, layer_stream, me
     claims=Claims(exact_base=True, random_init=True),
     preset=Preset(
         2e-3,
-        source="newsgroups validation, 120 steps of 16, 5 half decades, 2 seeds: docs/results/presets.md",
+        source="newsgroups validation, 120 steps of 16, 4 seeds: docs/results/presets.md",
     ),
 )
 @dataclass(frozen=True)
