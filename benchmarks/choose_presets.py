@@ -71,7 +71,7 @@ def main() -> None:
             for seed in range(asked.seeds):
                 run = Run(
                     "training", str(spec.parse(method)), asked.model, "newsgroups", seed, rate, head_rate, 0.0, budget,
-                    device, dtype, (), (), None, identity,
+                    device, dtype, (), (), identity,
                 )  # fmt: skip
                 losses.append(loss_on_validation(dataclasses.replace(run), 2000))
             error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0

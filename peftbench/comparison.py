@@ -28,7 +28,6 @@ class Comparison:
     baselines: bool = True
     latency_grid: tuple[tuple[int, int], ...] | None = None  # None: the device's default
     plugins: tuple[str, ...] = ()
-    data_dir: str | None = None
 
     def budget(self) -> Budget:
         """Quick where nothing departs from it."""

@@ -91,7 +91,6 @@ def _runs(
         dtype=dtype,
         grid=grid,
         plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
-        data_dir=asked.data_dir,
         identity={**identity, "method": entry.source_sha256()},
     )
     adapter, head, refusal = _counts(first)

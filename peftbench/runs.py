@@ -50,15 +50,13 @@ class Run:
     dtype: str  # of the compute: "float32" or "bfloat16"
     grid: tuple[tuple[int, int], ...]  # (batch, length) cells of a latency run
     plugins: tuple[str, ...]  # files and folders to load first
-    data_dir: str | None
     identity: dict[str, Any]  # hashes of sources, data and weights
 
     @property
     def key(self) -> str:
         """The SHA-256 of what determines the result. Where files lie does not."""
         parts = dataclasses.asdict(self)
-        for place in ("plugins", "data_dir"):
-            del parts[place]
+        del parts["plugins"]
         del parts["budget"]["name"]
         if self.kind == "latency":  # neither data nor training reach it
             for name in ("learning_rate", "head_learning_rate", "weight_decay", "seed", "budget"):

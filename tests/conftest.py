@@ -171,7 +171,6 @@ def make_run() -> Callable[..., Run]:
             "dtype": "float32",
             "grid": ((1, 8),),
             "plugins": (),
-            "data_dir": None,
             "identity": {"model": model, "task": "1", "data": "1", "method": "1"},
         }
         return Run(**{**fields, **changes})

@@ -42,7 +42,7 @@ def test_json_is_strict(make_run: Make) -> None:
 def test_the_key_is_what_determines_the_result(make_run: Make) -> None:
     run = make_run()
     same = (
-        dataclasses.replace(run, plugins=("elsewhere.py",), data_dir="/other"),
+        dataclasses.replace(run, plugins=("elsewhere.py",)),
         dataclasses.replace(run, budget=dataclasses.replace(run.budget, name="another name")),
         dataclasses.replace(run, grid=((9, 9),)),
     )
