@@ -196,12 +196,21 @@ def _smollm2(name: str) -> Source:
 
     def make(folder: Path) -> None:
         gguf = next(fetch(name).glob("*.gguf"))
+        options: dict[str, Any] = {"gguf_file": gguf.name, "dtype": torch.float32}
+        if hasattr(
+            transformers, "GgufConfig"
+        ):  # newer releases keep the weights packed unless told otherwise
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
         with _quiet():
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16
-            )
+            packed = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model.save_pretrained(folder)
+            config = packed.config
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            # A model that was loaded from GGUF refuses to be saved; a plain one with its numbers does not.
+            dense = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        dense.load_state_dict(packed.state_dict())
+        dense.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
     _make_once(home, make)
