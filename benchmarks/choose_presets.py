@@ -10,7 +10,6 @@ centre is preferred. Takes about a quarter of an hour on two cores.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import sys
 import time
@@ -50,7 +49,6 @@ def main() -> None:
     parser.add_argument("--head-rate", type=float, help="skip the first part: this rate was chosen before")
     parser.add_argument("--half-decades", default="-2,-1,0,1,2", help="the grid around each centre")
     asked = parser.parse_args()
-    torch.set_num_threads(torch.get_num_threads())
     registry.load("method")
     budget = Budget("custom", asked.steps, None, 16, 1, 48)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,7 +71,7 @@ def main() -> None:
                     "training", str(spec.parse(method)), asked.model, "newsgroups", seed, rate, head_rate, 0.0, budget,
                     device, dtype, (), (), identity,
                 )  # fmt: skip
-                losses.append(loss_on_validation(dataclasses.replace(run), 2000))
+                losses.append(loss_on_validation(run, 2000))
             error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
             rows.append((rate, head_rate, statistics.fmean(losses), error))
             print(

@@ -94,7 +94,7 @@ def tables(make_run: Callable[..., Run], tmp_path: Path) -> list[Table]:
     results.append(Result(Record(refused, refused.key, "not supported", "no roles"), None))
     latency = run("lora", 0, kind="latency")
     cell = {"batch": 1, "length": 8, "base_ms": [1.0] * 40, "unmerged_ms": [1.1] * 40, "merged_ms": [1.0] * 40,
-            "refusal": None, "order": "alternating"}  # fmt: skip
+            "refusal": None}  # fmt: skip
     results.append(Result(Record(latency, latency.key, "ok", latency=[cell]), None))
     return tabulate(results, "full", ("full", "head"))
 

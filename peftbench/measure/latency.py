@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -30,7 +30,6 @@ class LatencyCell:
     unmerged_ms: list[float]
     merged_ms: list[float] | None
     refusal: str | None = None  # why the cell could not be measured
-    order: str = field(default="alternating", compare=False)
 
 
 @torch.inference_mode()
