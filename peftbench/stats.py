@@ -13,7 +13,7 @@ test over items alone, is far too sure of itself: two seeds of one method then d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.float64]
+BySeed = Mapping[int, Floats]  # seed -> (items,) scores
 CONFIDENCE = 0.95
 BLOCK_ROUNDS = 20  # rounds that a latency bootstrap keeps together: drift is shared by neighbours
 BOOTSTRAPS = 2000
@@ -90,8 +91,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def paired(one: BySeed, other: BySeed) -> Floats | None:
+    """(seeds, items) differences over the seeds that both have; None where they share none."""
+    seeds = sorted(one.keys() & other.keys())
+    return np.stack([one[seed] - other[seed] for seed in seeds]) if seeds else None
+
+
 def best_set_marks(
-    scores: Sequence[Floats],
+    scores: Sequence[BySeed],
     groups: Sequence[str] | npt.NDArray[np.str_],
     higher_is_better: bool,
     margin: float,
@@ -100,35 +107,31 @@ def best_set_marks(
 
     A method leaves the set when some other is better with one-sided p * (methods - 1) <= .05. `best`: alone in the
     set. `equivalent`: in the set, and the 90 % interval of its difference to the top lies inside +-margin. `open`: in
-    the set without that. Empty: not in it, or there are too few seeds or methods to say.
-
-    Args:
-        scores: one (seeds, items) array a method, same seeds and items.
+    the set without that. Empty: not in it, or there are too few seeds or methods to say. Each pair of methods is
+    compared over the seeds that both have.
     """
     methods = len(scores)
-    if methods < 2 or scores[0].shape[0] < 2:
+    if methods < 2 or max(len(by_seed) for by_seed in scores) < 2:
         return [""] * methods
     sign = 1.0 if higher_is_better else -1.0
+    means = [sign * float(np.mean([one.mean() for one in by_seed.values()])) for by_seed in scores]
 
-    def beaten(m: int) -> bool:
-        ps = [
-            estimate(sign * (scores[b] - scores[m]), groups).p_above_zero() for b in range(methods) if b != m
-        ]
-        return any(p is not None and p * (methods - 1) <= 0.05 for p in ps)
+    def beaten_by(b: int, m: int) -> bool:
+        difference = paired(scores[b], scores[m])
+        p = None if difference is None else estimate(sign * difference, groups).p_above_zero()
+        return p is not None and p * (methods - 1) <= 0.05
 
-    inside = [m for m in range(methods) if not beaten(m)]
-    top = max(inside, key=lambda m: sign * scores[m].mean(), default=0)
+    inside = [m for m in range(methods) if not any(beaten_by(b, m) for b in range(methods) if b != m)]
+    if len(inside) == 1:
+        return ["best" if m in inside else "" for m in range(methods)]
     marks = [""] * methods
+    ranked = sorted(inside, key=lambda m: -means[m])
     for m in inside:
-        if len(inside) == 1:
-            marks[m] = "best"
-            continue
-        rival = (
-            top if m != top else max((o for o in inside if o != top), key=lambda o: sign * scores[o].mean())
-        )
-        difference = estimate(scores[m] - scores[rival], groups)
-        half = difference.half_width(0.90)
-        marks[m] = "equivalent" if half is not None and abs(difference.value) + half <= margin else "open"
+        difference = paired(scores[m], scores[ranked[0] if m != ranked[0] else ranked[1]])
+        found = None if difference is None else estimate(difference, groups)
+        half = None if found is None or found.seeds < 2 else found.half_width(0.90)
+        equal = found is not None and half is not None and abs(found.value) + half <= margin
+        marks[m] = "equivalent" if equal else "open"
     return marks
 
 

@@ -134,15 +134,17 @@ def _table(
     by_method: dict[tuple[str, float], list[Result]] = {}
     for result in results:
         by_method.setdefault((result.record.run.method, result.record.run.learning_rate), []).append(result)
-    scores, groups, seeds = _aligned_scores(by_method)
+    scores, groups, seeds = _scores(by_method)
     metric = next((r.record.metric for r in results if r.record.metric), None)
     metric = metric or {"name": "score", "is_share": True, "higher_is_better": True}
     first = results[0].record.run
     anchor = next((m for m in scores if m[0] == reference), None)
 
-    estimates = {m: stats.estimate(s, groups) for m, s in scores.items()}
+    estimates = {m: stats.estimate(np.stack(list(s.values())), groups) for m, s in scores.items()}
     differences = {
-        m: stats.estimate(s - scores[anchor], groups) for m, s in scores.items() if anchor and m != anchor
+        m: stats.estimate(difference, groups)
+        for m, s in scores.items()
+        if anchor and m != anchor and (difference := stats.paired(s, scores[anchor])) is not None
     }
     tested = {m: p for m, e in differences.items() if (p := e.p_two_sided()) is not None}
     p_holm = dict(zip(tested, stats.holm(list(tested.values())), strict=True))
@@ -190,24 +192,28 @@ def _table(
     )
 
 
-def _aligned_scores(
+def _scores(
     by_method: dict[tuple[str, float], list[Result]],
-) -> tuple[dict[tuple[str, float], stats.Floats], Any, list[int]]:
-    """Per method a (seeds, items) array over the seeds that every method has; a seedless one stands for all."""
+) -> tuple[dict[tuple[str, float], stats.BySeed], Any, list[int]]:
+    """Per method its scores by seed, over the seeds that it finished; a seedless one stands for all seeds.
+
+    Also the group of each item, and every seed that occurs.
+    """
     frames: dict[tuple[str, float], dict[int, pd.DataFrame]] = {}
-    for method, group in by_method.items():
-        found = {r.record.run.seed: p for r in group if (p := r.predictions()) is not None}
+    for method, results in by_method.items():
+        found = {r.record.run.seed: p for r in results if (p := r.predictions()) is not None}
         if found:
             frames[method] = found
     seedless = {method for method in frames if by_method[method][0].seedless}
-    seeded = [set(f) for method, f in frames.items() if method not in seedless]
-    seeds = sorted(set.intersection(*seeded)) if seeded else sorted({s for f in frames.values() for s in f})
-    scores: dict[tuple[str, float], stats.Floats] = {}
+    seeds = sorted(
+        {s for m, f in frames.items() if m not in seedless for s in f}
+        or {s for f in frames.values() for s in f}
+    )
+    scores: dict[tuple[str, float], stats.BySeed] = {}
     for method, found in frames.items():
-        only = next(iter(found.values()))
-        chosen = [only] * len(seeds) if method in seedless else [found[s] for s in seeds]
-        if chosen:
-            scores[method] = np.stack([frame["score"].to_numpy(np.float64) for frame in chosen])
+        if method in seedless:
+            found = dict.fromkeys(seeds, next(iter(found.values())))
+        scores[method] = {seed: found[seed]["score"].to_numpy(np.float64) for seed in sorted(found)}
     groups = next(
         (frame["group"].to_numpy(str) for f in frames.values() for frame in f.values()), np.array([])
     )

@@ -160,3 +160,23 @@ def test_one_seed_has_no_test(make_run: Callable[..., Run], tmp_path: Path) -> N
     (table,) = tabulate(results, "full", ("full",))
     assert all(row.p_holm is None and row.mark == "" for row in table.rows)
     assert any("ONE seed" in note for note in table.footnotes)
+
+
+def test_a_row_that_lost_seeds_takes_nothing_from_the_others(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    results = []
+    for seed in range(3):
+        results += [
+            result(make_run(method, seed=seed), tmp_path, share)
+            for method, share in (("full", 0.9), ("lora", 0.5))
+        ]
+    lone = make_run("adapter", seed=7)
+    (table,) = tabulate([*results, result(lone, tmp_path, 0.7)], "full", ("full",))
+    rows = {row.method: row for row in table.rows}
+    assert rows["lora"].difference is not None and rows["lora"].difference.seeds == 3 and rows["full"].mark
+    assert (
+        rows["adapter"].score is not None
+        and rows["adapter"].difference is None
+        and rows["adapter"].p_holm is None
+    )

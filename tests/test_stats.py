@@ -49,11 +49,11 @@ def test_holm_equals_the_textbook() -> None:
     assert stats.holm([]) == []
 
 
-def made(mean: float, seed: int, noise: float = 0.0, items: int = 400) -> stats.Floats:
-    """(3 seeds, items) scores with a shared item difficulty and a seed effect."""
+def made(mean: float, seed: int, noise: float = 0.0, items: int = 400) -> dict[int, stats.Floats]:
+    """Scores of 3 seeds with a shared item difficulty and a seed effect."""
     own = np.random.default_rng(seed)
     difficulty = np.random.default_rng(0).normal(0, 0.3, items)
-    return mean + difficulty + own.normal(0, noise, (3, 1)) + own.normal(0, 0.05, (3, items))
+    return dict(enumerate(mean + difficulty + own.normal(0, noise, (3, 1)) + own.normal(0, 0.05, (3, items))))
 
 
 def test_marks_of_the_best_set() -> None:
@@ -66,7 +66,8 @@ def test_marks_of_the_best_set() -> None:
     assert noisy[:2] == ["open", "open"] and noisy[2] == ""
     lower = stats.best_set_marks([made(0.8, 1), made(0.7, 2)], groups, False, 0.01)
     assert lower == ["", "best"]
-    assert stats.best_set_marks([made(0.8, 1)[:1], made(0.7, 2)[:1]], groups, True, 0.01) == ["", ""]
+    first = [{0: made(0.8, 1)[0]}, {0: made(0.7, 2)[0]}]
+    assert stats.best_set_marks(first, groups, True, 0.01) == ["", ""]
 
 
 def test_coverage_and_false_positives_by_simulation() -> None:
