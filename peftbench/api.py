@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from . import defaults, registry
+from . import defaults, registry, tuning
 from .comparison import Comparison, check
-from .engine import execute_plan, make_plan, worker
+from .engine import make_plan, worker
 from .flat import flat_rows
+from .results import Result
 from .runs import Planned
+from .sequence import Sequence as SeedSequence
 from .store import Store, Stored
-from .table import Result, Table, tabulate
+from .sweep import ALONE, Execution, sweep
+from .table import Table, tabulate
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """What came of a comparison."""
+
+    results: list[Result]  # trials of learning rates among them
+    reference: str | None  # the SPEC that differences are taken to
+    sequence: SeedSequence | None
+
+    @property
+    def tables(self) -> list[Table]:
+        return tables(self.results, self.reference or "", self.sequence)
+
+    @property
+    def good(self) -> bool:
+        """Whether every reported run is; a trial may diverge."""
+        return all(r.record.status == "ok" for r in self.results if r.record.run.kind != "tuning")
 
 
 def run(
@@ -22,15 +44,21 @@ def run(
     model: str = defaults.MODEL,
     task: str = defaults.TASK,
     *,
-    seeds: int = defaults.SEEDS,
+    budget: str = defaults.BUDGET,
+    seeds: int | None = None,
     steps: int | None = None,
     epochs: float | None = None,
+    tune: int | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     max_length: int = defaults.MAX_LENGTH,
     lr: float | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    jobs: int = 1,
+    timeout: float | None = None,
     baselines: bool = True,
+    baseline: str | None = None,
+    until: float | None = None,
     latency_grid: tuple[tuple[int, int], ...] | None = None,
     plugins: Sequence[str | Path] = (),
     store: str | Path = defaults.STORE,
@@ -46,44 +74,125 @@ def run(
         methods=tuple(methods),
         models=(model,),
         tasks=(task,),
+        budget=budget,
         seeds=seeds,
         steps=steps,
         epochs=epochs,
+        tune=tune,
         batch_size=batch_size,
         max_length=max_length,
         learning_rate=lr,
         device=device,
         dtype=dtype,
+        jobs=jobs,
         baselines=baselines,
+        baseline=baseline,
+        until=until,
         latency_grid=latency_grid,
         plugins=tuple(str(path) for path in plugins),
     )
-    results, _ = compare(comparison, Store(Path(store)))
-    return pd.DataFrame([row for table in tables(results) for row in flat_rows(table)])
+    compared = compare(comparison, Store(Path(store)), Execution(jobs=jobs, timeout_s=timeout))
+    return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
 
 
 def compare(
     asked: Comparison,
     store: Store,
+    how: Execution = ALONE,
     planned_watch: Callable[[list[Planned]], None] = lambda planned: None,
     watch: Callable[[dict[str, Any]], None] = lambda event: None,
     done: Callable[[Planned, Stored], None] = lambda planned, stored: None,
-) -> tuple[list[Result], list[Planned]]:
-    """Plan and run a comparison; its records, and the plan."""
+) -> Compared:
+    """Plan a comparison, tune it where asked, run it, and add seeds where asked.
+
+    `planned_watch` is called with each list of runs before they are done, `done` after each run.
+
+    Raises:
+        UsageError: something asked for does not exist, or the store can't be written.
+    """
     check(asked)
-    results = []
+    sequence = asked.sequence
+    how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
     with worker() as works:
+
+        def do(planned: list[Planned]) -> list[Result]:
+            planned_watch(planned)
+            results = []
+            for item, stored in sweep(planned, store, works, how, watch):
+                done(item, stored)
+                results.append(Result(stored.record, stored.folder))
+            return results
+
         planned = make_plan(asked, works)
-        planned_watch(planned)
-        for item, stored in execute_plan(planned, store, works, watch):
-            done(item, stored)
-            results.append(Result(stored.record, stored.folder))
-    return results, planned
+        reference = next((item.run.method for item in planned if item.reference), None)
+        results: list[Result] = []
+        if asked.trials:
+            planned, results = _tune(planned, asked.trials, do)
+        results += do(planned)
+        while sequence is not None and (more := _more_seeds(planned, results, reference, sequence)):
+            results += do(more)
+            planned += more
+    return Compared(results, reference, sequence)
 
 
-def tables(results: Iterable[Result], reference: str = defaults.REFERENCE) -> list[Table]:
+def plan_only(asked: Comparison) -> list[Planned]:
+    """What a comparison would run, at preset learning rates.
+
+    Raises:
+        UsageError: something asked for does not exist.
+    """
+    check(asked)
+    with worker() as works:
+        return make_plan(asked, works)
+
+
+def _tune(
+    planned: list[Planned], count: int, do: Callable[[list[Planned]], list[Result]]
+) -> tuple[list[Planned], list[Result]]:
+    """Each model and task has a grid of its own."""
+    tuned: list[Planned] = []
+    trials: list[Result] = []
+    for place in dict.fromkeys((item.run.model, item.run.task) for item in planned):
+        ours = [item for item in planned if (item.run.model, item.run.task) == place]
+        at_rates, results = tuning.tune(ours, count, do)
+        tuned += at_rates
+        trials += results
+    return tuned, trials
+
+
+def _more_seeds(
+    planned: list[Planned], results: list[Result], reference: str | None, sequence: SeedSequence
+) -> list[Planned]:
+    """The runs of the next look, for each table that does not resolve yet what is asked."""
+    more = []
+    for table in tables(results, reference or "", sequence):
+        ours = [
+            item
+            for item in planned
+            if (item.run.model, item.run.task, item.run.kind) == (table.model, table.task, "training")
+        ]
+        have = {item.run.seed for item in ours if item.seeded}
+        target = sequence.next_look(len(have))
+        if target is None or table.resolution is None or _points(table, table.resolution) <= sequence.resolve:
+            continue
+        first = [item for item in ours if item.seeded and item.refusal is None and item.run.seed == 0]
+        more += [
+            dataclasses.replace(item, run=dataclasses.replace(item.run, seed=seed))
+            for seed in range(len(have), target)
+            for item in first
+        ]
+    return more
+
+
+def _points(table: Table, value: float) -> float:
+    return value * 100 if table.is_share else value
+
+
+def tables(
+    results: Iterable[Result], reference: str = defaults.REFERENCE, sequence: SeedSequence | None = None
+) -> list[Table]:
     """The comparison tables of some records."""
-    return tabulate(results, reference, defaults.BASELINES)
+    return tabulate(results, reference, defaults.BASELINES, sequence)
 
 
 def render(made: Sequence[Table], report: str) -> str:

@@ -41,11 +41,21 @@ def run_command(
         str, typer.Option(help="Starter name, folder or hub id; several with commas.")
     ] = defaults.MODEL,
     task: Annotated[str, typer.Option(help="SPEC,SPEC,... of tasks.")] = defaults.TASK,
-    seeds: Annotated[int, typer.Option(help="Runs of each method.")] = defaults.SEEDS,
-    steps: Annotated[int | None, typer.Option(help=f"Optimizer steps ({defaults.STEPS} by default).")] = None,
+    budget: Annotated[
+        str, typer.Option(help="quick: 60 steps, 3 seeds, presets; standard: 1 epoch, 5 seeds, tuned.")
+    ] = defaults.BUDGET,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each method; default: the budget's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; default: the budget's.")] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Passes over the training split, instead of --steps.")
     ] = None,
+    tune: Annotated[
+        int | None, typer.Option(help="Learning rates a method, tried on validation; 0: presets.")
+    ] = None,
+    until: Annotated[
+        float | None, typer.Option(help="Add seeds until differences of so many points are resolved.")
+    ] = None,
+    max_seeds: Annotated[int, typer.Option(help="Where --until stops.")] = defaults.MAX_SEEDS,
     batch_size: Annotated[int, typer.Option(help="Items of an optimizer step.")] = defaults.BATCH_SIZE,
     accumulate: Annotated[int, typer.Option(help="Parts a batch is cut into, to save memory.")] = 1,
     max_length: Annotated[int, typer.Option(help="Tokens; longer items are cut.")] = defaults.MAX_LENGTH,
@@ -57,6 +67,17 @@ def run_command(
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
     baselines: Annotated[bool, typer.Option(help="Add full fine-tuning and the head alone.")] = True,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help=f"SPEC that differences are taken to ({defaults.REFERENCE} by default)."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at once: threads are divided, GPUs given one each.")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a run is ended.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failures again.")] = False,
+    keep_weights: Annotated[
+        bool, typer.Option("--keep-weights", help="Keep whole models too, not adapters alone.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     latency_grid: Annotated[
         str | None, typer.Option(help="Cells of batch x length, as in 1x32,4x32; none to skip.")
     ] = None,
@@ -65,18 +86,26 @@ def run_command(
 ) -> None:
     """Run a comparison and print its table; what the store already holds is not run again."""
     from . import registry, spec
-    from .api import compare, render, tables
+    from .api import compare, plan_only, render
     from .comparison import Comparison, check
+    from .dryrun import plan_text
     from .show import Display
     from .store import Store
+    from .sweep import Execution
 
     asked = Comparison(
         methods=tuple(str(s) for s in spec.parse_list(methods)),
         models=tuple(name.strip() for name in model.split(",") if name.strip()),
         tasks=tuple(str(s) for s in spec.parse_list(task)),
+        budget=budget,
         seeds=seeds,
         steps=steps,
         epochs=epochs,
+        tune=tune,
+        until=until,
+        max_seeds=max_seeds,
+        jobs=jobs,
+        baseline=baseline,
         batch_size=batch_size,
         accumulate=accumulate,
         max_length=max_length,
@@ -90,11 +119,17 @@ def run_command(
     check(asked)
     registry.load_plugins(Path(p) for p in _report_plugins(plugins))
     registry.get("report", report)
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}")
     opened = Store(store)
+    how = Execution(jobs, timeout, retry_failed, keep_weights)
+    if dry_run:
+        typer.echo(plan_text(plan_only(asked), asked.trials, opened, how), nl=False)
+        return
     with Display(quiet) as display:
-        results, _ = compare(asked, opened, display.planned, display.event, display.done)
-    typer.echo(render(tables(results), report), nl=False)
-    if any(result.record.status != "ok" for result in results):
+        compared = compare(asked, opened, how, display.planned, display.event, display.done)
+    typer.echo(render(compared.tables, report), nl=False)
+    if not compared.good:
         raise typer.Exit(1)
 
 
@@ -102,19 +137,23 @@ def run_command(
 def report_command(
     store: StoreOption = Path(defaults.STORE),
     report: FormatOption = defaults.REPORT,
+    baseline: Annotated[str, typer.Option(help="SPEC that differences are taken to.")] = defaults.REFERENCE,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Print the tables of everything in a store."""
     from .api import render, tables
+    from .results import Result
     from .store import Store
-    from .table import Result
 
     found = [Result(stored.record, stored.folder) for stored in Store(store).all()]
     if not any(result.record.run.kind == "training" for result in found):
         raise UsageError(
             f"the store {str(store)!r} holds no finished training run; `peftbench run` makes some"
         )
-    text = render(tables(found), report)
+    known = sorted({result.record.run.method for result in found})
+    if baseline not in known and baseline != defaults.REFERENCE:
+        raise unknown("method of this store:", baseline, known, "one of " + ", ".join(known))
+    text = render(tables(found, baseline), report)
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -144,6 +183,22 @@ def list_command(
         from tabulate import tabulate
 
         typer.echo(tabulate(rows, headers="keys", tablefmt="plain"))
+
+
+@app.command("check")
+def check_command(
+    what: Annotated[str, typer.Argument(help="A method's SPEC, or a Python file with methods.")],
+    plugins: PluginsOption = None,
+) -> None:
+    """Does a method keep its claims? On tiny CPU models of three families, without a download."""
+    from .contract_text import text_of
+    from .engine import ask, worker
+
+    with worker() as works:
+        answer = ask({"job": "check", "what": what, "plugins": _plugins(plugins)}, works)
+    typer.echo(text_of(answer["checked"]), nl=False)
+    if any(one["outcome"] == "fail" for one in answer["checked"]):
+        raise typer.Exit(1)
 
 
 @app.command("show")

@@ -5,42 +5,72 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import defaults
-from .errors import UsageError
+from .errors import UsageError, unknown
 from .runs import Budget
+from .sequence import Sequence
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked for, in the words of the command line."""
+    """What was asked for, in the words of the command line. None: as the budget of that name says."""
 
     methods: tuple[str, ...]  # SPECs
     models: tuple[str, ...] = (defaults.MODEL,)
     tasks: tuple[str, ...] = (defaults.TASK,)  # SPECs
-    seeds: int = defaults.SEEDS
+    budget: str = defaults.BUDGET
+    seeds: int | None = None
     steps: int | None = None
     epochs: float | None = None
+    tune: int | None = None  # learning rates a method, tried on validation; 0: presets
     batch_size: int = defaults.BATCH_SIZE
     accumulate: int = 1
     max_length: int = defaults.MAX_LENGTH
     learning_rate: float | None = None
     device: str = "auto"
     dtype: str = "auto"
+    jobs: int = 1
     baselines: bool = True
+    baseline: str | None = None  # SPEC: what differences are taken to; None: the default one, if it is run
+    until: float | None = None  # points of a share, or units: seeds are added until it is resolved
+    max_seeds: int = defaults.MAX_SEEDS
     latency_grid: tuple[tuple[int, int], ...] | None = None  # None: the device's default
     plugins: tuple[str, ...] = ()
 
-    def budget(self) -> Budget:
-        """Quick where nothing departs from it."""
-        departs = self.epochs is not None or (self.steps or defaults.STEPS) != defaults.STEPS
-        sizes = (self.batch_size, self.max_length) != (defaults.BATCH_SIZE, defaults.MAX_LENGTH)
+    def resolve_budget(self) -> Budget:
+        """The budget's own numbers where nothing departs from them; else "custom"."""
+        own = defaults.BUDGETS[self.budget]
+        steps, epochs = self.steps, self.epochs
+        if steps is None and epochs is None:
+            steps, epochs = own["steps"], own["epochs"]  # type: ignore[assignment]
+        sizes = (steps, epochs, self.batch_size, self.max_length)
+        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, defaults.MAX_LENGTH)
         return Budget(
-            name="custom" if departs or sizes else "quick",
-            steps=None if self.epochs is not None else (self.steps or defaults.STEPS),
-            epochs=self.epochs,
+            name=self.budget if same else "custom",
+            steps=steps,
+            epochs=epochs,
             batch_size=self.batch_size,
             accumulate=self.accumulate,
             max_length=self.max_length,
         )
+
+    @property
+    def first_seeds(self) -> int:
+        """Seeds before any are added."""
+        return self.seeds if self.seeds is not None else int(defaults.BUDGETS[self.budget]["seeds"] or 1)
+
+    @property
+    def trials(self) -> int:
+        """Learning rates that each method is tuned over; 0 where it is not."""
+        if self.tune is None:
+            return 0 if self.learning_rate is not None else int(defaults.BUDGETS[self.budget]["tune"] or 0)
+        return self.tune
+
+    @property
+    def sequence(self) -> Sequence | None:
+        """The rule for adding seeds, where `until` asks for one."""
+        if self.until is None:
+            return None
+        return Sequence(self.until, self.first_seeds, max(self.max_seeds, self.first_seeds))
 
 
 def check(asked: Comparison) -> None:
@@ -55,9 +85,17 @@ def check(asked: Comparison) -> None:
         )
     if not asked.models or not asked.tasks:
         raise UsageError("--model and --task each need a name; leave them out for the starter's")
+    if asked.budget not in defaults.BUDGETS:
+        raise unknown("budget", asked.budget, defaults.BUDGETS, "one of " + ", ".join(defaults.BUDGETS))
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("--steps and --epochs exclude each other; give one")
-    for name in ("seeds", "steps", "epochs", "batch_size", "accumulate", "max_length", "learning_rate"):
+    if asked.tune and asked.learning_rate is not None:
+        raise UsageError("--tune looks for learning rates and --lr gives one; leave one of them out")
+    if asked.tune is not None and asked.tune < 0:
+        raise UsageError(f"--tune must be 0 or more, not {asked.tune}; 0 takes the presets")
+    for name in (
+        "seeds", "steps", "epochs", "batch_size", "accumulate", "max_length", "learning_rate", "jobs", "until", "max_seeds",
+    ):  # fmt: skip
         value = getattr(asked, name)
         if value is not None and not value > 0:
             option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
@@ -65,4 +103,10 @@ def check(asked: Comparison) -> None:
     if asked.accumulate > asked.batch_size:
         raise UsageError(
             f"--accumulate {asked.accumulate} cuts a batch of {asked.batch_size} into empty parts"
+        )
+    if asked.until is not None and asked.first_seeds < 2:
+        raise UsageError("--until needs --seeds 2 or more to begin with: one seed says nothing of the spread")
+    if asked.until is not None and asked.first_seeds > asked.max_seeds:
+        raise UsageError(
+            f"--until begins with {asked.first_seeds} seeds, above --max-seeds {asked.max_seeds}"
         )

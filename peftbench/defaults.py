@@ -5,13 +5,18 @@ from __future__ import annotations
 METHODS = "lora,adapter,prefix"
 MODEL = "minilm-l6"
 TASK = "rotten-tomatoes"
+CHECK_TASK = "synthetic"  # of `peftbench check`: needs no download
 BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to
 REPORT = "markdown"
 STORE = "runs"
 
-SEEDS = 3
-STEPS = 60
+BUDGETS: dict[str, dict[str, float | int | None]] = {
+    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0},  # a smoke test: costs, no ranking
+    "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3},  # for every claim of quality
+}
+BUDGET = "quick"
+MAX_SEEDS = 12  # of --until
 BATCH_SIZE = 16
 MAX_LENGTH = 48
 HEAD_LEARNING_RATE = 1e-2  # chosen with the presets: docs/results/presets.md

@@ -1,18 +1,16 @@
-"""Runs a plan: each run in a process of its own, its record put into the store before the next one starts.
-
-This side never imports torch. It starts the worker, hands it jobs and listens.
-"""
+"""The program's side of the worker process: hands it jobs and listens. This side never imports torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +18,13 @@ from typing import Any
 
 from .errors import PeftbenchError, UsageError
 from .progress import notify
-from .record import Record
 from .runs import Planned
-from .store import Store, Stored
 
 Watch = Callable[[dict[str, Any]], None]
 
 
 class Worker:
-    """The worker process; one job at a time."""
+    """The worker process. Jobs have numbers; several may be at work at once."""
 
     def __init__(self) -> None:
         # A session of its own: Ctrl-C reaches the program, which then ends the worker.
@@ -39,24 +35,42 @@ class Worker:
             start_new_session=True,
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
         )
+        self.jobs = 0
+        self.unread = b""
+
+    def start(self, job: dict[str, Any], out: Path) -> int:
+        """Begin a job with its files in `out`; returns its number."""
+        self.jobs += 1
+        self._tell({**job, "number": self.jobs, "out": str(out.resolve())})
+        return self.jobs
+
+    def kill(self, number: int) -> None:
+        """End a job now; its exit is an event like any other's."""
+        self._tell({"kill": number})
+
+    def events(self, timeout_s: float | None = None) -> list[dict[str, Any]]:
+        """What the jobs have said since; waits for something, at most `timeout_s`."""
+        assert self.process.stdout is not None
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while b"\n" not in self.unread:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
+                return []
+            chunk = os.read(self.process.stdout.fileno(), 65536)
+            if not chunk:
+                raise self._gone()
+            self.unread += chunk
+        *lines, self.unread = self.unread.split(b"\n")
+        return [json.loads(line) for line in lines]
 
     def do(self, job: dict[str, Any], out: Path, watch: Watch) -> tuple[int, dict[str, Any] | None]:
-        """Do a job with its files in `out`; returns the exit code of its process and its answer, if it gave one."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write((json.dumps({**job, "out": str(out.resolve())}) + "\n").encode())
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise PeftbenchError(f"the worker process ended with status {self.process.wait()}") from None
-        for line in self.process.stdout:
-            event = json.loads(line)
-            if "exit" in event:
-                answer = out / "answer.json"
-                content = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else None
-                answer.unlink(missing_ok=True)
-                return event["exit"], content
-            watch(event)
-        raise PeftbenchError(f"the worker process ended with status {self.process.wait()}")
+        """Do one job alone; returns the exit code of its process and its answer, if it gave one."""
+        self.start(job, out)
+        while True:
+            for event in self.events():
+                if "exit" in event:
+                    return event["exit"], answer_in(out)
+                watch(event)
 
     def close(self) -> None:
         """End it, and what it started."""
@@ -71,6 +85,20 @@ class Worker:
                     pipe.close()
                 except BrokenPipeError:
                     pass
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write((json.dumps(message) + "\n").encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def _gone(self) -> PeftbenchError:
+        return PeftbenchError(
+            f"the worker process ended with status {self.process.wait()}; what is finished is kept, the same command "
+            "carries on"
+        )
 
 
 @contextmanager
@@ -89,64 +117,59 @@ def make_plan(asked: Any, works: Worker) -> list[Planned]:
     Raises:
         UsageError: nothing of it can run; the message is the plan's own.
     """
-    with tempfile.TemporaryDirectory(prefix="peftbench-") as folder:
-        out = Path(folder)
-        code, answer = works.do({"job": "plan", "asked": dataclasses.asdict(asked)}, out, _only_notices)
-        if answer is None:
-            raise PeftbenchError(f"planning failed (status {code}): {_tail(out)}")
-    if "error" in answer:
-        raise UsageError(answer["error"])
+    answer = ask({"job": "plan", "asked": dataclasses.asdict(asked)}, works)
     return [Planned.from_json(item) for item in answer["planned"]]
 
 
-def execute_plan(
-    planned: list[Planned], store: Store, works: Worker, watch: Watch
-) -> Iterator[tuple[Planned, Stored]]:
-    """Do what the store does not hold yet, in order; yields each run with its record as it is there."""
-    for item in planned:
-        stored = store.get(item.run.key)
-        if item.refusal is not None:
-            record = Record(item.run, item.run.key, "not supported", item.refusal, started_at=_now())
-            if stored is None or stored.record.reason != item.refusal:
-                with store.staging() as staging:
-                    stored = Stored(record, store.put(record, staging))
-        elif stored is None or stored.record.status == "not supported":
-            with store.staging() as staging:
-                watch({"started": item.run.to_json()})
-                code, answer = works.do({"job": "run", "run": item.run.to_json()}, staging, watch)
-                record = _record(item, code, answer, staging)
-                stored = Stored(record, store.put(record, staging))
-        yield item, stored
+def ask(job: dict[str, Any], works: Worker) -> dict[str, Any]:
+    """The answer to a job that leaves nothing in the store.
+
+    Raises:
+        UsageError: the job says that what is asked of it is wrong.
+        PeftbenchError: its process died.
+    """
+    with tempfile.TemporaryDirectory(prefix="peftbench-") as folder:
+        out = Path(folder)
+        code, answer = works.do(job, out, _only_notices)
+        if answer is None:
+            last = (log_tail(out) or ["no log"])[-1]
+            raise PeftbenchError(f"the {job['job']} failed ({exit_reason(code)}): {last}")
+    if "error" in answer:
+        raise UsageError(answer["error"])
+    return answer
 
 
-def _record(item: Planned, code: int, answer: dict[str, Any] | None, staging: Path) -> Record:
-    if answer is not None:
-        return Record.from_text(answer["record"])
-    reason = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    if code == -signal.SIGKILL:
-        reason += " (out of memory?)"
-    tail = _tail(staging)
-    return Record(
-        item.run,
-        item.run.key,
-        "failed",
-        reason + (f": {tail}" if code > 0 and tail else ""),
-        started_at=_now(),
-    )
-
-
-def _tail(out: Path) -> str:
+def answer_in(out: Path) -> dict[str, Any] | None:
+    """What a job left as its answer, taken out of its folder."""
+    file = out / "answer.json"
+    if not file.is_file():
+        return None
     try:
-        lines = (out / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # killed while it wrote
+        return None
+    finally:
+        file.unlink()
+    return content
+
+
+def exit_reason(code: int) -> str:
+    """What an exit code of a process says."""
+    if code >= 0:
+        return f"ended with status {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return f"killed by signal {signal.Signals(-code).name}{hint}"
+
+
+def log_tail(out: Path, lines: int = 40) -> list[str]:
+    """The last lines of a job's log that say something."""
+    try:
+        text = (out / "log.txt").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        return []
+    return [line.rstrip()[:300] for line in text.splitlines() if line.strip()][-lines:]
 
 
 def _only_notices(event: dict[str, Any]) -> None:
     if "notice" in event:
         notify(event["notice"])
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from .runs import ALONE, Conditions
+
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -53,7 +55,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe(device: str) -> dict[str, Any]:
+def describe(device: str, conditions: Conditions = ALONE) -> dict[str, Any]:
     """What a record says of where it was measured."""
     import torch
 
@@ -66,6 +68,7 @@ def describe(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "threads": torch.get_num_threads(),
+        "jobs": conditions.jobs,
         "gpu": None,
         "driver": None,
     }
@@ -94,6 +97,12 @@ def cuda_available() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def gpu_count() -> int:
+    import torch
+
+    return int(torch.cuda.device_count())
 
 
 def has_bfloat16(device: str) -> bool:

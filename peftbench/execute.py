@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,22 +15,26 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from . import data, models, progress, registry, spec
+from . import checks, data, models, progress, registry, spec
 from .adaptation import Adaptation, Batch
 from .declare import Claims, Method, Task
 from .environment import describe
 from .errors import NotSupported
+from .measure.bystanders import Bystanders
 from .measure.latency import measure_latency
 from .measure.memory import MemoryMeter
 from .measure.parameters import count_parameters, save
 from .objectives import Objective
+from .pseudo import pseudo_values
 from .record import Record
-from .runs import Run
+from .runs import Conditions, Run
 from .streams import init_streams
 from .train import accelerator_for, train
 
+NOTHING_TO_TRAIN = "the method left nothing to train"
 SCORING_BATCH_TOKENS = 4096  # tokens of a scoring batch: wide enough to fill the cores, small beside training
 
 
@@ -65,18 +70,31 @@ def prepare(run: Run, objective: Objective, device: str) -> Prepared:
     Raises:
         NotSupported: the method can't serve this model.
     """
-    method, claims = build_method(run.method)
-    loaded = models.load(
+    return inject(run, load_base(run, objective, device), device)
+
+
+def load_base(run: Run, objective: Objective, device: str) -> models.Loaded:
+    """The run's model as its checkpoint and its seed make it; without weights on the "meta" device."""
+    return models.load(
         models.resolve(run.model), objective, run.seed, device="meta" if device == "meta" else "cpu"
     )
+
+
+def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
+    """Let the run's method into a model, freeze the rest and move it to its device.
+
+    Raises:
+        NotSupported: the method can't serve this model.
+    """
+    method, claims = build_method(run.method)
     base = list(loaded.model.parameters())
     # The same model always gets the same streams, whatever device it then goes to.
     with init_streams(run.seed, run.method):
         adaptation = method.inject(loaded.model)
     head = loaded.head if adaptation.head is None else adaptation.head
-    if not adaptation.params and adaptation.fit is None:
-        raise NotSupported("the method left nothing to train")
     of_head = {id(p) for p in head.values()}
+    if not adaptation.params and adaptation.fit is None:
+        raise NotSupported(NOTHING_TO_TRAIN)
     adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
     freeze_all_but(adaptation, head)
     adaptation.model.eval()  # what a method adds begins in training mode
@@ -94,36 +112,41 @@ def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> Non
             parameter.data = parameter.data.float()
 
 
-def execute(run: Run, out: Path) -> Record:
+def execute(run: Run, out: Path, conditions: Conditions) -> Record:
     """Do the run and write its files into the folder `out`; the record is returned, not written.
 
     Raises:
         NotSupported, Diverged, and whatever else goes wrong: the worker makes a record of it.
     """
     started, begun = _now(), time.perf_counter()
-    sections = _latency(run) if run.kind == "latency" else _training(run, out)
+    sections = _latency(run) if run.kind == "latency" else _training(run, out, conditions)
     return Record(
         run=run,
         key=run.key,
         status="ok",
-        environment=describe(run.device),
+        environment=describe(run.device, conditions),
         started_at=started,
         wall_s=time.perf_counter() - begun,
         **sections,
     )
 
 
-def _training(run: Run, out: Path) -> dict[str, Any]:
+def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     progress.phase("load")
     task = build_task(run.task)
     objective = task.objective
-    prepared = prepare(run, objective, run.device)
-    adaptation, head, tokenizer = prepared.adaptation, prepared.head, prepared.tokenizer
+    loaded = load_base(run, objective, run.device)
+    tensors = checks.Tensors(loaded.model, without=loaded.head.values())
+    base = checks.fingerprints(tensors.now())
+    prepared = inject(run, loaded, run.device)
+    adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
     counts = count_parameters(adaptation, head, prepared.base)
-    encoded = encode(run, task, tokenizer)
-    pad = {"input_ids": int(tokenizer.pad_token_id)}
+    encoded = encode(run, task, prepared.tokenizer)
+    pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
+    probe = _probe(encoded["train"], pad, device)
+    start = checks.at_start(adaptation, claims, head, tensors, base, probe)
     meter = MemoryMeter(device)
     meter.mark_model(adaptation.model)
 
@@ -135,6 +158,7 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
                 yield batch
 
     progress.phase("train")
+    bystanders = Bystanders(device)
     with meter.phase():
         if adaptation.fit is None:
             seen = train(adaptation, head, encoded["train"], objective, run, pad, accelerator)
@@ -148,6 +172,7 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
     training |= {
         "train_items": len(encoded["train"]),
         "steps": run.budget.resolve_steps(len(encoded["train"])),
+        **dataclasses.asdict(bystanders.seen()),
     }
     if adaptation.settle is not None:
         adaptation.settle()
@@ -155,21 +180,29 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
     progress.phase("score")
     with meter.phase():
         width = max(1, SCORING_BATCH_TOKENS // run.budget.max_length)
-        test = encoded["test"]
-        predictions = score(adaptation.model, test, objective, pad, accelerator, width)
+        split = encoded[run.scored_split]
+        predictions = score(adaptation.model, split, objective, pad, accelerator, width)
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = objective.score(predictions["prediction"].to_numpy(), predictions["reference"].to_numpy())
     quality["nll"] = float(predictions["nll"].mean())
+    pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
+    progress.phase("check")
+    found, trained = checks.after_training(start, adaptation, claims, head, tensors, probe)
     progress.phase("save")
-    stored = adaptation.state()
-    file = out / "adapter.safetensors"
+    stored, file = adaptation.state(), out / "adapter.safetensors"
     stored_bytes = save(stored, file) if stored else 0
-    if stored and not prepared.claims.exact_base:
-        file.unlink()  # a whole model a run would fill the disk; its size is what was asked for
     save(head, out / "head.safetensors")
+    progress.phase("check")
+    loaded = tensors = prepared = adaptation = head = stored = None  # type: ignore[assignment]
+    gc.collect()  # the trained model goes before another one comes
+    found += _reloaded(run, objective, out, start, trained, probe)
+    if run.kind == "tuning" or not (claims.exact_base or conditions.keep_weights):
+        file.unlink(
+            missing_ok=True
+        )  # a whole model a run would fill the disk; its size is what was asked for
     return {
-        "claims": dataclasses.asdict(prepared.claims),
+        "claims": dataclasses.asdict(claims),
         "parameters": {**dataclasses.asdict(counts), "stored_bytes": stored_bytes},
         "memory": {
             "train": dataclasses.asdict(train_peak) if train_peak else None,
@@ -178,7 +211,42 @@ def _training(run: Run, out: Path) -> dict[str, Any]:
         "training": training,
         "quality": quality,
         "metric": dataclasses.asdict(objective.metric),
+        "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }
+
+
+def _probe(split: data.Encoded, pad: dict[str, int], device: torch.device) -> Batch:
+    """A batch of items of middling length, for the checks."""
+    order = np.argsort(split.lengths, kind="stable")
+    middle = max(0, len(order) // 2 - checks.PROBE_ITEMS // 2)
+    batch = data.collate(split, order[middle : middle + checks.PROBE_ITEMS], pad, device)
+    del batch["labels"]
+    return batch
+
+
+def _reloaded(
+    run: Run, objective: Objective, out: Path, start: checks.Start, trained: torch.Tensor, probe: Batch
+) -> list[checks.Check]:
+    """Inject again with the same seed and with another one, and load into that what was saved."""
+    loaded = load_base(run, objective, run.device)
+    again = inject(run, loaded, run.device).adaptation
+    repeated = checks.fingerprints({**again.params, **again.frozen})
+    again.remove()
+    other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
+    adaptation = other.adaptation
+    differing = checks.fingerprints({**adaptation.params, **adaptation.frozen})
+    found = [checks.seeding(other.claims, start.init, repeated, differing)]
+    file = out / "adapter.safetensors"
+    try:
+        adaptation.load(load_file(file, device=run.device) if file.is_file() else {})
+        saved_head = load_file(out / "head.safetensors", device=run.device)
+        for name, parameter in other.head.items():
+            parameter.data.copy_(saved_head[name])
+        found.append(checks.reloaded(trained, checks.outputs(adaptation.model, probe), start.outputs))
+    except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
+        said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
+        found.append(checks.Check("save and load", checks.FAIL, said))
+    return found
 
 
 def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, data.Encoded]:

@@ -27,21 +27,29 @@ def flat_rows(table: Table) -> list[dict[str, Any]]:
 def _flat(row: Row, table: Table) -> dict[str, Any]:
     flat: dict[str, Any] = {
         "method": row.method,
+        "label": row.label,
         "baseline": row.baseline,
         "status": row.status,
         "reason": row.reason,
         "seeds_good": row.seeds_good,
         "seeds_tried": row.seeds_tried,
         "learning_rate": row.learning_rate,
+        "tuned": row.tuned,
+        "learning_rate_at_edge": row.curve.edge if row.tuned and row.curve else None,
+        "tuning_trials": len(row.curve.trials) if row.curve else 0,
         "metric": table.metric,
         "score": row.score.value if row.score else None,
         "score_half_width_95": row.score.half_width() if row.score else None,
         "reference": table.reference,
-        **_difference(row.difference),
+        **_difference("", row.difference),
         "p_holm": row.p_holm,
         "mark": row.mark,
-        **row.quality,
+        **_difference("nll_", row.nll_difference),
     }
+    for metric, estimate in row.quality.items():
+        flat |= {metric: estimate.value, f"{metric}_half_width_95": estimate.half_width()}
+    for check in row.checks:
+        flat[f"check_{check.name.replace(' ', '_')}"] = check.outcome
     for name in (
         "adapter_parameters",
         "head_parameters",
@@ -74,8 +82,22 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
     return flat
 
 
-def _difference(estimate: Estimate | None) -> dict[str, float | None]:
+def _difference(prefix: str, estimate: Estimate | None) -> dict[str, float | None]:
     return {
-        "difference": estimate.value if estimate else None,
-        "difference_half_width_95": estimate.half_width() if estimate else None,
+        f"{prefix}difference": estimate.value if estimate else None,
+        f"{prefix}difference_half_width_95": estimate.half_width() if estimate else None,
     }
+
+
+def tuning_curve(row: Row) -> list[dict[str, Any]]:
+    """A row's trials on validation, by rate; a loss is null where the rate diverged."""
+    return [
+        {
+            "learning_rate": trial.learning_rate,
+            "half_decade": trial.half_decade,
+            "nll": None if trial.losses is None else trial.mean,
+            "nll_by_seed": [] if trial.losses is None else trial.losses.values.tolist(),
+            "reason": trial.reason,
+        }
+        for trial in (row.curve.trials if row.curve else ())
+    ]

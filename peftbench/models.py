@@ -235,6 +235,17 @@ def _tiny(name: str) -> Source:
             model: Any
             if name == "tiny-encoder":
                 model = transformers.BertModel(transformers.BertConfig(**sizes), add_pooling_layer=False)
+            elif name == "tiny-fused":
+                fused = transformers.GPT2Config(
+                    vocab_size=len(tokenizer),
+                    n_embd=32,
+                    n_layer=2,
+                    n_head=4,
+                    pad_token_id=tokenizer.pad_token_id,
+                    bos_token_id=tokenizer.cls_token_id,
+                    eos_token_id=tokenizer.sep_token_id,
+                )
+                model = transformers.GPT2LMHeadModel(fused)
             else:
                 config = transformers.LlamaConfig(**sizes, num_key_value_heads=2)
                 model = transformers.LlamaForCausalLM(config)
@@ -250,6 +261,7 @@ STARTERS: dict[str, Callable[[str], Source]] = {
     "smollm2-135m-instruct-q4": _smollm2,
     "tiny-encoder": _tiny,
     "tiny-decoder": _tiny,
+    "tiny-fused": _tiny,
 }
 
 

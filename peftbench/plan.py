@@ -13,7 +13,7 @@ from typing import Any
 from . import defaults, execute, models, registry, spec
 from .comparison import Comparison, check
 from .declare import MethodDeclaration
-from .environment import cuda_available, has_bfloat16
+from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, UsageError
 from .measure.parameters import count_parameters
 from .runs import Planned, Run
@@ -29,7 +29,12 @@ def plan(asked: Comparison) -> list[Planned]:
     registry.load_plugins(Path(p) for p in asked.plugins)
     device = _device(asked.device)
     dtype = _dtype(asked.dtype, device)
+    if device == "cuda" and asked.jobs > (gpus := gpu_count()):
+        raise UsageError(
+            f"--jobs {asked.jobs} gives each run a GPU of its own, and here are {gpus}; use --jobs {gpus}"
+        )
     methods = _methods(asked)
+    reference = canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
     grid = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
     planned = []
     tasks = dict(_task(text) for text in asked.tasks)
@@ -38,9 +43,8 @@ def plan(asked: Comparison) -> list[Planned]:
         for task_name, of_task in tasks.items():
             identity = {"model": revision, **of_task}
             for method_name, baseline in methods.items():
-                planned += _runs(
-                    asked, model, task_name, method_name, baseline, device, dtype, identity, grid
-                )
+                runs = _runs(asked, model, task_name, method_name, baseline, device, dtype, identity, grid)
+                planned += [dataclasses.replace(item, reference=method_name == reference) for item in runs]
     good = [p for p in planned if p.refusal is None and not p.baseline]
     if not good:
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
@@ -73,7 +77,7 @@ def _runs(
     """The runs of one method on one model and task."""
     entry = registry.get("method", spec.parse(method).name)
     declared: MethodDeclaration = entry.declared
-    seeds = 1 if declared.claims.seedless else asked.seeds
+    seeds = 1 if declared.claims.seedless else asked.first_seeds
     rate = declared.preset.learning_rate
     if asked.learning_rate is not None and not declared.claims.seedless and not baseline:
         rate = asked.learning_rate
@@ -86,7 +90,7 @@ def _runs(
         learning_rate=rate,
         head_learning_rate=defaults.HEAD_LEARNING_RATE,
         weight_decay=declared.preset.weight_decay,
-        budget=asked.budget(),
+        budget=asked.resolve_budget(),
         device=device,
         dtype=dtype,
         grid=grid,
@@ -97,7 +101,19 @@ def _runs(
     runs = [dataclasses.replace(first, seed=seed) for seed in range(seeds if refusal is None else 1)]
     if grid and refusal is None:
         runs.append(dataclasses.replace(first, kind="latency", dtype="float32"))
-    return [Planned(run, baseline, adapter, head, refusal) for run in runs]
+    seeded = not declared.claims.seedless and refusal is None
+    return [
+        Planned(
+            run,
+            baseline,
+            adapter,
+            head,
+            refusal,
+            seeded,
+            tunable=seeded and run.kind == "training" and rate > 0,
+        )
+        for run in runs
+    ]
 
 
 def _counts(run: Run) -> tuple[int | None, int | None, str | None]:
@@ -114,13 +130,20 @@ def _methods(asked: Comparison) -> dict[str, bool]:
     """Canonical SPECs, those asked for first, each with whether it is a baseline that was added."""
     wanted: dict[str, bool] = {}
     for text in asked.methods:
-        instance, _ = execute.build_method(text)
-        wanted[spec.canonical(spec.parse(text).name, instance)] = False
+        wanted[canonical(text)] = False
     if asked.baselines:
         for name in defaults.BASELINES:
             if name in registry.load("method"):
                 wanted.setdefault(name, True)
+    if asked.baseline is not None:  # what differences are taken to must be run
+        wanted.setdefault(canonical(asked.baseline), True)
     return wanted
+
+
+def canonical(text: str) -> str:
+    """A method's SPEC as records spell it: fields in order, defaults left out."""
+    instance, _ = execute.build_method(text)
+    return spec.canonical(spec.parse(text).name, instance)
 
 
 def _device(asked: str) -> str:

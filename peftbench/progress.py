@@ -10,21 +10,24 @@ import json
 import os
 import sys
 
+import psutil
+
 _channel: int | None = None
+_job: int | None = None
 current_phase: str | None = None
 current_step: int | None = None
 
 
-def report_to(descriptor: int) -> None:
-    """Send everything from here on to this file descriptor, as JSON lines."""
-    global _channel
-    _channel = descriptor
+def report_to(descriptor: int, job: int) -> None:
+    """Send everything from here on to this file descriptor, as JSON lines that name the job."""
+    global _channel, _job
+    _channel, _job = descriptor, job
 
 
 def send(event: dict[str, object]) -> None:
     """One event to the program that watches, if there is one. A line is short enough to be written in one piece."""
     if _channel is not None:
-        os.write(_channel, (json.dumps(event) + "\n").encode())
+        os.write(_channel, (json.dumps({"job": _job, **event}) + "\n").encode())
 
 
 def notify(text: str) -> None:
@@ -39,7 +42,7 @@ def phase(name: str) -> None:
     """What the run does from now on: load, train, score, ..."""
     global current_phase, current_step
     current_phase, current_step = name, None
-    send({"phase": name})
+    send({"phase": name, "memory": memory_now()})
 
 
 def step(done: int, total: int) -> None:
@@ -47,3 +50,12 @@ def step(done: int, total: int) -> None:
     global current_step
     current_step = done
     send({"step": done, "of": total})
+
+
+def memory_now() -> dict[str, int]:
+    """What this process holds: resident bytes, and those that torch allocated on a GPU it already uses."""
+    reading = {"resident_bytes": int(psutil.Process().memory_info().rss)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        reading["allocated_bytes"] = int(torch.cuda.memory_allocated())
+    return reading

@@ -23,6 +23,8 @@ class Record:
     reason: str | None = None
     failed_phase: str | None = None
     failed_step: int | None = None
+    failed_memory: dict[str, int] | None = None  # the last reading: resident_bytes, allocated_bytes
+    log_tail: list[str] | None = None  # of a run that failed
     claims: dict[str, bool] | None = None  # what the method declares of itself
     parameters: dict[str, int | None] | None = None
     memory: dict[str, dict[str, Any] | None] | None = None  # by phase: "train", "score"
@@ -30,6 +32,11 @@ class Record:
     quality: dict[str, float] | None = None  # by metric, on the test split
     metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share
     latency: list[dict[str, Any]] | None = None  # raw, by cell and round
+    checks: list[dict[str, str]] | None = None  # name, outcome, detail: see `checks`
+    sequence: dict[str, Any] | None = (
+        None  # the rule by which seeds were added, where one was: see `sequence`
+    )
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # beside the record: bytes and sha256
     environment: dict[str, Any] = field(default_factory=dict)
     started_at: str = ""  # UTC, ISO 8601
     wall_s: float | None = None

@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-RESULT_VERSION = 1  # raise it when the trainer or a meter changes what it computes
-SCHEMA = 1  # raise it when the fields of a record change their meaning
+RESULT_VERSION = 2  # raise it when the trainer or a meter changes what it computes
+SCHEMA = 2  # raise it when the fields of a record change their meaning
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, or (`kind` "latency") one measurement of inference latency."""
+    """One training run, one trial of a learning rate, or one measurement of inference latency."""
 
-    kind: str  # "training" or "latency"
+    kind: str  # "training", "tuning" or "latency"
     method: str  # SPEC
     model: str
     task: str  # SPEC
@@ -51,12 +51,18 @@ class Run:
     grid: tuple[tuple[int, int], ...]  # (batch, length) cells of a latency run
     plugins: tuple[str, ...]  # files and folders to load first
     identity: dict[str, Any]  # hashes of sources, data and weights
+    half_decade: int | None = None  # of a trial: its place around the preset, which is 0
+
+    @property
+    def scored_split(self) -> str:
+        """Validation chooses; test is read by the reported runs alone."""
+        return "validation" if self.kind == "tuning" else "test"
 
     @property
     def key(self) -> str:
         """The SHA-256 of what determines the result. Where files lie does not."""
         parts = dataclasses.asdict(self)
-        del parts["plugins"]
+        del parts["plugins"], parts["half_decade"]
         del parts["budget"]["name"]
         if self.kind == "latency":  # neither data nor training reach it
             for name in ("learning_rate", "head_learning_rate", "weight_decay", "seed", "budget"):
@@ -78,6 +84,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """Beside what and with what a run is done. Nothing of it is asked of the run's result."""
+
+    threads: int | None = None  # of torch; None: as many as torch takes by itself
+    gpu: int | None = None  # the number of the only GPU that the run sees; None: the first
+    jobs: int = 1  # runs at once on this machine, this one among them
+    keep_weights: bool = False  # also those of a method that changes the whole model
+
+
+ALONE = Conditions()
+
+
+@dataclass(frozen=True)
 class Planned:
     """A run and what is known of it before it starts."""
 
@@ -86,6 +105,9 @@ class Planned:
     adapter_parameters: int | None
     head_parameters: int | None
     refusal: str | None  # why this method can't serve this model
+    seeded: bool = True  # its outcome depends on the seed, and more seeds tell more
+    tunable: bool = False  # a learning rate is to be found for it
+    reference: bool = False  # differences are taken to it
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "run": self.run.to_json()}

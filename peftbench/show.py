@@ -19,7 +19,7 @@ class Display:
         self.total = 0
         self.number = 0
         self.fresh = 0
-        self.now = ""
+        self.now: dict[int, str] = {}  # by job
         self.bar: Any = None
         self.whole: Any = None
         self.part: Any = None
@@ -45,11 +45,13 @@ class Display:
             self.bar.stop()
 
     def planned(self, planned: list[Planned]) -> None:
-        self.total = len(planned)
+        self.total += len(planned)
         if self.bar is not None:
             self.bar.update(self.whole, description="runs", total=self.total)
-            self.part = self.bar.add_task("", total=None)
-        self.say(f"{self.total} runs planned")
+            if self.part is None:
+                self.part = self.bar.add_task("", total=None)
+        kinds = {"tuning": "trials of learning rates", "training": "runs", "latency": "runs"}
+        self.say(f"{len(planned)} {kinds[planned[0].run.kind] if planned else 'runs'} planned")
 
     def event(self, event: dict[str, Any]) -> None:
         """A worker's event."""
@@ -58,9 +60,12 @@ class Display:
         if self.bar is None:
             return
         if "started" in event:
-            self.now = _title(event["started"])
+            self.now[event["job"]] = _title(event["started"])
+        if "exit" in event:
+            self.now.pop(event["job"], None)
         if "phase" in event:
-            self.bar.update(self.part, description=f"{self.now}: {event['phase']}", completed=0, total=None)
+            title = self.now.get(event["job"], "")
+            self.bar.update(self.part, description=f"{title}: {event['phase']}", completed=0, total=None)
         if "step" in event:
             self.bar.update(self.part, completed=event["step"], total=event["of"])
 
@@ -81,7 +86,11 @@ class Display:
 
 
 def _title(run: dict[str, Any]) -> str:
-    return f"{run['method']} latency" if run["kind"] == "latency" else f"{run['method']} seed {run['seed']}"
+    if run["kind"] == "latency":
+        return f"{run['method']} latency"
+    if run["kind"] == "tuning":
+        return f"{run['method']} at {run['learning_rate']:g}, trial seed {run['seed']}"
+    return f"{run['method']} seed {run['seed']}"
 
 
 def _outcome(record: Record) -> str:

@@ -6,8 +6,9 @@ For methods A and B with seeds s = 1..k and items i = 1..n in groups g = 1..G:
     e_i = seed-averaged paired score, centred      V2 = G / (G-1) * sum_g (sum_{i in g} e_i)^2 / n^2,  G - 1 df
     V = V1 + V2                                    df = V^2 / (V1^2 / (k-1) + V2^2 / (G-1))   (Satterthwaite)
 
-and a two-sided t on theta / sqrt(V). One method's own score is the same with B = 0. A bootstrap over three seeds, or a
-test over items alone, is far too sure of itself: two seeds of one method then differ "significantly" too often.
+and a two-sided t on theta / sqrt(V). One method's own score is the same with B = 0. Where m is not a mean over items,
+jackknife pseudo-values stand for the items' scores (see `pseudo`). A bootstrap over three seeds, or a test over items
+alone, is far too sure of itself: two seeds of one method then differ "significantly" too often.
 """
 
 from __future__ import annotations
@@ -21,10 +22,36 @@ import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.float64]
-BySeed = Mapping[int, Floats]  # seed -> (items,) scores
-CONFIDENCE = 0.95
+ALPHA = 0.05
 BLOCK_ROUNDS = 20  # rounds that a latency bootstrap keeps together: drift is shared by neighbours
 BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One figure of one method, or of a difference between two: a row for each seed."""
+
+    seeds: tuple[int, ...]
+    parts: Floats  # (seeds, items): a score an item, or a pseudo-value a block of items
+    values: Floats  # (seeds,): the figure itself; the mean of its row where it is a mean over items
+
+    @classmethod
+    def of_items(cls, by_seed: Mapping[int, Floats]) -> Scores:
+        """Of a figure that is a mean over items; `by_seed` holds (items,) scores."""
+        seeds = tuple(sorted(by_seed))
+        parts = np.stack([by_seed[seed] for seed in seeds]).astype(np.float64)
+        return cls(seeds, parts, parts.mean(1))
+
+    def minus(self, other: Scores) -> Scores | None:
+        """The differences over the seeds that both have; None where they share none."""
+        shared = [seed for seed in self.seeds if seed in other.seeds]
+        if not shared:
+            return None
+        mine = [self.seeds.index(seed) for seed in shared]
+        its = [other.seeds.index(seed) for seed in shared]
+        return Scores(
+            tuple(shared), self.parts[mine] - other.parts[its], self.values[mine] - other.values[its]
+        )
 
 
 @dataclass(frozen=True)
@@ -35,12 +62,14 @@ class Estimate:
     variance: float | None
     df: float | None
     seeds: int
+    item_variance: float = 0.0  # the part that more seeds do not make smaller
+    alpha: float = ALPHA  # the chance of error of its interval
 
-    def half_width(self, confidence: float = CONFIDENCE) -> float | None:
-        """Half of the interval's width."""
+    def half_width(self, alpha: float | None = None) -> float | None:
+        """Half of the width of the interval that misses with chance `alpha`."""
         if self.variance is None or self.df is None:
             return None
-        return float(stats.t.ppf(0.5 + confidence / 2, self.df) * math.sqrt(self.variance))
+        return float(stats.t.isf((alpha or self.alpha) / 2, self.df) * math.sqrt(self.variance))
 
     def p_two_sided(self) -> float | None:
         """Of the hypothesis that the mean is 0; never from one seed, where items alone would speak."""
@@ -58,27 +87,30 @@ class Estimate:
         return p / 2 if self.value > 0 else 1 - p / 2
 
 
-def estimate(scores: Floats, groups: Sequence[str] | npt.NDArray[np.str_]) -> Estimate:
-    """The mean of `scores` and its variance over seeds and groups of items.
+def estimate(scores: Scores, groups: Sequence[str] | npt.NDArray[np.str_], alpha: float = ALPHA) -> Estimate:
+    """The mean of some scores and its variance over seeds and groups of items.
 
     Args:
-        scores: (seeds, items); a difference of two methods' scores, paired, or one method's.
+        scores: (seeds, items); of a difference between two methods, paired, or of one method.
         groups: (items,) the group of each item.
+        alpha: the chance with which the interval may miss.
     """
-    seeds, items = scores.shape
-    value = float(scores.mean())
-    between_seeds = float(scores.mean(1).var(ddof=1) / seeds) if seeds > 1 else 0.0
+    seeds, items = scores.parts.shape
+    value = float(scores.values.mean())
+    between_seeds = float(scores.values.var(ddof=1) / seeds) if seeds > 1 else 0.0
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     count = int(index.max()) + 1
     if count < 2:
         if seeds < 2:
-            return Estimate(value, None, None, seeds)
-        return Estimate(value, between_seeds, seeds - 1.0, seeds)
-    sums = np.bincount(index, weights=scores.mean(0) - value, minlength=count)
+            return Estimate(value, None, None, seeds, alpha=alpha)
+        return Estimate(value, between_seeds, seeds - 1.0, seeds, alpha=alpha)
+    mean = scores.parts.mean(0)
+    sums = np.bincount(index, weights=mean - mean.mean(), minlength=count)
     between_groups = float(count / (count - 1) * (sums**2).sum() / items**2)
     variance = between_seeds + between_groups
     spread = between_groups**2 / (count - 1) + (between_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
-    return Estimate(value, variance, variance**2 / spread if spread > 0 else count - 1.0, seeds)
+    df = variance**2 / spread if spread > 0 else count - 1.0
+    return Estimate(value, variance, df, seeds, between_groups, alpha)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -91,35 +123,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired(one: BySeed, other: BySeed) -> Floats | None:
-    """(seeds, items) differences over the seeds that both have; None where they share none."""
-    seeds = sorted(one.keys() & other.keys())
-    return np.stack([one[seed] - other[seed] for seed in seeds]) if seeds else None
-
-
 def best_set_marks(
-    scores: Sequence[BySeed],
+    scores: Sequence[Scores],
     groups: Sequence[str] | npt.NDArray[np.str_],
     higher_is_better: bool,
     margin: float,
+    alpha: float = ALPHA,
 ) -> list[str]:
     """One mark a method: which are the best, as far as these runs can tell.
 
-    A method leaves the set when some other is better with one-sided p * (methods - 1) <= .05. `best`: alone in the
-    set. `equivalent`: in the set, and the 90 % interval of its difference to the top lies inside +-margin. `open`: in
-    the set without that. Empty: not in it, or there are too few seeds or methods to say. Each pair of methods is
-    compared over the seeds that both have.
+    A method leaves the set when some other is better with one-sided p * (methods - 1) <= alpha. `best`: alone in the
+    set. `equivalent`: in the set, and the interval of its difference to the top that misses with chance 2 alpha lies
+    inside +-margin. `open`: in the set without that. Empty: not in it, or there are too few seeds or methods to say.
+    Each pair of methods is compared over the seeds that both have.
     """
     methods = len(scores)
-    if methods < 2 or max(len(by_seed) for by_seed in scores) < 2:
+    if methods < 2 or max(len(one.seeds) for one in scores) < 2:
         return [""] * methods
     sign = 1.0 if higher_is_better else -1.0
-    means = [sign * float(np.mean([one.mean() for one in by_seed.values()])) for by_seed in scores]
+    means = [sign * float(one.values.mean()) for one in scores]
 
     def beaten_by(b: int, m: int) -> bool:
-        difference = paired(scores[b], scores[m])
-        p = None if difference is None else estimate(sign * difference, groups).p_above_zero()
-        return p is not None and p * (methods - 1) <= 0.05
+        better, worse = (b, m) if higher_is_better else (m, b)
+        difference = scores[better].minus(scores[worse])
+        p = None if difference is None else estimate(difference, groups).p_above_zero()
+        return p is not None and p * (methods - 1) <= alpha
 
     inside = [m for m in range(methods) if not any(beaten_by(b, m) for b in range(methods) if b != m)]
     if len(inside) == 1:
@@ -127,9 +155,9 @@ def best_set_marks(
     marks = [""] * methods
     ranked = sorted(inside, key=lambda m: -means[m])
     for m in inside:
-        difference = paired(scores[m], scores[ranked[0] if m != ranked[0] else ranked[1]])
+        difference = scores[m].minus(scores[ranked[0] if m != ranked[0] else ranked[1]])
         found = None if difference is None else estimate(difference, groups)
-        half = None if found is None or found.seeds < 2 else found.half_width(0.90)
+        half = None if found is None or found.seeds < 2 else found.half_width(2 * alpha)
         equal = found is not None and half is not None and abs(found.value) + half <= margin
         marks[m] = "equivalent" if equal else "open"
     return marks

@@ -1,19 +1,27 @@
 """The store: `STORE/<key>/<attempt>/` with a record and its files, written aside and renamed into place.
 
 There are no locks: a rename either takes its place or finds it taken, and then another program was first. The newest
-valid attempt counts. What can't be read is reported by name and skipped, never half-read.
+valid attempt counts. The record holds the size and hash of every file beside it, and all of them reach the disk before
+the rename does: what was cut short, by a crash, a power loss or a full disk, is reported by name and skipped, never
+half-read.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import hashlib
 import itertools
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,6 +30,9 @@ from .progress import notify
 from .record import Record
 
 RECORD = "record.json"
+HASHED_BYTES = (
+    1_000_000  # files up to this size are hashed again when they are read; larger ones hold weights
+)
 
 
 @dataclass(frozen=True)
@@ -49,39 +60,60 @@ class Store:
         """A folder aside for a run's files; gone afterwards unless `put` moved it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for left in self.root.glob(".run-*"):
-                if not psutil.pid_exists(int(left.name.split("-")[1])):
+            for left in self.root.glob(f".run-{_host()}-*"):  # those of other machines are not ours to judge
+                owner = left.name.removeprefix(f".run-{_host()}-").split("-")[0]
+                if owner.isdecimal() and not psutil.pid_exists(int(owner)):
                     shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".run-{os.getpid()}-", dir=self.root))
+            prefix = f".run-{_host()}-{os.getpid()}-"
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.root))
         except OSError as error:
-            raise UsageError(f"the store {str(self.root)!r} can't be written: {error.strerror}") from error
+            raise self._unwritable(error) from error
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def put(self, record: Record, staging: Path) -> Path:
-        """Write the record into `staging` and move that to its place; returns where it is."""
-        file = staging / RECORD
-        with file.open("w", encoding="utf-8") as sink:
-            sink.write(record.to_text())
-            sink.flush()
-            os.fsync(sink.fileno())
-        home = self.root / record.key
-        home.mkdir(exist_ok=True)
+    def put(self, record: Record, staging: Path) -> Stored:
+        """Write the record into `staging` and move that to its place; returns the record as it is there.
+
+        Raises:
+            UsageError: the disk is full, or the store can't be written. What it holds is as it was.
+        """
+        try:
+            record = dataclasses.replace(record, files=_files(staging))
+            with (staging / RECORD).open("w", encoding="utf-8") as sink:
+                sink.write(record.to_text())
+            for file in staging.iterdir():
+                _to_disk(file)
+            _to_disk(staging)
+            home = self.root / record.key
+            home.mkdir(exist_ok=True)
+            return self._move(record, staging, home)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _move(self, record: Record, staging: Path, home: Path) -> Stored:
         for attempt in itertools.count(len(list(home.iterdir())) + 1):
             place = home / f"{attempt:04d}"
             try:
                 staging.rename(place)
-                return place
             except OSError:
                 if not place.exists():
                     raise
-                if (
-                    self.get(record.key) is not None and record.status != "failed"
-                ):  # another program was first
-                    return place
+                first = self.get(record.key)
+                if first is not None and record.status != "failed":  # another program was first
+                    return first
+            else:
+                _to_disk(home)
+                _to_disk(self.root)
+                return Stored(record, place)
         raise AssertionError("unreachable")
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        said = error.strerror or str(error)
+        return UsageError(
+            f"the store {str(self.root)!r} can't be written: {said}; what is finished is kept, the same command carries on"
+        )
 
     def get(self, key: str) -> Stored | None:
         """The newest valid attempt of a key, a good one before a failed one."""
@@ -117,12 +149,78 @@ class Store:
         return found[0]
 
 
+def unwritable(error: BaseException) -> str | None:
+    """What can't be written, where that is what an error says: a full disk, a quota, a read-only file system."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    words = tuple(os.strerror(number) for number in full)
+    if isinstance(error, OSError) and error.errno in full:
+        return f"{error.filename or 'the store or the cache'} can't be written: {os.strerror(error.errno)}"
+    said = next(
+        (word for word in words if word in str(error)), None
+    )  # libraries that wrap the system's error
+    return None if said is None else f"the store or the cache can't be written: {said}"
+
+
 def _read(folder: Path) -> Stored | None:
     file = folder / RECORD
     if not file.is_file():
         return None
     try:
-        return Stored(Record.from_file(file), folder)
+        record = Record.from_file(file)
+        _verify(record, folder)
+        return Stored(record, folder)
     except (PeftbenchError, OSError, UnicodeDecodeError) as error:
         notify(f"skipped {file}: {error}")
         return None
+
+
+def _verify(record: Record, folder: Path) -> None:
+    """Compare the files beside a record with what it says of them. Weights may have been deleted by their owner.
+
+    Raises:
+        PeftbenchError: one is missing, cut short or changed.
+    """
+    for name, known in record.files.items():
+        file = folder / name
+        if not file.is_file():
+            if name.endswith(".safetensors"):
+                continue
+            raise PeftbenchError(f"its {name} is missing")
+        found = file.stat().st_size
+        if found != known["bytes"]:
+            raise PeftbenchError(f"its {name} has {found} bytes, not {known['bytes']}")
+        if found <= HASHED_BYTES and _sha256(file) != known["sha256"]:
+            raise PeftbenchError(f"its {name} is not what was written")
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(folder.iterdir())
+        if file.name != RECORD
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.EBADF,
+            errno.EACCES,
+        ):  # a folder, where they can't be synced
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "here"

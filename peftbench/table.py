@@ -5,17 +5,29 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from . import stats
+from . import notes, stats
 from .record import Record
+from .results import MethodScores, Result, method_scores
 from .runs import Budget
+from .sequence import Sequence as SeedSequence
+from .tuning import Curve, curve
 
 MARGIN = 0.01  # differences inside it count as none: one point of a share
+Method = tuple[str, float]  # its SPEC and its learning rate
+OUTCOMES = ("fail", "not tested", "pass", "not claimed")  # the worst first
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim that every run of a method was held to."""
+
+    name: str
+    outcome: str  # "pass", "fail", "not claimed" or "not tested"
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class Row:
     """One method on one model and task. What is not known is None."""
 
     method: str
+    label: str  # the method, with what tells it from another row of the same
     baseline: bool
     status: str  # "ok", "failed" (no seed is good) or "not supported"
     reason: str | None
@@ -48,7 +61,10 @@ class Row:
     difference: stats.Estimate | None = None  # to the reference method, paired
     p_holm: float | None = None
     mark: str = ""  # "best", "equivalent", "open" or ""
-    quality: Mapping[str, float] = field(default_factory=dict)  # every metric, mean over seeds
+    quality: Mapping[str, stats.Estimate] = field(default_factory=dict)  # every metric, "nll" among them
+    nll_difference: stats.Estimate | None = None  # to the reference method, paired by item
+    checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
+    curve: Curve | None = None  # its learning rates on validation, where it was tuned
     adapter_parameters: int | None = None
     head_parameters: int | None = None
     stored_bytes: int | None = None
@@ -62,6 +78,17 @@ class Row:
     clipped_share: float | None = None
     train_s: float | None = None
     latency: tuple[Latency, ...] = ()
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its learning rate is the one that its curve chooses."""
+        chosen = None if self.curve is None else self.curve.chosen
+        return chosen is not None and chosen.learning_rate == self.learning_rate
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        """Claims that do not hold."""
+        return tuple(check for check in self.checks if check.outcome == "fail")
 
 
 @dataclass(frozen=True)
@@ -78,162 +105,190 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
     settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A record, and its predictions where it has any."""
-
-    record: Record
-    folder: Path | None
+    alpha: float = (
+        stats.ALPHA
+    )  # the chance with which an interval may miss; less where seeds were added in looks
 
     @property
-    def seedless(self) -> bool:
-        """Whether this one run stands for all seeds."""
-        return bool((self.record.claims or {}).get("seedless"))
+    def resolution(self) -> float | None:
+        """The difference that this table resolves: the median half-width of its differences."""
+        halves = [
+            h
+            for row in self.rows
+            if (d := row.difference) and d.seeds > 1 and (h := d.half_width()) is not None
+        ]
+        return statistics.median(halves) if halves else None
 
-    def predictions(self) -> pd.DataFrame | None:
-        """One row an item of the test split."""
-        if self.record.status != "ok" or self.folder is None or self.record.run.kind != "training":
-            return None
-        return pd.read_parquet(self.folder / "predictions.parquet")
 
-
-def tabulate(results: Iterable[Result], reference: str, baselines: Sequence[str]) -> list[Table]:
+def tabulate(
+    results: Iterable[Result],
+    reference: str,
+    baselines: Sequence[str],
+    sequence: SeedSequence | None = None,
+) -> list[Table]:
     """One table for each model, task, budget, device and data type among the results.
 
     Args:
         reference: the method that differences are taken to, where it is among them.
         baselines: the methods that are marked as such and stand last.
+        sequence: the rule by which seeds were added; by default what the records say.
     """
+    found = list(results)
+    newest: dict[tuple[str, ...], str] = {}
+    for result in sorted(found, key=lambda r: r.record.started_at):
+        newest[_who(result)] = result.record.run.identity["method"]
+    current = [r for r in found if r.record.run.identity["method"] == newest[_who(r)]]
     by_table: dict[tuple[Any, ...], list[Result]] = {}
     latencies: dict[tuple[str, ...], Result] = {}
-    for result in results:
+    for result in current:
         run = result.record.run
         if run.kind == "latency":
             latencies[run.model, run.task, run.method, run.device] = result
         else:
             budget = {k: v for k, v in run.budget.__dict__.items() if k != "name"}
             data = (run.identity.get("data"), run.identity.get("model"), run.identity.get("task"))
-            place = (
-                run.model,
-                run.task,
-                run.device,
-                run.dtype,
-                run.head_learning_rate,
-                *budget.values(),
-                *data,
-            )
-            by_table.setdefault(place, []).append(result)
-    return [_table(group, latencies, reference, baselines) for group in by_table.values()]
+            shared = (run.model, run.task, run.device, run.dtype, run.head_learning_rate)
+            by_table.setdefault((*shared, *budget.values(), *data), []).append(result)
+    stale = len(found) - len(current)
+    return [
+        _table(group, latencies, reference, baselines, sequence, stale)
+        for group in by_table.values()
+        if any(r.record.run.kind == "training" for r in group)
+    ]
+
+
+def _who(result: Result) -> tuple[str, ...]:
+    run = result.record.run
+    return run.model, run.task, run.method
 
 
 def _table(
-    results: list[Result], latencies: dict[tuple[str, ...], Result], reference: str, baselines: Sequence[str]
+    results: list[Result],
+    latencies: dict[tuple[str, ...], Result],
+    reference: str,
+    baselines: Sequence[str],
+    sequence: SeedSequence | None,
+    stale: int,
 ) -> Table:
-    by_method: dict[tuple[str, float], list[Result]] = {}
+    by_method: dict[Method, list[Result]] = {}
+    trials: dict[str, list[Result]] = {}
     for result in results:
-        by_method.setdefault((result.record.run.method, result.record.run.learning_rate), []).append(result)
-    scores, groups, seeds = _scores(by_method)
+        run = result.record.run
+        if run.kind == "tuning":
+            trials.setdefault(run.method, []).append(result)
+        else:
+            by_method.setdefault((run.method, run.learning_rate), []).append(result)
+    seeds = sorted({r.record.run.seed for group in by_method.values() for r in group if _counts(r)})
+    scores = {
+        m: found for m, group in by_method.items() if (found := method_scores(group, seeds)) is not None
+    }
+    first = results[0].record.run
     metric = next((r.record.metric for r in results if r.record.metric), None)
     metric = metric or {"name": "score", "is_share": True, "higher_is_better": True}
-    first = results[0].record.run
-    anchor = next((m for m in scores if m[0] == reference), None)
-
-    estimates = {m: stats.estimate(np.stack(list(s.values())), groups) for m, s in scores.items()}
-    differences = {
-        m: stats.estimate(difference, groups)
-        for m, s in scores.items()
-        if anchor and m != anchor and (difference := stats.paired(s, scores[anchor])) is not None
-    }
-    tested = {m: p for m, e in differences.items() if (p := e.p_two_sided()) is not None}
-    p_holm = dict(zip(tested, stats.holm(list(tested.values())), strict=True))
-    margin = MARGIN if metric["is_share"] else 0.0
-    marks = dict(
-        zip(
-            scores,
-            stats.best_set_marks(list(scores.values()), groups, metric["higher_is_better"], margin),
-            strict=True,
-        )
+    sequence = sequence or next(
+        (s for r in results if (s := SeedSequence.from_json(r.record.sequence))), None
     )
+    alpha = stats.ALPHA if sequence is None else sequence.alpha(len(seeds))
+    compared = _Compared(scores, metric, next((m for m in scores if m[0] == reference), None), alpha)
+    curves = {method: curve(tried) for method, tried in trials.items()}
     rows = []
     for method, group in by_method.items():
         latency = latencies.get((first.model, first.task, method[0], first.device))
+        twice = sum(other[0] == method[0] for other in by_method) > 1
+        row = _row(
+            method, f"{method[0]} at {method[1]:g}" if twice else method[0], method[0] in baselines, group
+        )
+        costs = _costs([r.record for r in group if r.record.status == "ok"])
+        cells = tuple(_latency(cell) for cell in (latency.record.latency or [])) if latency else ()
+        quality = compared.quality(method)
         rows.append(
-            _row(
-                method,
-                method[0] in baselines,
-                group,
-                estimates.get(method),
-                differences.get(method),
-                p_holm.get(method),
-                marks.get(method, ""),
-                latency.record if latency else None,
-            )
+            Row(**{**row.__dict__, **costs, **quality, "latency": cells, "curve": curves.get(method[0])})
         )
     rows.sort(key=lambda row: baselines.index(row.method) if row.baseline else -1)
-    resolution = [h for e in differences.values() if (h := e.half_width()) is not None and e.seeds > 1]
-    return Table(
+    table = Table(
         model=first.model,
         task=first.task,
         metric=metric["name"],
         is_share=metric["is_share"],
         higher_is_better=metric["higher_is_better"],
-        reference=anchor[0] if anchor else None,
-        caption=_caption(first.budget, results),
+        reference=compared.anchor[0] if compared.anchor else None,
+        caption=_caption(first.budget, results, rows),
         rows=tuple(rows),
-        footnotes=tuple(_footnotes(results, rows, seeds, len(groups), len(set(groups)), resolution)),
+        footnotes=(),
         settings={
             "device": first.device,
             "dtype": first.dtype,
             "head_learning_rate": first.head_learning_rate,
             **first.budget.__dict__,
         },
+        alpha=alpha,
     )
+    said = notes.footnotes(table, results, compared.items, compared.groups, len(seeds), sequence, stale)
+    return Table(**{**table.__dict__, "footnotes": tuple(said)})
 
 
-def _scores(
-    by_method: dict[tuple[str, float], list[Result]],
-) -> tuple[dict[tuple[str, float], stats.BySeed], Any, list[int]]:
-    """Per method its scores by seed, over the seeds that it finished; a seedless one stands for all seeds.
-
-    Also the group of each item, and every seed that occurs.
-    """
-    frames: dict[tuple[str, float], dict[int, pd.DataFrame]] = {}
-    for method, results in by_method.items():
-        found = {r.record.run.seed: p for r in results if (p := r.predictions()) is not None}
-        if found:
-            frames[method] = found
-    seedless = {method for method in frames if by_method[method][0].seedless}
-    seeds = sorted(
-        {s for m, f in frames.items() if m not in seedless for s in f}
-        or {s for f in frames.values() for s in f}
-    )
-    scores: dict[tuple[str, float], stats.BySeed] = {}
-    for method, found in frames.items():
-        if method in seedless:
-            found = dict.fromkeys(seeds, next(iter(found.values())))
-        scores[method] = {seed: found[seed]["score"].to_numpy(np.float64) for seed in sorted(found)}
-    groups = next(
-        (frame["group"].to_numpy(str) for f in frames.values() for frame in f.values()), np.array([])
-    )
-    return scores, groups, seeds
+def _counts(result: Result) -> bool:
+    return result.record.status == "ok" and not result.seedless
 
 
-def _row(
-    method: tuple[str, float],
-    baseline: bool,
-    group: list[Result],
-    score: stats.Estimate | None,
-    difference: stats.Estimate | None,
-    p_holm: float | None,
-    mark: str,
-    latency: Record | None,
-) -> Row:
+class _Compared:
+    """The statistics of one table: every method by itself and against the reference."""
+
+    def __init__(
+        self, scores: dict[Method, MethodScores], metric: dict[str, Any], anchor: Method | None, alpha: float
+    ) -> None:
+        self.scores, self.anchor, self.alpha = scores, anchor, alpha
+        self.name: str = metric["name"]
+        of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
+        primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), np.array([]))
+        self.items = next((p.shape[1] for s in scores.values() for p in [s.figures["nll"].parts]), 0)
+        self.groups = len(set(next((s.groups["nll"] for s in scores.values()), ())))
+        self.differences = {m: d for m in of_primary if (d := self._difference(m, self.name)) is not None}
+        tested = {m: p for m, d in self.differences.items() if (p := d.p_two_sided()) is not None}
+        # A look of a sequence may spend `alpha` only; scaled so that a reader compares with .05 as ever.
+        holm = [min(1.0, p * stats.ALPHA / alpha) for p in stats.holm(list(tested.values()))]
+        self.p_holm = dict(zip(tested, holm, strict=True))
+        margin = MARGIN if metric["is_share"] else 0.0
+        marks = stats.best_set_marks(
+            list(of_primary.values()), primary, metric["higher_is_better"], margin, alpha
+        )
+        self.marks = dict(zip(of_primary, marks, strict=True))
+
+    def quality(self, method: Method) -> dict[str, Any]:
+        """The fields of a row that tell of quality."""
+        scores = self.scores.get(method)
+        if scores is None:
+            return {}
+        estimates = {
+            name: stats.estimate(figure, scores.groups[name], self.alpha)
+            for name, figure in scores.figures.items()
+        }
+        return {
+            "score": estimates.get(self.name),
+            "difference": self.differences.get(method),
+            "p_holm": self.p_holm.get(method),
+            "mark": self.marks.get(method, ""),
+            "quality": estimates,
+            "nll_difference": self._difference(method, "nll"),
+        }
+
+    def _difference(self, method: Method, figure: str) -> stats.Estimate | None:
+        if self.anchor is None or method == self.anchor:
+            return None
+        one, other = self.scores[method], self.scores[self.anchor]
+        if figure not in one.figures or figure not in other.figures:
+            return None
+        difference = one.figures[figure].minus(other.figures[figure])
+        return None if difference is None else stats.estimate(difference, one.groups[figure], self.alpha)
+
+
+def _row(method: Method, label: str, baseline: bool, group: list[Result]) -> Row:
+    """What a row says before any figure."""
     good = [r.record for r in group if r.record.status == "ok"]
     bad = next((r.record for r in group if r.record.status != "ok"), None)
-    row = Row(
+    return Row(
         method=method[0],
+        label=label,
         baseline=baseline,
         status="ok" if good else (bad.status if bad else "failed"),
         reason=_reason(bad) if bad else None,
@@ -241,10 +296,26 @@ def _row(
         seeds_tried=len(group),
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
-        latency=tuple(_latency(cell) for cell in (latency.latency or [])) if latency else (),
+        checks=_checks(good),
     )
+
+
+def _checks(good: list[Record]) -> tuple[Check, ...]:
+    """The worst outcome of each check over the seeds, in the order in which they were made."""
+    worst: dict[str, Check] = {}
+    for record in good:
+        for found in record.checks or ():
+            check = Check(**found)
+            known = worst.get(check.name)
+            if known is None or OUTCOMES.index(check.outcome) < OUTCOMES.index(known.outcome):
+                worst[check.name] = check
+    return tuple(worst.values())
+
+
+def _costs(good: list[Record]) -> dict[str, Any]:
+    """The fields of a row that tell of costs."""
     if not good:
-        return row
+        return {}
     sections = [(r.parameters or {}, r.memory or {}, r.training or {}) for r in good]
     parameters = sections[0][0]
     peaks = [m.get("train") for _, m, _ in sections]
@@ -252,38 +323,26 @@ def _row(
     stepped = [t for _, _, t in sections if t.get("step_s")]
     step_s = np.concatenate([stats.after_warmup(t["step_s"]) for t in stepped]) if stepped else None
     tokens = sum(float(stats.after_warmup(t["tokens"]).sum()) for t in stepped)
-    return Row(
-        **{
-            **row.__dict__,
-            "score": score,
-            "difference": difference,
-            "p_holm": p_holm,
-            "mark": mark,
-            "quality": {
-                n: statistics.fmean((r.quality or {})[n] for r in good) for n in (good[0].quality or {})
-            },
-            "adapter_parameters": parameters.get("adapter"),
-            "head_parameters": parameters.get("head"),
-            "stored_bytes": parameters.get("stored_bytes"),
-            "train_peak_bytes": _median([_headline(p) for p in peaks]),
-            "train_peak_kind": next((p["taken_by"] for p in peaks if p), None),
-            "score_peak_bytes": _median([_headline(p) for p in score_peaks]),
-            "step_ms": float(np.median(step_s)) * 1e3 if step_s is not None else None,
-            "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3 if step_s is not None else None,
-            "tokens_per_s": tokens / float(step_s.sum()) if step_s is not None else None,
-            "data_share": _ratio(
-                sum(sum(t["data_s"]) for t in stepped),
-                sum(sum(t["step_s"]) + sum(t["data_s"]) for t in stepped),
-            ),
-            "clipped_share": _ratio(
-                sum(n > good[0].run.budget.clip_norm for t in stepped for n in t["gradient_norms"]),
-                sum(len(t["gradient_norms"]) for t in stepped),
-            ),
-            "train_s": statistics.fmean(
-                t["fit_s"] if "fit_s" in t else sum(t["step_s"]) for _, _, t in sections
-            ),
-        }
-    )
+    return {
+        "adapter_parameters": parameters.get("adapter"),
+        "head_parameters": parameters.get("head"),
+        "stored_bytes": parameters.get("stored_bytes"),
+        "train_peak_bytes": _median([_headline(p) for p in peaks]),
+        "train_peak_kind": next((p["taken_by"] for p in peaks if p), None),
+        "score_peak_bytes": _median([_headline(p) for p in score_peaks]),
+        "step_ms": float(np.median(step_s)) * 1e3 if step_s is not None else None,
+        "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3 if step_s is not None else None,
+        "tokens_per_s": tokens / float(step_s.sum()) if step_s is not None else None,
+        "data_share": _ratio(
+            sum(sum(t["data_s"]) for t in stepped),
+            sum(sum(t["step_s"]) + sum(t["data_s"]) for t in stepped),
+        ),
+        "clipped_share": _ratio(
+            sum(n > good[0].run.budget.clip_norm for t in stepped for n in t["gradient_norms"]),
+            sum(len(t["gradient_norms"]) for t in stepped),
+        ),
+        "train_s": statistics.fmean(t["fit_s"] if "fit_s" in t else sum(t["step_s"]) for _, _, t in sections),
+    }
 
 
 def _reason(record: Record) -> str:
@@ -323,7 +382,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def _caption(budget: Budget, results: list[Result]) -> str:
+def _caption(budget: Budget, results: list[Result], rows: list[Row]) -> str:
     steps: set[int] = {r.record.training["steps"] for r in results if r.record.training}
     length = (
         f"{'/'.join(str(s) for s in sorted(steps))} steps"
@@ -333,90 +392,6 @@ def _caption(budget: Budget, results: list[Result]) -> str:
     trained = f"{length} of {budget.batch_size} items, at most {budget.max_length} tokens"
     if budget.name == "quick":
         return f"Quick budget ({trained}): costs are meaningful, the ranking is not."
-    return f"Budget: {trained}."
-
-
-def _footnotes(
-    results: list[Result], rows: list[Row], seeds: list[int], items: int, groups: int, resolution: list[float]
-) -> list[str]:
-    notes = []
-    if len(seeds) > 1:
-        notes.append(
-            f"Quality: mean over {len(seeds)} seeds on {items:,} test items in {groups:,} groups; ± is the 95 % interval "
-            "over seeds and items together."
-        )
-        if resolution:
-            half = statistics.median(resolution)
-            notes.append(f"This table resolves differences of about {half * 100:.1f} points.")
-        notes.append(
-            "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
-            "equal; p: against the reference, Holm-corrected."
-        )
-    elif seeds:
-        notes.append(
-            f"Quality: ONE seed on {items:,} test items; ± is over items alone and says nothing of other seeds. "
-            "No method is tested against another."
-        )
-    if any(row.seedless and row.status == "ok" for row in rows):
-        names = ", ".join(row.method for row in rows if row.seedless)
-        notes.append(
-            f"{names}: departs from the shared budget: solved to convergence on the whole training split, so it does not "
-            "depend on the seed and ran once."
-        )
-    learned = next((row for row in rows if row.seedless and row.score is not None), None)
-    if learned and learned.score:
-        bar = learned.score.value
-        below = [row.method for row in rows if row.score and not row.seedless and row.score.value <= bar]
-        if below:
-            notes.append(
-                f"No better than the converged {learned.method}, so nothing learned beyond the frozen features: "
-                + ", ".join(below)
-                + "."
-            )
-    return [*notes, *_settings_notes(results, rows)]
-
-
-def _settings_notes(results: list[Result], rows: list[Row]) -> list[str]:
-    """How the costs were taken, and where."""
-    run = results[0].record.run
-    rates = ", ".join(f"{row.method} {row.learning_rate:g}" for row in rows if row.learning_rate)
-    notes = [
-        f"Learning rates, presets unless --lr was given, not tuned here: {rates}; head {run.head_learning_rate:g} for all.",
-        "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds.",
-    ]
-    kinds = sorted({row.train_peak_kind for row in rows if row.train_peak_kind})
-    if kinds == ["cuda allocator"]:
-        notes.append("Train peak: highest allocated by torch on the GPU while training, weights included.")
-    elif kinds:
-        notes.append(
-            f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
-            "a GPU's allocated memory."
-        )
-    notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
-    if any(row.latency for row in rows):
-        base: dict[str, list[float]] = {}
-        for cell in (cell for row in rows for cell in row.latency if cell.base_ms is not None):
-            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms or 0.0)
-        figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
-        notes.append(
-            f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
-            "interleaved rounds with its 95 % interval; a method that adds no module shows the noise."
-        )
-    environments = [r.record.environment for r in results if r.record.environment]
-    if environments:
-        first = environments[0]
-        libraries = first["libraries"]
-        place = first["gpu"] or first["processor"]
-        notes.append(
-            f"{run.device} ({place}), {first['threads']} threads, compute {run.dtype}, weights float32; python "
-            f"{libraries['python']}, torch {libraries['torch']}, transformers {libraries['transformers']}, peftbench "
-            f"{libraries.get('peftbench', '?')}."
-        )
-        if any(
-            (e["machine"], e["gpu"], e["libraries"]) != (first["machine"], first["gpu"], first["libraries"])
-            for e in environments
-        ):
-            notes.append(
-                "Rows of this table come from different machines or library versions: compare costs with care."
-            )
-    return notes
+    rated = [row for row in rows if row.learning_rate]
+    tuned = "; learning rates tuned on validation" if rated and all(row.tuned for row in rated) else ""
+    return f"{'Standard budget' if budget.name == 'standard' else 'Budget'}: {trained}{tuned}."

@@ -1,14 +1,16 @@
 """The worker: imports what is heavy once, then forks a fresh process for every job (`python -m peftbench.worker`).
 
-It reads one JSON job a line from stdin and writes events, one a line, to stdout; a job's own output goes to its log.
-A fork shares the imported libraries, so a run starts in milliseconds and still has its own memory, allocator and fate:
-a crash or a kill ends that job alone. Where the platform has no fork, the job runs in this process, which then ends.
-CUDA is never touched before the fork. When the program that started it dies, stdin closes and everything here ends.
+It reads one JSON message a line from stdin, a job to do or the number of one to kill, and writes events, one a line, to
+stdout; a job's own output goes to its log. A fork shares the imported libraries, so a run starts in milliseconds and
+still has its own memory, allocator and fate: a crash or a kill ends that job alone. Where the platform has no fork, the
+jobs run in this process, one after the other. CUDA is never touched before the fork. When the program that started it
+dies, stdin closes and everything here ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import importlib
 import json
 import os
@@ -39,7 +41,8 @@ PRELOAD = (
     "peftbench.plan",
     "peftbench.execute",
 )
-PARENT_CHECK_S = 0.5
+ATTENTION_PERIOD_S = 0.5  # how often a job looks whether its server lives, and reads its memory
+POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed
 
 
 def main() -> None:
@@ -50,69 +53,99 @@ def main() -> None:
             importlib.import_module(name)
         except ImportError:
             continue  # another release of that library; the job imports what it needs
+    children: dict[int, int] = {}  # process -> number of its job
     buffer = b""
     while True:
-        chunk = os.read(0, 65536)
-        if not chunk:
-            return
-        buffer += chunk
-        while b"\n" in buffer:
-            line, buffer = buffer.split(b"\n", 1)
-            _serve(json.loads(line), events)
+        ready, _, _ = select.select([0], [], [], POLL_PERIOD_S if children else None)
+        if ready:
+            chunk = os.read(0, 65536)
+            if not chunk:  # the program is gone
+                for child in children:
+                    os.kill(child, signal.SIGKILL)
+                return
+            buffer += chunk
+            while b"\n" in buffer:
+                line, buffer = buffer.split(b"\n", 1)
+                _obey(json.loads(line), children, events)
+        for child in list(children):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                _ended(children.pop(child), os.waitstatus_to_exitcode(status), events)
 
 
-def _serve(job: dict[str, Any], events: int) -> None:
-    if not hasattr(os, "fork"):
-        _do(job, events)
-        os.write(events, b'{"exit": 0}\n')
-        return
+def _obey(message: dict[str, Any], children: dict[int, int], events: int) -> None:
+    if "kill" in message:
+        for child, number in children.items():
+            if number == message["kill"]:
+                os.kill(child, signal.SIGKILL)
+    elif hasattr(os, "fork"):
+        children[_start(message, events)] = message["number"]
+    else:
+        _do(message, events)
+        _ended(message["number"], 0, events)
+
+
+def _ended(number: int, code: int, events: int) -> None:
+    os.write(events, json.dumps({"job": number, "exit": code}).encode() + b"\n")
+
+
+def _start(job: dict[str, Any], events: int) -> int:
+    """Fork a process for the job; returns its number in the system."""
     server = os.getpid()
     child = os.fork()
-    if child == 0:
-        threading.Thread(target=_leave_with, args=(server,), daemon=True).start()
-        try:
-            _do(job, events)
-        except BaseException:  # noqa: BLE001  nothing may return into the server's loop
+    if child:
+        return child
+    try:
+        _do(job, events, server)
+    except BaseException as error:  # noqa: BLE001  nothing may return into the server's loop
+        if not _tell_of_a_full_disk(error):
             traceback.print_exc()
-            os._exit(1)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(0)
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        ready, _, _ = select.select([0], [], [], 0.01)
-        if ready:  # nothing is sent while a job runs: the program is gone
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            os._exit(1)
-    os.write(events, json.dumps({"exit": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+        os._exit(1)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
-def _leave_with(server: int) -> None:
-    """End this process when the server is gone."""
+def _attend(server: int) -> None:
+    """Send memory readings; end this process when the server is gone."""
+    from .progress import memory_now, send
+
     while os.getppid() == server:
-        time.sleep(PARENT_CHECK_S)
+        send({"memory": memory_now()})
+        time.sleep(ATTENTION_PERIOD_S)
     os._exit(1)
 
 
-def _do(job: dict[str, Any], events: int) -> None:
+def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
     """One job: its output to the log, its answer to a file."""
     out = Path(job["out"])
     log = os.open(out / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     null = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, target)
+    faulthandler.enable(log, all_threads=False)  # a segmentation fault leaves its stack in the log
     from . import progress
 
-    progress.report_to(events)
-    answer = _plan(job) if job["job"] == "plan" else _run(job, out)
+    progress.report_to(events, job["number"])
+    if server is not None:
+        threading.Thread(target=_attend, args=(server,), daemon=True).start()
+    answer = {"plan": _plan, "run": _run, "check": _check}[job["job"]](job, out)
     (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _plan(job: dict[str, Any]) -> dict[str, Any]:
+def _tell_of_a_full_disk(error: BaseException) -> bool:
+    """Whether a place that must be written can't be: then the next run would fail as well, and the sweep must end."""
+    from .progress import send
+    from .store import unwritable
+
+    said = unwritable(error)
+    if said is not None:
+        send({"unwritable": said})
+    return said is not None
+
+
+def _plan(job: dict[str, Any], out: Path) -> dict[str, Any]:
     from .comparison import Comparison
     from .errors import PeftbenchError
     from .plan import plan
@@ -134,25 +167,48 @@ def _plan(job: dict[str, Any]) -> dict[str, Any]:
 
 def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
     """The record of a run as text; a failure is a record too."""
-    from . import execute, progress, registry
+    from . import progress, registry
     from .environment import describe
     from .errors import NotSupported
     from .record import Record
-    from .runs import Run
+    from .runs import Conditions, Run
 
-    run = Run.from_json(job["run"])
+    run, conditions = Run.from_json(job["run"]), Conditions(**job["conditions"])
+    if conditions.gpu is not None:  # before anything touches CUDA
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        own = visible.split(",")[conditions.gpu] if visible else str(conditions.gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = own
+    if conditions.threads is not None:
+        import torch
+
+        torch.set_num_threads(conditions.threads)
+    from . import execute
+
     registry.load_plugins(Path(p) for p in run.plugins)
     try:
-        record = execute.execute(run, out)
-    except Exception as error:  # noqa: BLE001  whatever went wrong becomes the run's record
+        record = execute.execute(run, out, conditions)
+    except Exception as error:
+        if _tell_of_a_full_disk(error):
+            raise
+        progress.send({"memory": progress.memory_now()})
         traceback.print_exc()
         status = "not supported" if isinstance(error, NotSupported) else "failed"
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        record = Record(run, run.key, status, reason, environment=describe(run.device))
+        record = Record(run, run.key, status, reason, environment=describe(run.device, conditions))
         record = dataclasses.replace(
             record, failed_phase=progress.current_phase, failed_step=progress.current_step
         )
     return {"record": record.to_text()}
+
+
+def _check(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    from .contract import check
+    from .errors import PeftbenchError
+
+    try:
+        return {"checked": [dataclasses.asdict(one) for one in check(job["what"], job["plugins"], out)]}
+    except PeftbenchError as error:
+        return {"error": str(error)}
 
 
 if __name__ == "__main__":

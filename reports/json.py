@@ -6,7 +6,7 @@ import json as library
 from collections.abc import Sequence
 
 from peftbench import report
-from peftbench.flat import flat_rows
+from peftbench.flat import flat_rows, tuning_curve
 from peftbench.table import Table
 
 
@@ -20,6 +20,7 @@ def json(tables: Sequence[Table]) -> str:
             "caption": table.caption,
             "settings": dict(table.settings),
             "rows": flat_rows(table),
+            "tuning": {row.label: tuning_curve(row) for row in table.rows if row.curve},
             "footnotes": list(table.footnotes),
         }
         for table in tables

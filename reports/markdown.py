@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from peftbench import report
 from peftbench.stats import Estimate, Slowdown
+from peftbench.summary import Summary, summarise
 from peftbench.table import Latency, Row, Table
 
 MISSING = "–"
@@ -15,8 +16,8 @@ MISSING = "–"
 
 @report("markdown", suffix=".md")
 def markdown(tables: Sequence[Table]) -> str:
-    """One row a method, baselines marked, units in the header, footnotes below."""
-    return "\n".join(_one(table) for table in tables)
+    """One row a method, baselines marked, units in the header, footnotes below; several tasks are summed up at the end."""
+    return "\n".join([*(_one(table) for table in tables), *(_summary(s) for s in summarise(tables))])
 
 
 def _one(table: Table) -> str:
@@ -26,9 +27,12 @@ def _one(table: Table) -> str:
     headers = ["method", f"{table.metric}{unit}"]
     if table.reference:
         headers.append(f"vs {table.reference} (p)")
+    if any(row.nll_difference for row in table.rows):
+        headers.append(f"NLL vs {table.reference}")
+    headers.append("checks")
     headers += ["trained", "head", "stored kB", "train peak MB", "step ms", "tokens/s"]
     headers += [f"{batch}x{length} slow-down % (merged)" for batch, length in cells]
-    body = [_line(row, table, percent, cells, len(headers)) for row in table.rows]
+    body = [_line(row, table, percent, cells, headers) for row in table.rows]
     text = tabulate(
         body,
         headers,
@@ -37,20 +41,25 @@ def _one(table: Table) -> str:
         colalign=["left"] + ["right"] * (len(headers) - 1),
     )
     lines = [f"### {table.task} with {table.model}", "", table.caption, "", text, ""]
-    lines += [f"- **{row.method}** {_trouble(row)}" for row in table.rows if row.reason]
+    lines += [f"- **{row.label}** {_trouble(row)}" for row in table.rows if row.reason]
     lines += [f"- {note}" for note in table.footnotes]
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Row, table: Table, percent: float, cells: list[tuple[int, int]], width: int) -> list[str]:
-    name = f"{row.method} (baseline)" if row.baseline else row.method
+def _line(
+    row: Row, table: Table, percent: float, cells: list[tuple[int, int]], headers: list[str]
+) -> list[str]:
+    name = f"{row.label} (baseline)" if row.baseline else row.label
     if row.status != "ok":
-        return [name, row.status, *([MISSING] * (width - 2))]
+        return [name, row.status, *([MISSING] * (len(headers) - 2))]
     if row.seeds_good < row.seeds_tried:
         name += f" {row.seeds_good}/{row.seeds_tried} seeds"
     line = [name, _score(row, percent)]
     if table.reference:
         line.append(_difference(row, percent))
+    if f"NLL vs {table.reference}" in headers:
+        line.append(_nll(row))
+    line.append(_checks(row))
     line += [
         _count(row.adapter_parameters),
         _count(row.head_parameters),
@@ -90,6 +99,53 @@ def _difference(row: Row, percent: float) -> str:
         else f" ({'<.001' if row.p_holm < 0.001 else f'{row.p_holm:.3f}'.lstrip('0')})"
     )
     return _with_interval(row.difference, percent, sign="+") + p
+
+
+def _nll(row: Row) -> str:
+    if row.nll_difference is None:
+        return MISSING
+    half = row.nll_difference.half_width()
+    return f"{row.nll_difference.value:+.3f}" + ("" if half is None else f" ±{half:.3f}")
+
+
+def _checks(row: Row) -> str:
+    """Passed of claimed; a failure is marked."""
+    claimed = [check for check in row.checks if check.outcome not in ("not claimed", "not tested")]
+    if not claimed:
+        return MISSING
+    passed = sum(check.outcome == "pass" for check in claimed)
+    return f"{passed}/{len(claimed)}" + ("" if passed == len(claimed) else " FAIL")
+
+
+def _summary(summary: Summary) -> str:
+    ranked = any(method.mean_rank is not None for method in summary.methods)
+    headers = [
+        "method",
+        "tasks",
+        f"mean difference to {summary.reference}, points",
+        "better/equal/worse (undecided)",
+    ]
+    body = []
+    for method in summary.methods:
+        tally = f"{method.wins}/{method.ties}/{method.losses} ({method.undecided})"
+        line = [method.method, str(method.tasks), _with_interval(method.difference, 100.0, sign="+"), tally]
+        rank = MISSING if method.mean_rank is None else f"{method.mean_rank:.1f}"
+        body.append([*line, rank] if ranked else line)
+    text = tabulate(
+        body,
+        [*headers, "mean rank"] if ranked else headers,
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * (len(headers) - 1 + ranked),
+    )
+    lines = [f"### {len(summary.tasks)} tasks with {summary.model}", "", text, ""]
+    lines.append(
+        "- ± is the 95 % interval over tasks: what another task would say. Better and worse: the task's own interval "
+        "excludes 0; equal: shown to lie within ±1 point."
+    )
+    if summary.left_out:
+        lines.append(f"- Not in it, other units: {', '.join(summary.left_out)}.")
+    return "\n".join(lines) + "\n"
 
 
 def _with_interval(estimate: Estimate, percent: float, sign: str) -> str:

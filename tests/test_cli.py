@@ -150,7 +150,7 @@ class InThisProcess:
 
     def do(self, job: dict[str, Any], out: Path, watch: Any) -> tuple[int, dict[str, Any]]:
         assert job["job"] == "plan"
-        return 0, worker._plan(job)
+        return 0, worker._plan(job, out)
 
 
 def test_mistakes_in_a_program_of_its_own(home: Path) -> None:

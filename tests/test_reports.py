@@ -17,14 +17,17 @@ import pytest
 
 from peftbench import registry
 from peftbench.record import Record
+from peftbench.results import Result
 from peftbench.runs import Budget, Run
-from peftbench.table import Result, Table, tabulate
+from peftbench.table import Table, tabulate
 
 LIBRARIES = {"python": "3.11", "torch": "2.13", "transformers": "5.23", "peftbench": "0.1.0"}
 ENVIRONMENT = {"libraries": LIBRARIES, "gpu": None, "processor": "a processor", "threads": 2, "machine": "m"}
 
 
-def result(run: Run, folder: Path, accuracy: float, seedless: bool = False, noise: int = 0) -> Result:
+def result(
+    run: Run, folder: Path, accuracy: float, seedless: bool = False, noise: int = 0, merge: str = "pass"
+) -> Result:
     """A finished training run: the first items of each hundred are right."""
     folder = folder / run.key
     folder.mkdir(parents=True)
@@ -54,6 +57,14 @@ def result(run: Run, folder: Path, accuracy: float, seedless: bool = False, nois
             quality={"accuracy": float(right.mean()), "nll": 0.5},
             metric={"name": "accuracy", "higher_is_better": True, "is_share": True},
             environment=ENVIRONMENT,
+            checks=[
+                {
+                    "name": "identity at init",
+                    "outcome": "not claimed" if seedless else "pass",
+                    "detail": "bitwise",
+                },
+                {"name": "merge", "outcome": merge, "detail": "differs by 0.9 of what the adapter changes"},
+            ],
         ),
         folder,
     )
@@ -69,7 +80,7 @@ def tables(make_run: Callable[..., Run], tmp_path: Path) -> list[Table]:
     results = []
     for seed in range(3):
         results += [
-            result(run("lora", seed), tmp_path, 0.80, noise=seed),
+            result(run("lora", seed), tmp_path, 0.80, noise=seed, merge="fail" if seed == 1 else "pass"),
             result(run("full", seed, 1e-4), tmp_path, 0.83, noise=seed),
         ]
     results.append(result(run("head", 0, 0.0), tmp_path, 0.76, seedless=True))

@@ -11,9 +11,14 @@ from scipy import stats as scipy_stats
 from peftbench import stats
 
 
+def by_seed(rows: stats.Floats) -> stats.Scores:
+    """Scores of seeds 0, 1, ... from a row each."""
+    return stats.Scores.of_items(dict(enumerate(rows)))
+
+
 def test_one_seed_and_items_alone_is_the_t_interval_of_a_mean() -> None:
     scores = np.array([[0.0, 1.0, 1.0, 1.0, 0.0, 1.0]])
-    found = stats.estimate(scores, list("abcdef"))
+    found = stats.estimate(by_seed(scores), list("abcdef"))
     low, high = scipy_stats.t.interval(0.95, 5, scores.mean(), scipy_stats.sem(scores[0]))
     assert found.half_width() == pytest.approx((high - low) / 2)
     assert found.df == pytest.approx(5)
@@ -22,20 +27,20 @@ def test_one_seed_and_items_alone_is_the_t_interval_of_a_mean() -> None:
 
 def test_one_item_and_seeds_alone_is_the_t_interval_over_seeds() -> None:
     scores = np.array([[1.0], [2.0], [4.0]])
-    found = stats.estimate(scores, ["only"])
+    found = stats.estimate(by_seed(scores), ["only"])
     assert found.variance == pytest.approx(np.var([1, 2, 4], ddof=1) / 3) and found.df == 2
     t = (7 / 3) / math.sqrt(found.variance or 0)
     assert found.p_two_sided() == pytest.approx(2 * scipy_stats.t.sf(t, 2))
 
 
 def test_one_seed_and_one_item_leave_nothing_to_say() -> None:
-    found = stats.estimate(np.array([[1.0]]), ["only"])
+    found = stats.estimate(by_seed(np.array([[1.0]])), ["only"])
     assert found.half_width() is None and found.p_two_sided() is None
 
 
 def test_variances_add_and_df_are_satterthwaites() -> None:
     scores = np.array([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 1.0]])
-    found = stats.estimate(scores, ["f", "f", "g", "h"])
+    found = stats.estimate(by_seed(scores), ["f", "f", "g", "h"])
     v1 = np.var([0.75, 0.5, 0.5], ddof=1) / 3
     e = scores.mean(0) - scores.mean()
     v2 = 3 / 2 * ((e[0] + e[1]) ** 2 + e[2] ** 2 + e[3] ** 2) / 16
@@ -49,11 +54,11 @@ def test_holm_equals_the_textbook() -> None:
     assert stats.holm([]) == []
 
 
-def made(mean: float, seed: int, noise: float = 0.0, items: int = 400) -> dict[int, stats.Floats]:
+def made(mean: float, seed: int, noise: float = 0.0, items: int = 400) -> stats.Scores:
     """Scores of 3 seeds with a shared item difficulty and a seed effect."""
     own = np.random.default_rng(seed)
     difficulty = np.random.default_rng(0).normal(0, 0.3, items)
-    return dict(enumerate(mean + difficulty + own.normal(0, noise, (3, 1)) + own.normal(0, 0.05, (3, items))))
+    return by_seed(mean + difficulty + own.normal(0, noise, (3, 1)) + own.normal(0, 0.05, (3, items)))
 
 
 def test_marks_of_the_best_set() -> None:
@@ -66,7 +71,7 @@ def test_marks_of_the_best_set() -> None:
     assert noisy[:2] == ["open", "open"] and noisy[2] == ""
     lower = stats.best_set_marks([made(0.8, 1), made(0.7, 2)], groups, False, 0.01)
     assert lower == ["", "best"]
-    first = [{0: made(0.8, 1)[0]}, {0: made(0.7, 2)[0]}]
+    first = [by_seed(made(0.8, 1).parts[:1]), by_seed(made(0.7, 2).parts[:1])]
     assert stats.best_set_marks(first, groups, True, 0.01) == ["", ""]
 
 
@@ -79,7 +84,7 @@ def test_coverage_and_false_positives_by_simulation() -> None:
         item = np.repeat(draw.normal(0, 0.3, 40), 5) + draw.normal(0, 0.3, 200)
         a = item + draw.normal(0, 0.02, (3, 1)) + draw.normal(0, 0.2, (3, 200))
         b = item + draw.normal(0, 0.02, (3, 1)) + draw.normal(0, 0.2, (3, 200))
-        one, difference = stats.estimate(a, groups), stats.estimate(a - b, groups)
+        one, difference = stats.estimate(by_seed(a), groups), stats.estimate(by_seed(a - b), groups)
         covered += abs(one.value) <= (one.half_width() or 0)
         positive += (difference.p_two_sided() or 1) < 0.05
     assert 0.92 <= covered / 600 <= 0.99

@@ -12,7 +12,7 @@ import pytest
 from peftbench import PeftbenchError, UsageError
 from peftbench.record import Record
 from peftbench.runs import Run
-from peftbench.store import Store
+from peftbench.store import Store, _host
 
 Make = Callable[..., Run]
 
@@ -21,7 +21,7 @@ def put(store: Store, run: Run, status: str = "ok", **changes: object) -> Path:
     record = dataclasses.replace(Record(run, run.key, status, started_at="2026-01-01"), **changes)  # type: ignore[arg-type]
     with store.staging() as staging:
         (staging / "log.txt").write_text("hello")
-        return store.put(record, staging)
+        return store.put(record, staging).folder
 
 
 def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
@@ -81,7 +81,7 @@ def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
         store.find("zzz")
 
 
-@pytest.mark.parametrize("broken", ["", '{"schema": 1', '{"schema": 99}', '{"schema": 1}', "[]", "\xff"])
+@pytest.mark.parametrize("broken", ["", '{"schema": 2', '{"schema": 99}', '{"schema": 2}', "[]", "\xff"])
 def test_what_cannot_be_read_is_named_and_skipped(
     make_run: Make, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,7 +100,7 @@ def test_two_programs_on_one_store(make_run: Make, tmp_path: Path) -> None:
         record = Record(run, run.key, "ok", started_at="2026")
         first = one.put(record, a)
         second = two.put(record, b)
-    assert first.is_dir() and second.is_dir() and not list(tmp_path.glob(".run-*"))
+    assert first.folder.is_dir() and second.folder.is_dir() and not list(tmp_path.glob(".run-*"))
 
 
 def test_an_interrupted_run_leaves_nothing(make_run: Make, tmp_path: Path) -> None:
@@ -108,10 +108,12 @@ def test_an_interrupted_run_leaves_nothing(make_run: Make, tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt), store.staging() as staging:
         (staging / "log.txt").write_text("half")
         raise KeyboardInterrupt
-    dead = tmp_path / ".run-999999999-x"
+    dead, elsewhere = tmp_path / f".run-{_host()}-999999999-x", tmp_path / ".run-elsewhere-999999999-x"
     dead.mkdir()
+    elsewhere.mkdir()
     with store.staging():
-        assert not dead.exists()
+        assert not dead.exists() and elsewhere.exists()  # another machine's process can't be judged from here
+    elsewhere.rmdir()
     assert list(tmp_path.iterdir()) == [] and store.all() == []
 
 
@@ -125,5 +127,5 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_schemas_are_named() -> None:
-    with pytest.raises(PeftbenchError, match="schema 7, this program reads 1"):
+    with pytest.raises(PeftbenchError, match="schema 7, this program reads 2"):
         Record.from_text('{"schema": 7}')

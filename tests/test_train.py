@@ -14,7 +14,7 @@ import torch
 
 from peftbench import Classification, UsageError, data, execute
 from peftbench.data import training_order
-from peftbench.runs import Budget, Run
+from peftbench.runs import ALONE, Budget, Run
 from peftbench.streams import stream_seed
 from peftbench.train import Diverged, accelerator_for, schedule, train
 
@@ -23,7 +23,7 @@ Make = Callable[..., Run]
 
 def once(run: Run, out: Path) -> tuple[Any, pd.DataFrame]:
     out.mkdir(parents=True, exist_ok=True)
-    record = execute.execute(run, out)
+    record = execute.execute(run, out, ALONE)
     return record, pd.read_parquet(out / "predictions.parquet")
 
 

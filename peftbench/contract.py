@@ -1,0 +1,98 @@
+"""`peftbench check`: the checks of every run, on tiny models of three families, with a sentence on what to do.
+
+The same `execute` does it, on a few steps at a learning rate that moves everything. A method that can't serve a family is
+no failure; one that can serve none of them is.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import defaults, execute, progress, registry, spec
+from .checks import FAIL, PASS
+from .errors import NotSupported, UsageError
+from .runs import Budget, Conditions, Run
+
+FAMILIES = ("tiny-encoder", "tiny-decoder", "tiny-fused")  # BERT, Llama, GPT-2 with its fused projections
+STEPS, LEARNING_RATE = 8, 1e-2
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One check of one method on one family."""
+
+    method: str
+    family: str
+    name: str
+    outcome: str
+    detail: str
+
+
+def check(what: str, plugins: Sequence[str], out: Path) -> list[Checked]:
+    """Check a method by SPEC, or every method that a file registers.
+
+    Raises:
+        UsageError: there is no such method or file, or the file registers no method.
+    """
+    registry.load_plugins(Path(p) for p in plugins)
+    found = []
+    for number, method in enumerate(_methods(what)):
+        for family in FAMILIES:
+            folder = out / f"{number}-{family}"
+            folder.mkdir()
+            progress.phase(f"{method} on {family}")
+            found += _on(method, family, folder)
+        ours = [one for one in found if one.method == method]
+        if all(one.outcome == "not supported" for one in ours):
+            found.append(Checked(method, "all", "runs", FAIL, "it serves none of the three families"))
+    return found
+
+
+def _methods(what: str) -> list[str]:
+    if not (what.endswith(".py") or Path(what).is_file()):
+        execute.build_method(what)  # raises where there is none
+        return [what]
+    before = set(registry.load("method"))
+    registry.load_plugins([Path(what)])
+    place = Path(what).expanduser().resolve()
+    new = [
+        name for name, entry in registry.load("method").items() if entry.path == place or name not in before
+    ]
+    if not new:
+        raise UsageError(f"{what!r} registers no method; put @method(...) on a frozen dataclass in it")
+    return new
+
+
+def _on(method: str, family: str, folder: Path) -> list[Checked]:
+    run = Run(
+        kind="training",
+        method=spec.canonical(spec.parse(method).name, execute.build_method(method)[0]),
+        model=family,
+        task=f"{defaults.CHECK_TASK}:train_items=64:test_items=16",
+        seed=0,
+        learning_rate=LEARNING_RATE,
+        head_learning_rate=LEARNING_RATE,
+        weight_decay=0.0,
+        budget=Budget("custom", STEPS, None, defaults.BATCH_SIZE, 1, 32),
+        device="cpu",
+        dtype="float32",
+        grid=(),
+        plugins=(),
+        identity=dict.fromkeys(("model", "task", "data", "method"), ""),
+    )
+    try:
+        record = execute.execute(run, folder, Conditions(threads=1))
+    except NotSupported as error:
+        outcome = FAIL if str(error) == execute.NOTHING_TO_TRAIN else "not supported"
+        return [Checked(method, family, "runs", outcome, str(error))]
+    except Exception as error:  # noqa: BLE001  whatever a stranger's method raises is what it is checked for
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(
+            f"{type(error).__name__}: {error} ({Path(line.filename).name}, line {line.lineno})".split()
+        )
+        return [Checked(method, family, "runs", FAIL, said[:300])]
+    done = [Checked(method, family, "runs", PASS, f"{STEPS} steps")]
+    return done + [Checked(method, family, **one) for one in record.checks or ()]

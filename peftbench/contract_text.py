@@ -1,0 +1,48 @@
+"""What `peftbench check` prints: a line a check, and for each failure what was seen and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+ADVICE = {
+    "runs": "see the error; `inject(model)` must return an Adaptation whose model can be trained",
+    "identity at init": "start its last factor at zero, or leave identity_at_init out of its Claims",
+    "only declared moves": "list in `params` all that it trains, and write to nothing else",
+    "base unchanged": "train tensors of its own only (freezing is the core's work), or leave exact_base out of its Claims",
+    "merge": "let fold() return one plain layer that computes what forward() does, or leave mergeable out of its Claims",
+    "save and load": "let `stored` hold every tensor that the outputs depend on; tensors it draws and does not train go "
+    "into `frozen`",
+    "seed": "draw with torch's default generator inside the build function of `swap`, or in a `layer_stream`; where "
+    "nothing is drawn, leave random_init out of its Claims",
+}
+
+
+def text_of(checked: Sequence[Mapping[str, str]]) -> str:
+    """One line a check for each method, its families together; what fails is explained.
+
+    Args:
+        checked: `contract.Checked` as dictionaries.
+    """
+    lines = []
+    for method in dict.fromkeys(one["method"] for one in checked):
+        ours = [one for one in checked if one["method"] == method]
+        lines.append(method)
+        for name in dict.fromkeys(one["name"] for one in ours):
+            lines += _lines(name, [one for one in ours if one["name"] == name])
+    failed = sum(one["outcome"] == "fail" for one in checked)
+    lines.append(f"{failed} checks failed" if failed else "every claim holds")
+    return "\n".join(lines) + "\n"
+
+
+def _lines(name: str, named: Sequence[Mapping[str, str]]) -> list[str]:
+    lines = []
+    outcomes = dict.fromkeys(one["outcome"] for one in named)
+    for outcome in outcomes:
+        same = [one for one in named if one["outcome"] == outcome]
+        families = "" if len(outcomes) == 1 else f" ({', '.join(one['family'] for one in same)})"
+        lines.append(f"  {outcome:<13} {name}{families}")
+        if outcome not in ("pass", "not claimed"):
+            lines += [f"      {detail}" for detail in dict.fromkeys(one["detail"] for one in same)]
+        if outcome == "fail":
+            lines.append(f"      -> {ADVICE[name]}")
+    return lines
