@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from peftbench import registry
 from peftbench.record import Record
 from peftbench.results import Result
 from peftbench.runs import Budget, Run
+from peftbench.summary import summarise
 from peftbench.table import Table, tabulate
 
 LIBRARIES = {"python": "3.11", "torch": "2.13", "transformers": "5.23", "peftbench": "0.1.0"}
@@ -191,3 +193,92 @@ def test_a_row_that_lost_seeds_takes_nothing_from_the_others(
         and rows["adapter"].difference is None
         and rows["adapter"].p_holm is None
     )
+
+
+def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Two tasks won, one lost: a mean with a t over tasks, a tally, and no ranks below ten tasks."""
+    results = []
+    for number, (lora, full) in enumerate(((0.9, 0.5), (0.8, 0.5), (0.3, 0.5))):
+        for method, share in (("lora", lora), ("full", full), ("adapter", full)):
+            for seed in range(3):
+                results.append(result(make_run(method, seed=seed, task=f"task-{number}"), tmp_path, share))
+    (summary,) = summarise(tabulate(results, "full", ("full",)))
+    lora_row, adapter_row = summary.methods
+    assert (lora_row.wins, lora_row.ties, lora_row.losses, lora_row.undecided) == (2, 0, 1, 0)
+    assert (adapter_row.ties, adapter_row.tasks) == (3, 3)
+    values = [0.4, 0.3, -0.2]
+    assert lora_row.difference.value == pytest.approx(np.mean(values))
+    assert lora_row.difference.half_width() == pytest.approx(
+        scipy_stats.t.ppf(0.975, 2) * scipy_stats.sem(values)
+    )
+    assert lora_row.mean_rank is None
+    said = text(tabulate(results, "full", ("full",)), "markdown")
+    assert "### 3 tasks with tiny-encoder" in said and "2/0/1 (0)" in said
+
+
+def test_ranks_from_ten_tasks_on(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    results = [
+        result(make_run(method, seed=seed, task=f"task-{number}"), tmp_path, share)
+        for number in range(10)
+        for method, share in (("lora", 0.6), ("full", 0.5), ("adapter", 0.5))
+        for seed in range(2)
+    ]
+    (summary,) = summarise(tabulate(results, "full", ("full",)))
+    assert [method.mean_rank for method in summary.methods] == [1.0, 2.5]
+
+
+def test_results_of_an_older_source_are_left_out(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    results = []
+    for source, share in (("old", 0.2), ("new", 0.8)):
+        run = make_run("lora", identity={"model": "m", "task": "1", "data": "1", "method": source})
+        one = result(run, tmp_path, share)
+        when = "2026-01-01" if source == "old" else "2026-01-02"
+        results.append(dataclasses.replace(one, record=dataclasses.replace(one.record, started_at=when)))
+    (table,) = tabulate(results, "full", ("full",))
+    (row,) = table.rows
+    assert row.score is not None and row.score.value == pytest.approx(0.8) and row.seeds_tried == 1
+    assert any("1 results of an older source" in note for note in table.footnotes)
+
+
+def test_two_rates_of_one_method_are_two_rows_with_names(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    results = [result(make_run("lora", learning_rate=rate), tmp_path, 0.5) for rate in (1e-3, 2e-3)]
+    (table,) = tabulate(results, "full", ("full",))
+    assert [row.label for row in table.rows] == ["lora at 0.001", "lora at 0.002"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"machine": "another"}, "different machines or library versions"),
+        ({"libraries": {**LIBRARIES, "torch": "2.11"}}, "different machines or library versions"),
+        ({"threads": 8}, "different numbers of threads"),
+        ({"jobs": 2}, "Up to 2 runs at once"),
+    ],
+)
+def test_guards_of_the_place(
+    make_run: Callable[..., Run], tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    one, two = (result(make_run("lora", seed=seed), tmp_path, 0.5) for seed in range(2))
+    (table,) = tabulate([one, two], "full", ())
+    assert not any(said in note for note in table.footnotes)
+    moved = dataclasses.replace(two.record, environment={**ENVIRONMENT, **changes})
+    (table,) = tabulate([one, dataclasses.replace(two, record=moved)], "full", ())
+    assert any(said in note for note in table.footnotes)
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({"others_cpu_share": 0.4}, "Other processes took more than 10%"),
+        ({"others_on_gpu": 1}, "Another process was using the GPU"),
+    ],
+)
+def test_guards_of_the_neighbours(
+    make_run: Callable[..., Run], tmp_path: Path, seen: dict[str, Any], said: str
+) -> None:
+    one = result(make_run("lora"), tmp_path, 0.5)
+    busy = dataclasses.replace(one.record, training={**(one.record.training or {}), **seen})
+    (table,) = tabulate([dataclasses.replace(one, record=busy)], "full", ())
+    assert any(said in note for note in table.footnotes)
