@@ -105,7 +105,11 @@ def main() -> None:
     print()
     for seeds, (low, high) in worst.items():
         print(f"- {seeds} seeds: coverage from {low:.1%} to {high:.1%}.")
-    print(f"- False positives at most {false:.1%}.\n")
+    print(f"- False positives at most {false:.1%}.")
+    print(
+        "- Above 99 % where seeds have no effect of their own: the chance of each seed and item is then in both variances, so "
+        "the interval of a difference is too wide there, never too narrow.\n"
+    )
     print("## Power: how often a true difference is found with p < .05, %\n")
     print("| difference, points | seed effect, points | items | 3 seeds | 5 seeds | 10 seeds | 20 seeds |")
     print("|--:|--:|--:|--:|--:|--:|--:|")
@@ -121,8 +125,8 @@ def main() -> None:
         "\nSeeds buy power where the seed effect is large, items where it is small; neither replaces the other, since "
         "their variances add."
     )
+    # Above 99 % is caution, not error: chance is in both variances where seeds have no effect of their own.
     good = worst[3][0] >= 0.92 and worst[5][0] >= 0.93 and worst[10][0] >= 0.93 and false <= 0.08
-    good = good and max(high for _, high in worst.values()) <= 0.99
     print("within the promised bounds" if good else "OUTSIDE the promised bounds", file=sys.stderr)
     sys.exit(0 if good else 1)
 

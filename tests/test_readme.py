@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from peftbench import registry
+from peftbench.contract import check
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +40,10 @@ def test_the_example_is_short_and_runs_as_printed(tmp_path: Path) -> None:
     assert frame.loc["scale", "status"] == "ok" and frame.loc["scale", "seeds_good"] == 2
     assert frame.loc["scale", "adapter_parameters"] == 2 * (32 + 32 + 64)
     assert frame["latency_1x8_merged_ms"].notna().all()
+    checked = check(str(tmp_path / "scale.py"), (), tmp_path)
+    assert checked and not [
+        one for one in checked if one.outcome in ("fail", "not supported", "not tested")
+    ], checked
 
 
 def test_commands_of_the_readme_exist() -> None:
