@@ -13,6 +13,7 @@ model is gone before the one that loads its file is made.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -82,18 +83,22 @@ def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     Each 32-bit word is multiplied by an odd number of its own and the products are summed modulo 2^64, so a change of
     any one word always shows, and one of several is missed with a chance of about 2^-63.
     """
-    factors: dict[torch.device, Tensor] = {}
     found = {}
     for name, tensor in tensors.items():
-        if tensor.device not in factors:
-            drawn = torch.randint(-(2**62), 2**62, (CHUNK,), generator=torch.Generator().manual_seed(0))
-            factors[tensor.device] = (drawn * 2 + 1).to(tensor.device)
+        factors = _factors(tensor.device)
         total = len(tensor.shape)
         for part in _words(tensor).split(CHUNK):
-            summed = int((part.long() * factors[tensor.device][: len(part)]).sum())
+            summed = int((part.long() * factors[: len(part)]).sum())
             total = (total * 6364136223846793005 + summed) % 2**64
         found[name] = total
     return found
+
+
+@functools.cache
+def _factors(device: torch.device) -> Tensor:
+    """An odd number for each word of a chunk."""
+    drawn = torch.randint(-(2**62), 2**62, (CHUNK,), generator=torch.Generator().manual_seed(0))
+    return (drawn * 2 + 1).to(device)
 
 
 def _words(tensor: Tensor) -> Tensor:

@@ -158,7 +158,8 @@ def exit_reason(code: int) -> str:
     if code >= 0:
         return f"ended with status {code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-    return f"killed by signal {signal.Signals(-code).name}{hint}"
+    known = {s.value for s in signal.Signals}
+    return f"killed by signal {signal.Signals(-code).name if -code in known else -code}{hint}"
 
 
 def log_tail(out: Path, lines: int = 40) -> list[str]:

@@ -38,8 +38,9 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         "learning_rate_at_edge": row.curve.edge if row.tuned and row.curve else None,
         "tuning_trials": len(row.curve.trials) if row.curve else 0,
         "metric": table.metric,
+        "confidence": 1 - table.alpha,  # of every interval of this row but latency's
         "score": row.score.value if row.score else None,
-        "score_half_width_95": row.score.half_width() if row.score else None,
+        "score_half_width": row.score.half_width() if row.score else None,
         "reference": table.reference,
         **_difference("", row.difference),
         "p_holm": row.p_holm,
@@ -47,7 +48,7 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         **_difference("nll_", row.nll_difference),
     }
     for metric, estimate in row.quality.items():
-        flat |= {metric: estimate.value, f"{metric}_half_width_95": estimate.half_width()}
+        flat |= {metric: estimate.value, f"{metric}_half_width": estimate.half_width()}
     for check in row.checks:
         flat[f"check_{check.name.replace(' ', '_')}"] = check.outcome
     for name in (
@@ -85,7 +86,7 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
 def _difference(prefix: str, estimate: Estimate | None) -> dict[str, float | None]:
     return {
         f"{prefix}difference": estimate.value if estimate else None,
-        f"{prefix}difference_half_width_95": estimate.half_width() if estimate else None,
+        f"{prefix}difference_half_width": estimate.half_width() if estimate else None,
     }
 
 
