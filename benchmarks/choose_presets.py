@@ -16,9 +16,10 @@ import time
 
 import torch
 
-from peftbench import execute, registry, spec
+from peftbench import prepare, registry, spec
 from peftbench.environment import describe, has_bfloat16
 from peftbench.runs import Budget, Run
+from peftbench.scoring import Scorer
 from peftbench.train import Diverged, accelerator_for, train
 
 CENTRES = {"lora": 2e-3, "adapter": 2e-3, "prefix": 2e-3, "full": 1e-4}
@@ -27,9 +28,9 @@ HEAD_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 def loss_on_validation(run: Run, validation_items: int) -> float:
     """Train once and return the mean negative log-likelihood on the start of the validation split."""
-    task = execute.build_task(run.task)
-    prepared = execute.prepare(run, task.objective, run.device)
-    encoded = execute.encode(run, task, prepared.tokenizer)
+    task = prepare.build_task(run.task)
+    prepared = prepare.prepare(run, task.objective, run.device)
+    encoded = prepare.encode(run, task, prepared.tokenizer)
     pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}
     accelerator = accelerator_for(run.device, run.dtype)
     adaptation = prepared.adaptation
@@ -37,7 +38,7 @@ def loss_on_validation(run: Run, validation_items: int) -> float:
         train(adaptation, prepared.head, encoded["train"], task.objective, run, pad, accelerator)
     except Diverged:
         return float("inf")
-    frame = execute.score(adaptation.model, encoded["validation"], task.objective, pad, accelerator, 85)
+    frame = Scorer(adaptation.model, task.objective, pad, accelerator, 85).predict(encoded["validation"])
     return float(frame["nll"][:validation_items].mean())
 
 

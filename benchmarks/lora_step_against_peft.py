@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench import execute, registry, stats
+from peftbench import prepare, registry, stats
 from peftbench.environment import describe, has_bfloat16
 from peftbench.models import load, resolve
 from peftbench.streams import init_streams
@@ -49,11 +49,11 @@ def step_of(model: nn.Module, compute: torch.dtype) -> Callable[[], float]:
 
 
 def ours(objective: Any) -> nn.Module:
-    method, _ = execute.build_method("lora")
+    method, _ = prepare.build_method("lora")
     loaded = load(resolve("minilm-l6"), objective, seed=0)
     with init_streams(0, "lora"):
         adaptation = method.inject(loaded.model)
-    execute.freeze_all_but(adaptation, loaded.head)
+    prepare.freeze_all_but(adaptation, loaded.head)
     return adaptation.model
 
 

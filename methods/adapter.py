@@ -31,6 +31,7 @@ class Adapter:
     """Bottleneck layers after attention and feed-forward (Houlsby et al. 2019)."""
 
     bottleneck: int = 8
+    targets: str = "attention_output+ffn_out"
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class Adapter:
             raise ValueError(f"bottleneck must be 1 or more, not {self.bottleneck}")
 
     def inject(self, model: nn.Module) -> Adaptation:
-        return swap(model, "attention_output+ffn_out", lambda base, sites: AdapterLinear(base, sites, self))
+        return swap(model, self.targets, lambda base, sites: AdapterLinear(base, sites, self))
 
 
 class AdapterLinear(nn.Module):

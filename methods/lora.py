@@ -8,6 +8,7 @@ of A alone. r (in + out) parameters a matrix; merges into W0 + (alpha / r) B A.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,19 +86,41 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        out: Tensor = self.base(x)
-        low = functional.linear(functional.dropout(x, self.dropout, self.training), self.a.to(x.dtype))
-        # One addmm instead of a product, a scaling and a sum: two temporaries of the output's size less.
-        summed = torch.addmm(
-            out.reshape(-1, out.shape[-1]),
-            low.reshape(-1, low.shape[-1]),
-            self.up().t().to(low.dtype),
-            alpha=self.scale,
-        )
-        return summed.view(out.shape)
+        flat = x.reshape(-1, x.shape[-1])
+        out: Tensor = self.base(flat)
+        seen = functional.dropout(flat, self.dropout) if self.training and self.dropout else flat
+        low = functional.linear(seen, self.a.to(flat.dtype))
+        up = self.up().t().to(low.dtype)
+        # One product that adds onto the base's output instead of a product, a scaling and a sum. In place it needs no
+        # copy of the output; through a view (GPT-2's layers return one) autograd would have to copy gradients.
+        add = torch.addmm if out._is_view() else Tensor.addmm_
+        return add(out, low, up, alpha=self.scale).view(*x.shape[:-1], -1)
 
     @torch.no_grad()
     def fold(self) -> nn.Module:
         """W0 + (alpha / r) B A, summed in float32 and cast once."""
         weight = weight_of(self.base).float() + self.scale * self.up() @ self.a
         return plain(self.base, weight, self.base.bias)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def add_to(self, layer: nn.Module, sign: float) -> None:
+        """W += sign (alpha / r) B A, without a temporary of W's size."""
+        weight_of(layer).addmm_(self.up(), self.a, alpha=sign * self.scale)
+
+    def mixed(self, tasks: Sequence[LoRALinear], rows: Tensor) -> nn.Module:
+        """Row i of a batch gets the pair of `tasks[rows[i]]`."""
+        return MixedLoRALinear(self.base, tasks, rows)
+
+
+class MixedLoRALinear(nn.Module):
+    """A linear layer whose low-rank update differs from row to row of the batch."""
+
+    def __init__(self, base: nn.Module, tasks: Sequence[LoRALinear], rows: Tensor) -> None:
+        super().__init__()
+        self.base, self.scale, self.rows = base, tasks[0].scale, rows
+        self.a = torch.stack([task.a.detach().t() for task in tasks])  # (tasks, in, rank)
+        self.b = torch.stack([task.up().detach().t() for task in tasks])  # (tasks, rank, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, length, in_features) to (batch, length, out_features)."""
+        return torch.baddbmm(self.base(x), x @ self.a[self.rows], self.b[self.rows], alpha=self.scale)

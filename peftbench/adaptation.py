@@ -6,7 +6,7 @@ kept of it afterwards. Freezing, counting, saving, loading, merging and timing a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +27,17 @@ class Foldable(Protocol):
     """A wrapper that can become one plain layer with the same outputs and no extra cost."""
 
     def fold(self) -> nn.Module: ...
+
+
+@runtime_checkable
+class Servable(Foldable, Protocol):
+    """A foldable wrapper whose update can be put into a plain layer and taken out, and mixed with other tasks'."""
+
+    def add_to(self, layer: nn.Module, sign: float) -> None:
+        """Add `sign` times the update to the weight of a layer of the base's kind, in place."""
+
+    def mixed(self, tasks: Sequence[Any], rows: Tensor) -> nn.Module:
+        """A layer over the same base that applies to row i of a batch the update of `tasks[rows[i]]`."""
 
 
 class Fit(Protocol):

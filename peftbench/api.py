@@ -9,10 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from . import defaults, registry, tuning
+from . import defaults, latency_asked, registry, tuning
 from .comparison import Comparison, check
 from .engine import make_plan, worker
+from .errors import UsageError
 from .flat import flat_rows
+from .latency_asked import LatencyAsked
+from .latency_table import LatencyTable
+from .record import Record
 from .results import Result
 from .runs import Planned
 from .sequence import Sequence as SeedSequence
@@ -60,6 +64,8 @@ def run(
     baseline: str | None = None,
     until: float | None = None,
     latency_grid: tuple[tuple[int, int], ...] | None = None,
+    curve: int = 0,
+    profile: bool = True,
     plugins: Sequence[str | Path] = (),
     store: str | Path = defaults.STORE,
 ) -> pd.DataFrame:
@@ -89,9 +95,12 @@ def run(
         baseline=baseline,
         until=until,
         latency_grid=latency_grid,
+        profile=profile,
         plugins=tuple(str(path) for path in plugins),
     )
-    compared = compare(comparison, Store(Path(store)), Execution(jobs=jobs, timeout_s=timeout))
+    compared = compare(
+        comparison, Store(Path(store)), Execution(jobs=jobs, timeout_s=timeout, curve_points=curve)
+    )
     return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
 
 
@@ -133,6 +142,30 @@ def compare(
             results += do(more)
             planned += more
     return Compared(results, reference, sequence)
+
+
+def compare_latency(
+    asked: LatencyAsked,
+    store: Store,
+    how: Execution = ALONE,
+    planned_watch: Callable[[list[Planned]], None] = lambda planned: None,
+    watch: Callable[[dict[str, Any]], None] = lambda event: None,
+    done: Callable[[Planned, Stored], None] = lambda planned, stored: None,
+) -> list[Record]:
+    """Measure inference of several methods over one shared base, in some fresh processes.
+
+    Raises:
+        UsageError: something asked for does not exist, or the store can't be written.
+    """
+    latency_asked.check(asked)
+    records = []
+    with worker() as works:
+        planned = make_plan(asked, works, "plan latency")
+        planned_watch(planned)
+        for item, stored in sweep(planned, store, works, how, watch):
+            done(item, stored)
+            records.append(stored.record)
+    return records
 
 
 def plan_only(asked: Comparison) -> list[Planned]:
@@ -193,6 +226,19 @@ def tables(
 ) -> list[Table]:
     """The comparison tables of some records."""
     return tabulate(results, reference, defaults.BASELINES, sequence)
+
+
+def render_latency(made: Sequence[LatencyTable], report: str) -> str:
+    """The same of latency tables.
+
+    Raises:
+        UsageError: the report has none.
+    """
+    latency = registry.get("report", report).declared.latency
+    if latency is None:
+        raise UsageError(f"report {report!r} has no latency tables; use --format markdown, csv or json")
+    text: str = latency(made)
+    return text
 
 
 def render(made: Sequence[Table], report: str) -> str:

@@ -28,6 +28,7 @@ _CLICK_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
 FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 PluginsOption = Annotated[
     list[Path] | None,
     typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
@@ -81,8 +82,12 @@ def run_command(
     latency_grid: Annotated[
         str | None, typer.Option(help="Cells of batch x length, as in 1x32,4x32; none to skip.")
     ] = None,
+    curve: Annotated[int, typer.Option(help="Score validation at so many moments of training; 0: not.")] = 0,
+    profile: Annotated[
+        bool, typer.Option(help="Look inside a step of each method: memory by kind, arithmetic.")
+    ] = True,
     report: FormatOption = defaults.REPORT,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a comparison and print its table; what the store already holds is not run again."""
     from . import registry, spec
@@ -114,15 +119,17 @@ def run_command(
         dtype=_choice("dtype", dtype, ("auto", "float32", "bfloat16")),
         baselines=baselines,
         latency_grid=_grid(latency_grid),
+        profile=profile,
         plugins=_plugins(plugins),
     )
     check(asked)
     registry.load_plugins(Path(p) for p in _report_plugins(plugins))
     registry.get("report", report)
-    if timeout is not None and not timeout > 0:
-        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}")
+    _check_timeout(timeout)
     opened = Store(store)
-    how = Execution(jobs, timeout, retry_failed, keep_weights)
+    if curve < 0:
+        raise UsageError(f"--curve must be 0 or more, not {curve}; 0 scores validation at no moment")
+    how = Execution(jobs, timeout, retry_failed, keep_weights, curve)
     if dry_run:
         typer.echo(plan_text(plan_only(asked), asked.trials, opened, how), nl=False)
         return
@@ -130,6 +137,67 @@ def run_command(
         compared = compare(asked, opened, how, display.planned, display.event, display.done)
     typer.echo(render(compared.tables, report), nl=False)
     if not compared.good:
+        raise typer.Exit(1)
+
+
+@app.command("latency")
+def latency_command(
+    methods: Annotated[str, typer.Option(help="SPEC,SPEC,... as in lora:rank=4,adapter.")] = defaults.METHODS,
+    model: Annotated[
+        str, typer.Option(help="Starter name, folder or hub id; several with commas. A config alone will do.")
+    ] = defaults.MODEL,
+    latency_grid: Annotated[
+        str | None, typer.Option(help="Cells of batch x length, as in 1x32,4x32.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Fresh processes.")] = defaults.LATENCY_PROCESSES,
+    rounds: Annotated[int, typer.Option(help="Timed rounds of each process.")] = 40,
+    execution: Annotated[str, typer.Option(help="eager, compile (torch.compile) or cuda-graphs.")] = "eager",
+    new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that a generative model decodes a round; 0: none.")
+    ] = None,
+    tasks: Annotated[
+        int, typer.Option(help="Also switch between so many tasks' adapters, and mix them in a batch.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Weights and compute: float32 or bfloat16.")] = "float32",
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a process is ended.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failures again.")] = False,
+    report: FormatOption = defaults.REPORT,
+    quiet: QuietOption = False,
+) -> None:
+    """Time inference: base, every method unmerged and merged, in turns over one shared base."""
+    from . import registry, spec
+    from .api import compare_latency, render_latency
+    from .latency_asked import LatencyAsked, check
+    from .latency_table import latency_tables
+    from .show import Display
+    from .store import Store
+    from .sweep import Execution
+
+    asked = LatencyAsked(
+        methods=tuple(str(s) for s in spec.parse_list(methods)),
+        models=tuple(name.strip() for name in model.split(",") if name.strip()),
+        device=_choice("device", device, ("auto", "cpu", "cuda")),
+        dtype=_choice("dtype", dtype, ("float32", "bfloat16")),
+        cells=_grid(latency_grid),
+        processes=processes,
+        rounds=rounds,
+        execution=execution,
+        new_tokens=new_tokens,
+        tasks=tasks,
+        plugins=_plugins(plugins),
+    )
+    check(asked)
+    _check_timeout(timeout)
+    registry.load_plugins(Path(p) for p in _report_plugins(plugins))
+    render_latency([], report)
+    with Display(quiet) as display:
+        how = Execution(timeout_s=timeout, retry_failed=retry_failed)
+        records = compare_latency(asked, Store(store), how, display.planned, display.event, display.done)
+    typer.echo(render_latency(latency_tables(records), report), nl=False)
+    if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 
 
@@ -253,6 +321,11 @@ def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise unknown(f"value of --{option}:", value, choices, "one of " + ", ".join(choices))
     return value
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}")
 
 
 def _grid(text: str | None) -> tuple[tuple[int, int], ...] | None:

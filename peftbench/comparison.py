@@ -34,6 +34,7 @@ class Comparison:
     until: float | None = None  # points of a share, or units: seeds are added until it is resolved
     max_seeds: int = defaults.MAX_SEEDS
     latency_grid: tuple[tuple[int, int], ...] | None = None  # None: the device's default
+    profile: bool = True  # also look inside a step of each method: memory by kind, arithmetic
     plugins: tuple[str, ...] = ()
 
     def resolve_budget(self) -> Budget:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import defaults, execute, progress, registry, spec
+from . import defaults, execute, prepare, progress, registry, spec
 from .checks import FAIL, PASS
 from .errors import NotSupported, UsageError
 from .runs import Budget, Conditions, Run
@@ -53,7 +53,7 @@ def check(what: str, plugins: Sequence[str], out: Path) -> list[Checked]:
 
 def _methods(what: str) -> list[str]:
     if not (what.endswith(".py") or Path(what).is_file()):
-        execute.build_method(what)  # raises where there is none
+        prepare.build_method(what)  # raises where there is none
         return [what]
     before = set(registry.load("method"))
     registry.load_plugins([Path(what)])
@@ -69,7 +69,7 @@ def _methods(what: str) -> list[str]:
 def _on(method: str, family: str, folder: Path) -> list[Checked]:
     run = Run(
         kind="training",
-        method=spec.canonical(spec.parse(method).name, execute.build_method(method)[0]),
+        method=spec.canonical(spec.parse(method).name, prepare.build_method(method)[0]),
         model=family,
         task=f"{defaults.CHECK_TASK}:train_items=64:test_items=16",
         seed=0,
@@ -79,14 +79,14 @@ def _on(method: str, family: str, folder: Path) -> list[Checked]:
         budget=Budget("custom", STEPS, None, defaults.BATCH_SIZE, 1, 32),
         device="cpu",
         dtype="float32",
-        grid=(),
+        grid=None,
         plugins=(),
         identity=dict.fromkeys(("model", "task", "data", "method"), ""),
     )
     try:
         record = execute.execute(run, folder, Conditions(threads=1))
     except NotSupported as error:
-        outcome = FAIL if str(error) == execute.NOTHING_TO_TRAIN else "not supported"
+        outcome = FAIL if str(error) == prepare.NOTHING_TO_TRAIN else "not supported"
         return [Checked(method, family, "runs", outcome, str(error))]
     except Exception as error:  # noqa: BLE001  whatever a stranger's method raises is what it is checked for
         line = traceback.extract_tb(error.__traceback__)[-1]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .adaptation import Adaptation
+    from .latency_table import LatencyTable
     from .objectives import Objective, Splits
     from .table import Table
 
@@ -92,13 +93,25 @@ def task(name: str, *, version: str) -> Callable[[type[T]], type[T]]:
 
 
 Report = Callable[["Sequence[Table]"], str]
+LatencyReport = Callable[["Sequence[LatencyTable]"], str]
 
 
-def report(name: str, *, suffix: str) -> Callable[[Report], Report]:
-    """Register a pure function from `Table`s to text; `suffix` is the file ending of its output."""
+@dataclass(frozen=True)
+class ReportDeclaration:
+    suffix: str
+    latency: LatencyReport | None
+
+
+def report(name: str, *, suffix: str, latency: LatencyReport | None = None) -> Callable[[Report], Report]:
+    """Register a pure function from `Table`s to text.
+
+    Args:
+        suffix: the file ending of its output.
+        latency: the same for the tables of `peftbench latency`, where the report has them.
+    """
 
     def declare(function: Report) -> Report:
-        register("report", name, function, suffix)
+        register("report", name, function, ReportDeclaration(suffix, latency))
         return function
 
     return declare

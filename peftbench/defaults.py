@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .runs import Budget
+
 METHODS = "lora,adapter,prefix"
 MODEL = "minilm-l6"
 TASK = "rotten-tomatoes"
@@ -16,8 +18,11 @@ BUDGETS: dict[str, dict[str, float | int | None]] = {
     "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3},  # for every claim of quality
 }
 BUDGET = "quick"
+NO_BUDGET = Budget("none", 0, None, 0, 0, 0)  # of what is not trained
 MAX_SEEDS = 12  # of --until
 BATCH_SIZE = 16
 MAX_LENGTH = 48
 HEAD_LEARNING_RATE = 1e-2  # chosen with the presets: docs/results/presets.md
+LATENCY_PROCESSES = 3  # fresh ones: rounds of one process share its memory placement
+NEW_TOKENS = 8  # of a generative model, in `peftbench latency`
 LATENCY_GRID = {"cpu": ((1, 32), (4, 32)), "cuda": ((1, 128), (16, 256), (32, 512))}

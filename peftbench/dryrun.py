@@ -34,9 +34,9 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
                 "run": kind,
                 "method": method,
                 "learning rate": ""
-                if kind == "latency"
+                if kind in ("latency", "profile")
                 else ", ".join(f"{rate:g}" for rate in rates if rate),
-                "seeds": "" if kind == "latency" else len({item.run.seed for item in items}),
+                "seeds": "" if kind in ("latency", "profile") else len({item.run.seed for item in items}),
                 "trained": _count(first.adapter_parameters),
                 "head": _count(first.head_parameters),
                 "stored": first.refusal

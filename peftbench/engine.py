@@ -111,13 +111,13 @@ def worker() -> Iterator[Worker]:
         started.close()
 
 
-def make_plan(asked: Any, works: Worker) -> list[Planned]:
-    """Ask the worker for the plan of a comparison.
+def make_plan(asked: Any, works: Worker, job: str = "plan") -> list[Planned]:
+    """Ask the worker for the plan of a comparison, or of a latency measurement.
 
     Raises:
         UsageError: nothing of it can run; the message is the plan's own.
     """
-    answer = ask({"job": "plan", "asked": dataclasses.asdict(asked)}, works)
+    answer = ask({"job": job, "asked": dataclasses.asdict(asked)}, works)
     return [Planned.from_json(item) for item in answer["planned"]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 from typing import Any
 
 from .stats import Estimate
@@ -51,34 +53,34 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         flat |= {metric: estimate.value, f"{metric}_half_width": estimate.half_width()}
     for check in row.checks:
         flat[f"check_{check.name.replace(' ', '_')}"] = check.outcome
-    for name in (
-        "adapter_parameters",
-        "head_parameters",
-        "stored_bytes",
-        "train_peak_bytes",
-        "train_peak_kind",
-        "score_peak_bytes",
-        "step_ms",
-        "step_p95_ms",
-        "tokens_per_s",
-        "data_share",
-        "clipped_share",
-        "train_s",
-    ):
-        flat[name] = getattr(row, name)
-    for cell in row.latency:
+    costs = row.costs
+    for name in (f.name for f in dataclasses.fields(costs)):
+        if name not in ("memory_by_kind", "latency", "throttled"):
+            flat[name] = getattr(costs, name)
+    flat["throttled"] = ", ".join(costs.throttled) or None
+    for kind, size in costs.memory_by_kind.items():
+        flat[f"step_peak_{kind}_bytes"] = size
+    if row.seconds_to_reference:
+        reached = [s for s in row.seconds_to_reference if s is not None]
+        flat["seconds_to_reference"] = statistics.median(reached) if reached else None
+        flat["seeds_that_reached_reference"] = len(reached)
+    for cell in costs.latency:
+        place = f"latency_{cell.batch}x{cell.length}"
+        flat[f"{place}_merged_is_none"] = cell.merged_is_none
         for kind, median_ms, slowdown in (
             ("base", cell.base_ms, None),
+            ("copy", None, cell.noise),
             ("unmerged", cell.unmerged_ms, cell.unmerged),
             ("merged", cell.merged_ms, cell.merged),
         ):
-            place = f"latency_{cell.batch}x{cell.length}_{kind}"
-            flat[f"{place}_ms"] = median_ms
+            if kind != "copy":
+                flat[f"{place}_{kind}_ms"] = median_ms
             if slowdown is not None:
+                low, high = slowdown.interval()
                 flat |= {
-                    f"{place}_slowdown": slowdown.value,
-                    f"{place}_slowdown_low": slowdown.low,
-                    f"{place}_slowdown_high": slowdown.high,
+                    f"{place}_{kind}_slowdown": slowdown.value,
+                    f"{place}_{kind}_slowdown_low": low,
+                    f"{place}_{kind}_slowdown_high": high,
                 }
     return flat
 

@@ -28,6 +28,10 @@ from .errors import NotSupported, UsageError, unknown
 from .objectives import Objective
 from .streams import stream
 
+HEADS = {
+    "classification": transformers.AutoModelForSequenceClassification,
+    "causal": transformers.AutoModelForCausalLM,
+}
 TINY_VERSION = 1  # raise it when the tiny models change
 
 
@@ -38,6 +42,9 @@ class Source:
     name: str  # as asked for
     location: str  # a folder
     revision: str  # changes when the weights do
+    weights: bool = (
+        True  # False: a config alone, from which random weights are drawn for measurements of costs
+    )
 
 
 @dataclass
@@ -91,38 +98,69 @@ class MeanPooledClassifier(nn.Module):
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
 
 
-def load(source: Source, objective: Objective, seed: int, device: str = "cpu") -> Loaded:
+def load(source: Source, objective: Objective | None, seed: int, device: str = "cpu") -> Loaded:
     """The model with its head, in float32, in evaluation mode. With `device="meta"` it has shapes and no weights.
+
+    Without an objective it is what its checkpoint says: a language model with its own output layer, else an encoder
+    with two classes. That serves for measurements of inference.
 
     Raises:
         NotSupported: the library has no such head for this model.
         UsageError: the files are not a model.
     """
-    if objective.kind != "classification":
-        raise NotSupported(f"no head for tasks of kind {objective.kind!r} yet")
-    arguments: dict[str, Any] = {"output_loading_info": True, "dtype": torch.float32, "use_safetensors": True}
-    if device == "meta":
-        arguments["device_map"] = "meta"
+    kind = objective.kind if objective is not None else kind_of(source)
+    if kind not in HEADS:
+        raise NotSupported(f"no head for tasks of kind {kind!r} yet")
+    arguments: dict[str, Any] = {"dtype": torch.float32}
+    if kind == "classification":
+        arguments["num_labels"] = 2 if objective is None else objective.outputs
+    missing: set[str] = set()
     try:
         with _quiet(), stream(seed, "head"):
-            model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-                source.location, num_labels=objective.outputs, **arguments
-            )
-            missing = set(info["missing_keys"])
-            if _is_mean_pooled(source.location) or any("pooler" in name for name in missing):
-                model = MeanPooledClassifier(model.base_model, objective.outputs)
+            if source.weights:
+                model, info = HEADS[kind].from_pretrained(
+                    source.location,
+                    output_loading_info=True,
+                    use_safetensors=True,
+                    **({"device_map": "meta"} if device == "meta" else {}),
+                    **arguments,
+                )
+                missing = set(info["missing_keys"])
+            else:
+                model = _drawn(source, HEADS[kind], arguments, device)
+            pooler_is_new = any("pooler" in name for name in missing)
+            if kind == "classification" and (_is_mean_pooled(source.location) or pooler_is_new):
+                model = MeanPooledClassifier(model.base_model, arguments["num_labels"])
                 missing = {"classifier.weight", "classifier.bias"}
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         if "Unrecognized configuration class" in reason:
             raise NotSupported(f"{source.name!r} has no classification head in this library") from error
         raise UsageError(f"model {source.name!r} does not load: {reason}") from error
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.location)
-    _set_padding(model, tokenizer)
+    tokenizer = None
+    if source.weights:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location)
+        _set_padding(model, tokenizer)
     head = {name: p for name, p in model.named_parameters() if name in missing}
     _draw_head(model, head, seed)
     model.requires_grad_(False)
     return Loaded(model.eval(), tokenizer, head, source)
+
+
+def kind_of(source: Source) -> str:
+    """What the checkpoint was made for: "causal" where it says that it is a language model, else "classification"."""
+    config = json.loads((Path(source.location) / "config.json").read_text(encoding="utf-8"))
+    made_for = config.get("architectures") or [""]
+    return "causal" if made_for[0].endswith(("ForCausalLM", "LMHeadModel")) else "classification"
+
+
+def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) -> Any:
+    """A model with random weights from a config."""
+    dtype = arguments.pop("dtype")
+    config = transformers.AutoConfig.from_pretrained(source.location, **arguments)
+    arguments["dtype"] = dtype
+    with torch.device(device), stream(0, "weights"):
+        return head.from_config(config, dtype=dtype)
 
 
 def resolve(name: str) -> Source:
@@ -139,7 +177,8 @@ def resolve(name: str) -> Source:
             raise UsageError(
                 f"model folder {name!r} has no config.json; give a folder saved by save_pretrained"
             )
-        return Source(name, str(folder.resolve()), _folder_revision(folder))
+        weights = any(folder.glob("*.safetensors"))
+        return Source(name, str(folder.resolve()), _folder_revision(folder), weights)
     if folder.is_absolute() or name.startswith(("./", "../", "~")) or folder.exists():
         raise UsageError(
             f"model {name!r} is not a folder; give a folder saved by save_pretrained, or a hub id"
@@ -256,12 +295,27 @@ def _tiny(name: str) -> Source:
     return Source(name, str(home), f"tiny-{TINY_VERSION}")
 
 
+def _random_gpt2_medium(name: str) -> Source:
+    """The config alone of Hu et al.'s latency model: nothing to download, random weights, for costs only."""
+    home = cache_folder() / "models" / name
+
+    def make(folder: Path) -> None:
+        config = transformers.GPT2Config(
+            n_embd=1024, n_layer=24, n_head=16, architectures=["GPT2LMHeadModel"], pad_token_id=50256
+        )
+        config.save_pretrained(folder)
+
+    _make_once(home, make)
+    return Source(name, str(home), "random-1", weights=False)
+
+
 STARTERS: dict[str, Callable[[str], Source]] = {
     "minilm-l6": _minilm,
     "smollm2-135m-instruct-q4": _smollm2,
     "tiny-encoder": _tiny,
     "tiny-decoder": _tiny,
     "tiny-fused": _tiny,
+    "random-gpt2-medium": _random_gpt2_medium,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .results import Result
@@ -170,24 +171,84 @@ def _costs(table: Table) -> list[str]:
     notes = [
         "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
     ]
-    kinds = sorted({row.train_peak_kind for row in rows if row.train_peak_kind})
+    kinds = sorted({row.costs.train_peak_kind for row in rows if row.costs.train_peak_kind})
     if kinds == ["cuda allocator"]:
-        notes.append("Train peak: highest allocated by torch on the GPU while training, weights included.")
+        notes.append(
+            "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
+            "driver says, the process's own are in `--format csv`."
+        )
     elif kinds:
         notes.append(
             f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
             "a GPU's allocated memory."
         )
+    notes += _inside_a_step(rows)
     notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
-    if any(row.latency for row in rows):
-        base: dict[str, list[float]] = {}
-        for cell in (cell for row in rows for cell in row.latency if cell.base_ms is not None):
-            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms or 0.0)
-        figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
+    energies = [row for row in rows if row.costs.train_energy_j is not None]
+    if energies:
+        each = ", ".join(f"{row.label} {row.costs.train_energy_j:,.0f} J" for row in energies)
         notes.append(
-            f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
-            "interleaved rounds with its 95 % interval; a method that adds no module shows the noise."
+            f"Energy of one training run ({energies[0].costs.energy_kind}, neighbours included): {each}."
         )
+    if any(row.seconds_to_reference for row in rows):
+        notes.append(
+            f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
+            f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+        )
+    return notes + _latency(rows)
+
+
+def _inside_a_step(rows: Sequence[Row]) -> list[str]:
+    notes = []
+    seen = [row for row in rows if row.costs.memory_by_kind]
+    if seen:
+        names = "/".join(seen[0].costs.memory_by_kind)
+        each = ", ".join(
+            f"{row.label} " + "/".join(f"{size / 1e6:.0f}" for size in row.costs.memory_by_kind.values())
+            for row in seen
+        )
+        notes.append(f"At the peak of the widest step, in tensors, MB of {names}: {each}.")
+    counted = [row for row in rows if row.costs.flops_per_step and row.costs.flops_per_s]
+    if counted:
+        each = ", ".join(
+            f"{row.label} {(row.costs.flops_per_step or 0) / 1e9:.1f} at {(row.costs.flops_per_s or 0) / 1e9:,.0f}/s"
+            + (f" ({row.costs.flop_utilisation:.0%} of the peak)" if row.costs.flop_utilisation else "")
+            for row in counted
+        )
+        notes.append(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+    return notes
+
+
+def _latency(rows: Sequence[Row]) -> list[str]:
+    cells = [cell for row in rows for cell in row.costs.latency]
+    base: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell.base_ms is not None:
+            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms)
+    if not base:
+        return []
+    figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
+    processes = max(cell.unmerged.processes for cell in cells if cell.unmerged)
+    said = (
+        f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
+        f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
+    )
+    notes = [said]
+    floor = [cell.noise for cell in cells if cell.noise]
+    if floor:
+        low, high = min(n.value for n in floor), max(n.value for n in floor)
+        widest = max(n.half_width() for n in floor)
+        notes.append(
+            f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
+        )
+    busy = [row.label for row in rows if (row.costs.latency_others_cpu_share or 0.0) > BUSY_SHARE]
+    if busy:
+        notes.append(
+            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while latency was measured: {', '.join(busy)}."
+        )
+    held = sorted({f"{row.label} ({reason})" for row in rows for reason in row.costs.throttled})
+    if held:
+        notes.append(f"The GPU's clock was held down while these were measured: {', '.join(held)}.")
     return notes
 
 

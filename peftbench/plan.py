@@ -10,13 +10,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from . import defaults, execute, models, registry, spec
+from . import defaults, latency_asked, models, prepare, registry, spec
 from .comparison import Comparison, check
 from .declare import MethodDeclaration
 from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, UsageError
+from .latency_asked import LatencyAsked
 from .measure.parameters import count_parameters
-from .runs import Planned, Run
+from .runs import LatencyGrid, Planned, Run
+
+KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
 
 
 def plan(asked: Comparison) -> list[Planned]:
@@ -35,25 +38,111 @@ def plan(asked: Comparison) -> list[Planned]:
         )
     methods = _methods(asked)
     reference = canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
-    grid = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
+    cells = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
     planned = []
     tasks = dict(_task(text) for text in asked.tasks)
-    revisions = {name: models.resolve(name).revision for name in asked.models}
+    revisions = {name: _trainable(name).revision for name in asked.models}
     for model, revision in revisions.items():
         for task_name, of_task in tasks.items():
             identity = {"model": revision, **of_task}
             for method_name, baseline in methods.items():
-                runs = _runs(asked, model, task_name, method_name, baseline, device, dtype, identity, grid)
+                runs = _runs(asked, model, task_name, method_name, baseline, device, dtype, identity, cells)
                 planned += [dataclasses.replace(item, reference=method_name == reference) for item in runs]
     good = [p for p in planned if p.refusal is None and not p.baseline]
     if not good:
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
-    return sorted(planned, key=lambda p: (p.run.model, p.run.task, p.run.kind == "latency", p.run.seed))
+    return sorted(planned, key=lambda p: (p.run.model, p.run.task, KINDS.index(p.run.kind), p.run.seed))
+
+
+def plan_latency(asked: LatencyAsked) -> list[Planned]:
+    """The processes of `peftbench latency`, each with every method that can serve the model; refusals first.
+
+    Raises:
+        UsageError: something asked for does not exist, or nothing of it can run here.
+    """
+    latency_asked.check(asked)
+    registry.load_plugins(Path(p) for p in asked.plugins)
+    device = _device(asked.device)
+    if asked.execution == "cuda-graphs" and device != "cuda":
+        raise UsageError("--execution cuda-graphs needs a CUDA GPU; use eager or compile")
+    cells = defaults.LATENCY_GRID[device] if asked.cells is None else asked.cells
+    methods = list(dict.fromkeys(canonical(text) for text in asked.methods))
+    planned = []
+    for model in asked.models:
+        source = models.resolve(model)
+        generates = models.kind_of(source) == "causal"
+        if asked.new_tokens and not generates:
+            raise UsageError(f"--new-tokens: {model!r} is not a generative model; leave the option out")
+        new_tokens = defaults.NEW_TOKENS if asked.new_tokens is None else asked.new_tokens
+        run = Run(
+            kind="latency",
+            method="",
+            model=model,
+            task="",
+            seed=0,
+            learning_rate=0.0,
+            head_learning_rate=0.0,
+            weight_decay=0.0,
+            budget=defaults.NO_BUDGET,
+            device=device,
+            dtype=asked.dtype,
+            grid=LatencyGrid(
+                cells, asked.rounds, asked.execution, new_tokens if generates else 0, asked.tasks
+            ),
+            plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
+            identity={"model": source.revision},
+        )
+        refused, good = [], []
+        for method in methods:
+            source_sha256 = registry.get("method", spec.parse(method).name).source_sha256()
+            one = dataclasses.replace(run, method=method, identity={**run.identity, "method": source_sha256})
+            refusal = _counts(one)[2]
+            if refusal is None:
+                good.append(one)
+            else:
+                refused.append(Planned(one, False, None, None, refusal))
+        if not good:
+            raise UsageError(f"{refused[0].run.method} on {model}: {refused[0].refusal}")
+        together = dataclasses.replace(
+            run,
+            method=",".join(one.method for one in good),
+            identity={**run.identity, "method": " ".join(one.identity["method"] for one in good)},
+        )
+        planned += refused
+        for process in range(asked.processes):
+            planned.append(Planned(dataclasses.replace(together, seed=process), False, None, None, None))
+    return planned
+
+
+def latency_processes(
+    run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
+) -> list[Run]:
+    """The runs that time a method's forward pass beside the others of a comparison: in float32."""
+    grid = LatencyGrid(cells)
+    return [
+        dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
+        for process in range(processes)
+    ]
+
+
+def _trainable(name: str) -> models.Source:
+    """A model that has weights to begin from.
+
+    Raises:
+        UsageError: it has none, or there is no such model.
+    """
+    source = models.resolve(name)
+    if not source.weights:
+        raise UsageError(
+            f"model {name!r} is a config without weights, which serves for costs alone: use `peftbench latency`, or give "
+            "a model with safetensors weights"
+        )
+    return source
 
 
 def _task(text: str) -> tuple[str, dict[str, str]]:
     """The canonical SPEC of a task, and what its results depend on."""
-    task = execute.build_task(text)
+    task = prepare.build_task(text)
     assert (
         task.objective.outputs > 0
     )  # reads the user's own file, if any, before a model is downloaded for it
@@ -72,7 +161,7 @@ def _runs(
     device: str,
     dtype: str,
     identity: dict[str, Any],
-    grid: tuple[tuple[int, int], ...],
+    cells: tuple[tuple[int, int], ...],
 ) -> list[Planned]:
     """The runs of one method on one model and task."""
     entry = registry.get("method", spec.parse(method).name)
@@ -93,14 +182,16 @@ def _runs(
         budget=asked.resolve_budget(),
         device=device,
         dtype=dtype,
-        grid=grid,
+        grid=None,
         plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
         identity={**identity, "method": entry.source_sha256()},
     )
-    adapter, head, refusal = _counts(first)
+    adapter, head, refusal, has_steps = _counts(first)
     runs = [dataclasses.replace(first, seed=seed) for seed in range(seeds if refusal is None else 1)]
-    if grid and refusal is None:
-        runs.append(dataclasses.replace(first, kind="latency", dtype="float32"))
+    if cells and refusal is None:
+        runs += latency_processes(first, cells)
+    if refusal is None and has_steps and asked.profile:
+        runs.append(dataclasses.replace(first, kind="profile"))
     seeded = not declared.claims.seedless and refusal is None
     return [
         Planned(
@@ -116,14 +207,14 @@ def _runs(
     ]
 
 
-def _counts(run: Run) -> tuple[int | None, int | None, str | None]:
-    """Adapter and head parameters, or why the method can't serve the model."""
+def _counts(run: Run) -> tuple[int | None, int | None, str | None, bool]:
+    """Adapter and head parameters, why the method can't serve the model, and whether it trains in steps."""
     try:
-        prepared = execute.prepare(run, execute.build_task(run.task).objective, "meta")
+        prepared = prepare.prepare(run, prepare.objective_of(run), "meta")
     except NotSupported as error:
-        return None, None, str(error)
+        return None, None, str(error), False
     counts = count_parameters(prepared.adaptation, prepared.head, prepared.base)
-    return counts.adapter, counts.head, None
+    return counts.adapter, counts.head, None, prepared.adaptation.fit is None
 
 
 def _methods(asked: Comparison) -> dict[str, bool]:
@@ -142,7 +233,7 @@ def _methods(asked: Comparison) -> dict[str, bool]:
 
 def canonical(text: str) -> str:
     """A method's SPEC as records spell it: fields in order, defaults left out."""
-    instance, _ = execute.build_method(text)
+    instance, _ = prepare.build_method(text)
     return spec.canonical(spec.parse(text).name, instance)
 
 

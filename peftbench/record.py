@@ -31,7 +31,12 @@ class Record:
     training: dict[str, Any] | None = None  # raw, one number a step
     quality: dict[str, float] | None = None  # by metric, on the test split
     metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share
-    latency: list[dict[str, Any]] | None = None  # raw, by cell and round
+    curve: list[dict[str, Any]] | None = None  # validation figures at moments of training
+    latency: list[dict[str, Any]] | None = None  # raw, by cell, variant and round
+    generation: list[dict[str, Any]] | None = None  # the same, of prompts and decoding
+    serving: list[dict[str, Any]] | None = None  # by method: switching between tasks, batches of several
+    profile: dict[str, Any] | None = None  # memory by kind at the peak, operations of steps
+    meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
     checks: list[dict[str, str]] | None = None  # name, outcome, detail: see `checks`
     sequence: dict[str, Any] | None = (
         None  # the rule by which seeds were added, where one was: see `sequence`

@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-RESULT_VERSION = 2  # raise it when the trainer or a meter changes what it computes
-SCHEMA = 2  # raise it when the fields of a record change their meaning
+RESULT_VERSION = 3  # raise it when the trainer or a meter changes what it computes
+SCHEMA = 3  # raise it when the fields of a record change their meaning
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,36 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run, one trial of a learning rate, or one measurement of inference latency."""
+class LatencyGrid:
+    """What one process that measures inference does."""
 
-    kind: str  # "training", "tuning" or "latency"
-    method: str  # SPEC
+    cells: tuple[tuple[int, int], ...]  # (batch, length)
+    rounds: int = 40  # of each cell, after warm-up; every process adds as many
+    execution: str = "eager"  # or "compile" (torch.compile), or "cuda-graphs"
+    new_tokens: int = 0  # that a generative model decodes in each round after its prompt
+    tasks: int = 0  # adapters of one method that are switched between, and served in one batch
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> LatencyGrid:
+        return cls(**{**data, "cells": tuple((int(b), int(n)) for b, n in data["cells"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, one trial of a learning rate, or one process of a cost measurement."""
+
+    kind: str  # "training", "tuning", "latency" or "profile" (memory by kind, arithmetic)
+    method: str  # SPEC; of a latency run also several with commas, measured over one shared base
     model: str
     task: str  # SPEC
-    seed: int
+    seed: int  # of a latency run: the number of the process
     learning_rate: float
     head_learning_rate: float
     weight_decay: float
     budget: Budget
     device: str  # "cpu" or "cuda"
     dtype: str  # of the compute: "float32" or "bfloat16"
-    grid: tuple[tuple[int, int], ...]  # (batch, length) cells of a latency run
+    grid: LatencyGrid | None  # of a latency run
     plugins: tuple[str, ...]  # files and folders to load first
     identity: dict[str, Any]  # hashes of sources, data and weights
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
@@ -64,9 +79,11 @@ class Run:
         parts = dataclasses.asdict(self)
         del parts["plugins"], parts["half_decade"]
         del parts["budget"]["name"]
-        if self.kind == "latency":  # neither data nor training reach it
-            for name in ("learning_rate", "head_learning_rate", "weight_decay", "seed", "budget"):
+        if self.kind in ("latency", "profile"):
+            for name in ("learning_rate", "head_learning_rate", "weight_decay"):
                 del parts[name]
+        if self.kind == "latency":  # neither data nor training reach it
+            del parts["budget"]
             parts["identity"] = {name: part for name, part in self.identity.items() if name != "data"}
         else:
             del parts["grid"]
@@ -79,7 +96,7 @@ class Run:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Run:
         budget = Budget(**data["budget"])
-        grid = tuple((int(b), int(n)) for b, n in data["grid"])
+        grid = None if data["grid"] is None else LatencyGrid.from_json(data["grid"])
         return cls(**{**data, "budget": budget, "grid": grid, "plugins": tuple(data["plugins"])})
 
 
@@ -90,6 +107,7 @@ class Conditions:
     threads: int | None = None  # of torch; None: as many as torch takes by itself
     gpu: int | None = None  # the number of the only GPU that the run sees; None: the first
     jobs: int = 1  # runs at once on this machine, this one among them
+    curve_points: int = 0  # moments of training at which validation is scored
     keep_weights: bool = False  # also those of a method that changes the whole model
 
 

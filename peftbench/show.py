@@ -50,8 +50,8 @@ class Display:
             self.bar.update(self.whole, description="runs", total=self.total)
             if self.part is None:
                 self.part = self.bar.add_task("", total=None)
-        kinds = {"tuning": "trials of learning rates", "training": "runs", "latency": "runs"}
-        self.say(f"{len(planned)} {kinds[planned[0].run.kind] if planned else 'runs'} planned")
+        kinds = {"tuning": "trials of learning rates"}
+        self.say(f"{len(planned)} {kinds.get(planned[0].run.kind, 'runs') if planned else 'runs'} planned")
 
     def event(self, event: dict[str, Any]) -> None:
         """A worker's event."""
@@ -87,7 +87,9 @@ class Display:
 
 def _title(run: dict[str, Any]) -> str:
     if run["kind"] == "latency":
-        return f"{run['method']} latency"
+        return f"{run['method']} latency, process {run['seed'] + 1}"
+    if run["kind"] == "profile":
+        return f"{run['method']} inside a step"
     if run["kind"] == "tuning":
         return f"{run['method']} at {run['learning_rate']:g}, trial seed {run['seed']}"
     return f"{run['method']} seed {run['seed']}"

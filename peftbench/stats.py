@@ -23,8 +23,6 @@ from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
-BLOCK_ROUNDS = 20  # rounds that a latency bootstrap keeps together: drift is shared by neighbours
-BOOTSTRAPS = 2000
 
 
 @dataclass(frozen=True)
@@ -161,28 +159,6 @@ def best_set_marks(
         equal = found is not None and half is not None and abs(found.value) + half <= margin
         marks[m] = "equivalent" if equal else "open"
     return marks
-
-
-@dataclass(frozen=True)
-class Slowdown:
-    """A ratio of times minus one, as a fraction, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def slowdown(base_ms: Sequence[float], other_ms: Sequence[float]) -> Slowdown:
-    """The median over rounds of log(other / base), and a block bootstrap of it: neighbours share the machine's drift."""
-    ratios = np.log(np.asarray(other_ms) / np.asarray(base_ms))
-    rounds = len(ratios)
-    block = min(BLOCK_ROUNDS, max(1, rounds // 3))
-    draw = np.random.default_rng(0)
-    starts = draw.integers(0, rounds - block + 1, size=(BOOTSTRAPS, -(-rounds // block)))
-    samples = (starts[:, :, None] + np.arange(block)).reshape(BOOTSTRAPS, -1)[:, :rounds]
-    medians = np.median(ratios[samples], axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return Slowdown(*(float(math.expm1(x)) for x in (np.median(ratios), low, high)))
 
 
 def after_warmup(values: Sequence[float]) -> Floats:

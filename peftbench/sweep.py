@@ -32,9 +32,11 @@ class Execution:
     timeout_s: float | None = None  # of each run
     retry_failed: bool = False
     keep_weights: bool = False
+    curve_points: int = 0  # moments of training at which validation is scored
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
 
+ALONE_KINDS = ("latency",)  # nothing else may run beside these
 ALONE = Execution()  # one run after the other, as they come
 
 
@@ -59,9 +61,15 @@ def is_missing(item: Planned, stored: Stored | None, how: Execution) -> bool:
         return True
     if stored.record.status == "failed":
         return how.retry_failed
-    wants_weights = how.keep_weights and item.run.kind == "training"
-    stored_bytes = (stored.record.parameters or {}).get("stored_bytes")
-    return bool(wants_weights and stored_bytes and not (stored.folder / "adapter.safetensors").is_file())
+    if item.run.kind != "training":
+        return False
+    record = stored.record
+    # One that is solved in one go, without steps, has no curve.
+    curve = how.curve_points if (record.training or {}).get("step_s") else 0
+    if curve and len(record.curve or ()) < min(curve, len((record.training or {})["step_s"])):
+        return True
+    stored_bytes = (record.parameters or {}).get("stored_bytes")
+    return bool(how.keep_weights and stored_bytes and not (stored.folder / "adapter.safetensors").is_file())
 
 
 def sweep(
@@ -74,7 +82,7 @@ def sweep(
     """
     items = list(planned)
     if how.jobs > 1:  # what must be alone comes last, so that nothing waits for it in between
-        items.sort(key=lambda item: item.run.kind == "latency")
+        items.sort(key=lambda item: item.run.kind in ALONE_KINDS)
     waiting = deque(items)
     flying: dict[int, _InFlight] = {}
     slots = set(range(how.jobs))
@@ -120,19 +128,20 @@ def sweep(
 def _must_wait(item: Planned, flying: dict[int, _InFlight]) -> bool:
     """Whether this run must wait for the others: latency is measured alone."""
     return bool(flying) and (
-        item.run.kind == "latency" or any(job.item.run.kind == "latency" for job in flying.values())
+        item.run.kind in ALONE_KINDS or any(job.item.run.kind in ALONE_KINDS for job in flying.values())
     )
 
 
 def _start(item: Planned, slot: int, store: Store, works: Worker, how: Execution) -> tuple[int, _InFlight]:
     closing = ExitStack()
     staging = closing.enter_context(store.staging())
-    jobs = 1 if item.run.kind == "latency" else how.jobs
+    jobs = 1 if item.run.kind in ALONE_KINDS else how.jobs
     conditions = Conditions(
         threads=max(1, _cores() // jobs) if jobs > 1 else None,
         gpu=slot if jobs > 1 and item.run.device == "cuda" else None,
         jobs=jobs,
         keep_weights=how.keep_weights,
+        curve_points=how.curve_points if item.run.kind == "training" else 0,
     )
     message = {"job": "run", "run": item.run.to_json(), "conditions": dataclasses.asdict(conditions)}
     deadline = None if how.timeout_s is None else time.monotonic() + how.timeout_s

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import notes, stats
+from .costs import NO_COSTS, Costs, costs_of, curve_end, seconds_to
 from .record import Record
 from .results import MethodScores, Result, method_scores
 from .runs import Budget
@@ -28,20 +29,6 @@ class Check:
     name: str
     outcome: str  # "pass", "fail", "not claimed" or "not tested"
     detail: str
-
-
-@dataclass(frozen=True)
-class Latency:
-    """One cell of the latency grid."""
-
-    batch: int
-    length: int
-    base_ms: float | None  # medians over the rounds
-    unmerged_ms: float | None
-    merged_ms: float | None
-    unmerged: stats.Slowdown | None  # over the base
-    merged: stats.Slowdown | None
-    refusal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,19 +52,10 @@ class Row:
     nll_difference: stats.Estimate | None = None  # to the reference method, paired by item
     checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
     curve: Curve | None = None  # its learning rates on validation, where it was tuned
-    adapter_parameters: int | None = None
-    head_parameters: int | None = None
-    stored_bytes: int | None = None
-    train_peak_bytes: int | None = None
-    train_peak_kind: str | None = None
-    score_peak_bytes: int | None = None
-    step_ms: float | None = None
-    step_p95_ms: float | None = None
-    tokens_per_s: float | None = None
-    data_share: float | None = None  # of the loop's time spent cutting batches
-    clipped_share: float | None = None
-    train_s: float | None = None
-    latency: tuple[Latency, ...] = ()
+    costs: Costs = NO_COSTS
+    seconds_to_reference: tuple[
+        float | None, ...
+    ] = ()  # of training, by seed, until the reference's curve end is met
 
     @property
     def tuned(self) -> bool:
@@ -139,11 +117,14 @@ def tabulate(
         newest[_who(result)] = result.record.run.identity["method"]
     current = [r for r in found if r.record.run.identity["method"] == newest[_who(r)]]
     by_table: dict[tuple[Any, ...], list[Result]] = {}
-    latencies: dict[tuple[str, ...], Result] = {}
+    latencies: dict[tuple[str, ...], list[Record]] = {}
+    profiles: dict[tuple[str, ...], dict[str, Any]] = {}
     for result in current:
         run = result.record.run
         if run.kind == "latency":
-            latencies[run.model, run.task, run.method, run.device] = result
+            latencies.setdefault((run.model, run.task, run.method, run.device), []).append(result.record)
+        elif run.kind == "profile":
+            profiles[run.model, run.task, run.method, run.device, run.dtype] = result.record.profile or {}
         else:
             budget = {k: v for k, v in run.budget.__dict__.items() if k != "name"}
             data = (run.identity.get("data"), run.identity.get("model"), run.identity.get("task"))
@@ -151,7 +132,7 @@ def tabulate(
             by_table.setdefault((*shared, *budget.values(), *data), []).append(result)
     stale = len(found) - len(current)
     return [
-        _table(group, latencies, reference, baselines, sequence, stale)
+        _table(group, latencies, profiles, reference, baselines, sequence, stale)
         for group in by_table.values()
         if any(r.record.run.kind == "training" for r in group)
     ]
@@ -164,7 +145,8 @@ def _who(result: Result) -> tuple[str, ...]:
 
 def _table(
     results: list[Result],
-    latencies: dict[tuple[str, ...], Result],
+    latencies: dict[tuple[str, ...], list[Record]],
+    profiles: dict[tuple[str, ...], dict[str, Any]],
     reference: str,
     baselines: Sequence[str],
     sequence: SeedSequence | None,
@@ -190,19 +172,31 @@ def _table(
     )
     alpha = stats.ALPHA if sequence is None else sequence.alpha(len(seeds))
     compared = _Compared(scores, metric, next((m for m in scores if m[0] == reference), None), alpha)
+    of_anchor = [] if compared.anchor is None else [r.record for r in by_method[compared.anchor]]
+    target = curve_end(of_anchor, metric["name"])
     curves = {method: curve(tried) for method, tried in trials.items()}
     rows = []
     for method, group in by_method.items():
-        latency = latencies.get((first.model, first.task, method[0], first.device))
+        latency = latencies.get((first.model, first.task, method[0], first.device), [])
+        profile = profiles.get((first.model, first.task, method[0], first.device, first.dtype))
         twice = sum(other[0] == method[0] for other in by_method) > 1
         row = _row(
             method, f"{method[0]} at {method[1]:g}" if twice else method[0], method[0] in baselines, group
         )
-        costs = _costs([r.record for r in group if r.record.status == "ok"])
-        cells = tuple(_latency(cell) for cell in (latency.record.latency or [])) if latency else ()
+        good = [r.record for r in group if r.record.status == "ok"]
+        costs = costs_of(good, profile, [record for record in latency if record.status == "ok"])
         quality = compared.quality(method)
+        seconds = seconds_to(good, metric["name"], target, metric["higher_is_better"])
         rows.append(
-            Row(**{**row.__dict__, **costs, **quality, "latency": cells, "curve": curves.get(method[0])})
+            Row(
+                **{
+                    **row.__dict__,
+                    **quality,
+                    "costs": costs,
+                    "curve": curves.get(method[0]),
+                    "seconds_to_reference": seconds,
+                }
+            )
         )
     rows.sort(key=lambda row: baselines.index(row.method) if row.baseline else -1)
     table = Table(
@@ -312,74 +306,10 @@ def _checks(good: list[Record]) -> tuple[Check, ...]:
     return tuple(worst.values())
 
 
-def _costs(good: list[Record]) -> dict[str, Any]:
-    """The fields of a row that tell of costs."""
-    if not good:
-        return {}
-    sections = [(r.parameters or {}, r.memory or {}, r.training or {}) for r in good]
-    parameters = sections[0][0]
-    peaks = [m.get("train") for _, m, _ in sections]
-    score_peaks = [m.get("score") for _, m, _ in sections]
-    stepped = [t for _, _, t in sections if t.get("step_s")]
-    step_s = np.concatenate([stats.after_warmup(t["step_s"]) for t in stepped]) if stepped else None
-    tokens = sum(float(stats.after_warmup(t["tokens"]).sum()) for t in stepped)
-    return {
-        "adapter_parameters": parameters.get("adapter"),
-        "head_parameters": parameters.get("head"),
-        "stored_bytes": parameters.get("stored_bytes"),
-        "train_peak_bytes": _median([_headline(p) for p in peaks]),
-        "train_peak_kind": next((p["taken_by"] for p in peaks if p), None),
-        "score_peak_bytes": _median([_headline(p) for p in score_peaks]),
-        "step_ms": float(np.median(step_s)) * 1e3 if step_s is not None else None,
-        "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3 if step_s is not None else None,
-        "tokens_per_s": tokens / float(step_s.sum()) if step_s is not None else None,
-        "data_share": _ratio(
-            sum(sum(t["data_s"]) for t in stepped),
-            sum(sum(t["step_s"]) + sum(t["data_s"]) for t in stepped),
-        ),
-        "clipped_share": _ratio(
-            sum(n > good[0].run.budget.clip_norm for t in stepped for n in t["gradient_norms"]),
-            sum(len(t["gradient_norms"]) for t in stepped),
-        ),
-        "train_s": statistics.fmean(t["fit_s"] if "fit_s" in t else sum(t["step_s"]) for _, _, t in sections),
-    }
-
-
 def _reason(record: Record) -> str:
     where = f" at step {record.failed_step}" if record.failed_step else ""
     phase = f" ({record.failed_phase}{where})" if record.failed_phase else ""
     return f"{record.reason}{phase}"
-
-
-def _headline(peak: dict[str, Any] | None) -> int | None:
-    if peak is None:
-        return None
-    allocated: int | None = peak["peak_allocated_bytes"]
-    above: int | None = peak["peak_above_model_bytes"]
-    return allocated if allocated is not None else above
-
-
-def _latency(cell: dict[str, Any]) -> Latency:
-    base, unmerged, merged = cell["base_ms"], cell["unmerged_ms"], cell["merged_ms"]
-    return Latency(
-        batch=cell["batch"],
-        length=cell["length"],
-        base_ms=statistics.median(base) if base else None,
-        unmerged_ms=statistics.median(unmerged) if unmerged else None,
-        merged_ms=statistics.median(merged) if merged else None,
-        unmerged=stats.slowdown(base, unmerged) if unmerged else None,
-        merged=stats.slowdown(base, merged) if merged else None,
-        refusal=cell["refusal"],
-    )
-
-
-def _median(values: Sequence[int | None]) -> int | None:
-    known = [v for v in values if v is not None]
-    return int(statistics.median(known)) if known else None
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
 
 
 def _caption(budget: Budget, results: list[Result], rows: list[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from torch import nn
 
 from . import progress
 from .adaptation import Adaptation
-from .data import Encoded, collate, training_order
+from .data import Encoded, IntArray, collate, training_order
 from .measure.clock import synchronized_clock
 from .objectives import Objective
 from .runs import Run
 from .streams import stream_seed
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Trained:
     step_s: list[float]  # forward, backward, clipping and update; data and everything else excluded
     data_s: list[float]  # cutting, padding and moving the step's batch
     tokens: list[int]  # real tokens of each step; padding is not counted
+    padded_tokens: list[int]  # with padding: what the arithmetic is done on
 
 
 class Diverged(ArithmeticError):
@@ -38,7 +41,7 @@ class Diverged(ArithmeticError):
 
 def accelerator_for(device: str, dtype: str) -> Accelerator:
     """Accelerate on one device, with autocast in `dtype` unless that is float32."""
-    mixed = {"float32": "no", "bfloat16": "bf16"}[dtype]
+    mixed = {torch.float32: "no", torch.bfloat16: "bf16"}[DTYPES[dtype]]
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
 
 
@@ -64,6 +67,58 @@ def schedule(step: int, steps: int, warmup_share: float) -> float:
     return (steps - step) / max(1, steps - warmup)
 
 
+class Stepper:
+    """One optimizer step after the other, on whatever batches it is given."""
+
+    def __init__(
+        self,
+        adaptation: Adaptation,
+        head: dict[str, nn.Parameter],
+        objective: Objective,
+        run: Run,
+        steps: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.adaptation, self.objective, self.accelerator = adaptation, objective, accelerator
+        self.clip_norm, self.done = run.budget.clip_norm, 0
+        groups = parameter_groups(adaptation, head, run)
+        self.trainable = [parameter for group in groups for parameter in group["params"]]
+        optimizer = torch.optim.AdamW(groups, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda n: schedule(n, steps, run.budget.warmup_share)
+        )
+        # The model is not prepared: that would wrap its forward in autocast for every meter that comes after.
+        self.optimizer, self.scheduler = accelerator.prepare(optimizer, scheduler)
+
+    def step(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward, backward, clipping and update on the parts of one batch; returns loss and gradient norm."""
+        items = sum(len(batch["labels"]) for batch in batches)
+        loss_sum = torch.zeros((), device=self.accelerator.device)
+        for batch in batches:
+            inputs = {name: values for name, values in batch.items() if name != "labels"}
+            share = len(batch["labels"]) / items
+            with self.accelerator.autocast():
+                loss = self.objective.loss(self.adaptation.model(**inputs).logits, batch) * share
+            self.accelerator.backward(loss)
+            loss_sum += loss.detach()
+        norm = self.accelerator.clip_grad_norm_(self.trainable, self.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        if self.adaptation.after_step is not None:
+            self.adaptation.after_step(self.done)
+        self.done += 1
+        return loss_sum, norm
+
+
+def cut(
+    data: Encoded, items: IntArray, accumulate: int, pad: dict[str, int], device: torch.device
+) -> list[dict[str, torch.Tensor]]:
+    """The items of one optimizer step as batches, cut into parts to save memory."""
+    parts = torch.tensor(items).tensor_split(min(accumulate, len(items)))
+    return [collate(data, part.numpy(), pad, device) for part in parts]
+
+
 def train(
     adaptation: Adaptation,
     head: dict[str, nn.Parameter],
@@ -72,11 +127,12 @@ def train(
     run: Run,
     pad: dict[str, int],
     accelerator: Accelerator,
-    watch: Callable[[], None] = lambda: None,
+    watch: Callable[[int, float], None] = lambda done, train_s: None,
 ) -> Trained:
     """Train what the adaptation and the head declare, for exactly the run's budget; the last step's weights count.
 
-    `watch` is called after every step, outside the timers.
+    `watch` is called after every step with the steps done and the seconds that they took, outside the timers; it
+    leaves the model in training mode.
 
     Raises:
         Diverged: the loss became NaN or infinite.
@@ -84,49 +140,27 @@ def train(
     budget = run.budget
     steps = budget.resolve_steps(len(data))
     model, device = adaptation.model, accelerator.device
-    groups = parameter_groups(adaptation, head, run)
-    trainable = [parameter for group in groups for parameter in group["params"]]
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda n: schedule(n, steps, budget.warmup_share)
-    )
-    # The model is not prepared: that would wrap its forward in autocast for every meter that comes after.
-    optimizer, scheduler = accelerator.prepare(optimizer, scheduler)
+    stepper = Stepper(adaptation, head, objective, run, steps, accelerator)
     clock = synchronized_clock(device)
-    seen = Trained([], [], [], [], [])
+    seen = Trained([], [], [], [], [], [])
 
     torch.manual_seed(stream_seed(run.seed, "dropout"))
     model.train()
     for step, items in enumerate(training_order(data.lengths, budget.batch_size, steps, run.seed)):
         begun = time.perf_counter()
-        parts = torch.tensor(items).tensor_split(min(budget.accumulate, len(items)))
-        batches = [collate(data, part.numpy(), pad, device) for part in parts]
+        batches = cut(data, items, budget.accumulate, pad, device)
         started = clock()
-
-        loss_sum = torch.zeros((), device=device)
-        for part, batch in zip(parts, batches, strict=True):
-            share = len(part) / len(items)
-            labels = batch.pop("labels")
-            with accelerator.autocast():
-                loss = objective.loss(model(**batch).logits, {**batch, "labels": labels}) * share
-            accelerator.backward(loss)
-            loss_sum += loss.detach()
-        norm = accelerator.clip_grad_norm_(trainable, budget.clip_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        if adaptation.after_step is not None:
-            adaptation.after_step(step)
-
+        loss, norm = stepper.step(batches)
         ended = clock()
-        seen.losses.append(float(loss_sum))
+        seen.losses.append(float(loss))
         seen.gradient_norms.append(float(norm))
         seen.step_s.append(ended - started)
         seen.data_s.append(started - begun)
         seen.tokens.append(int(data.lengths[items].sum()))
+        seen.padded_tokens.append(sum(batch["attention_mask"].numel() for batch in batches))
         if not math.isfinite(seen.losses[-1]):
             raise Diverged(f"the loss is {seen.losses[-1]} at step {step + 1}")
         progress.step(step + 1, steps)
-        watch()
+        watch(step + 1, sum(seen.step_s))
     model.eval()
     return seen

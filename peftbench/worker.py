@@ -130,7 +130,9 @@ def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
     progress.report_to(events, job["number"])
     if server is not None:
         threading.Thread(target=_attend, args=(server,), daemon=True).start()
-    answer = {"plan": _plan, "run": _run, "check": _check}[job["job"]](job, out)
+    answer = {"plan": _plan, "plan latency": _plan_latency, "run": _run, "check": _check}[job["job"]](
+        job, out
+    )
     (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -161,6 +163,26 @@ def _plan(job: dict[str, Any], out: Path) -> dict[str, Any]:
             }
         )
         return {"planned": [planned.to_json() for planned in plan(comparison)]}
+    except PeftbenchError as error:
+        return {"error": str(error)}
+
+
+def _plan_latency(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    from .errors import PeftbenchError
+    from .latency_asked import LatencyAsked
+    from .plan import plan_latency
+
+    asked = job["asked"]
+    cells = asked["cells"]
+    try:
+        latency = LatencyAsked(
+            **{
+                **asked,
+                **{name: tuple(asked[name]) for name in ("methods", "models", "plugins")},
+                "cells": None if cells is None else tuple((b, n) for b, n in cells),
+            }
+        )
+        return {"planned": [planned.to_json() for planned in plan_latency(latency)]}
     except PeftbenchError as error:
         return {"error": str(error)}
 

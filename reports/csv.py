@@ -8,10 +8,17 @@ import pandas as pd
 
 from peftbench import report
 from peftbench.flat import flat_rows
+from peftbench.latency_table import LatencyTable
 from peftbench.table import Table
 
+from ._latency import latency_rows
 
-@report("csv", suffix=".csv")
+
+def _latency(tables: Sequence[LatencyTable]) -> str:
+    return pd.DataFrame(latency_rows(tables)).to_csv(index=False)
+
+
+@report("csv", suffix=".csv", latency=_latency)
 def csv(tables: Sequence[Table]) -> str:
     """Every column, units in the header, unknown left empty."""
     return pd.DataFrame([row for table in tables for row in flat_rows(table)]).to_csv(index=False)

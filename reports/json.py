@@ -7,10 +7,17 @@ from collections.abc import Sequence
 
 from peftbench import report
 from peftbench.flat import flat_rows, tuning_curve
+from peftbench.latency_table import LatencyTable
 from peftbench.table import Table
 
+from ._latency import latency_content
 
-@report("json", suffix=".json")
+
+def _latency(tables: Sequence[LatencyTable]) -> str:
+    return library.dumps(latency_content(tables), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+@report("json", suffix=".json", latency=_latency)
 def json(tables: Sequence[Table]) -> str:
     """A list of comparisons; every column, unknown as null."""
     content = [

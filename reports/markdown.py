@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from peftbench import report
-from peftbench.stats import Estimate, Slowdown
+from peftbench.costs import Latency
+from peftbench.ratios import Slowdown
+from peftbench.stats import Estimate
 from peftbench.summary import Summary, summarise
-from peftbench.table import Latency, Row, Table
+from peftbench.table import Row, Table
+
+from ._latency import latency_markdown
 
 MISSING = "–"
 
 
-@report("markdown", suffix=".md")
+@report("markdown", suffix=".md", latency=latency_markdown)
 def markdown(tables: Sequence[Table]) -> str:
     """One row a method, baselines marked, units in the header, footnotes below; several tasks are summed up at the end."""
     return "\n".join([*(_one(table) for table in tables), *(_summary(s) for s in summarise(tables))])
@@ -30,7 +35,9 @@ def _one(table: Table) -> str:
     if any(row.nll_difference for row in table.rows):
         headers.append(f"NLL vs {table.reference}")
     headers.append("checks")
-    headers += ["trained", "head", "stored kB", "train peak MB", "step ms", "tokens/s"]
+    headers += ["trained", "head", "stored kB", "train peak MB", "step ms (p95)", "tokens/s"]
+    if any(row.seconds_to_reference for row in table.rows):
+        headers.append(f"s to {table.reference}")
     headers += [f"{batch}x{length} slow-down % (merged)" for batch, length in cells]
     body = [_line(row, table, percent, cells, headers) for row in table.rows]
     text = tabulate(
@@ -61,14 +68,16 @@ def _line(
         line.append(_nll(row))
     line.append(_checks(row))
     line += [
-        _count(row.adapter_parameters),
-        _count(row.head_parameters),
-        _scaled(row.stored_bytes, 1e3, 0),
-        _scaled(row.train_peak_bytes, 1e6, 0),
-        _scaled(row.step_ms, 1, 1),
-        _scaled(row.tokens_per_s, 1, 0),
+        _count(row.costs.adapter_parameters),
+        _count(row.costs.head_parameters),
+        _scaled(row.costs.stored_bytes, 1e3, 0),
+        _scaled(row.costs.train_peak_bytes, 1e6, 0),
+        _step(row),
+        _scaled(row.costs.tokens_per_s, 1, 0),
     ]
-    latency = {(cell.batch, cell.length): cell for cell in row.latency}
+    if f"s to {table.reference}" in headers:
+        line.append(_seconds(row.seconds_to_reference))
+    latency = {(cell.batch, cell.length): cell for cell in row.costs.latency}
     return line + [_latency(latency.get(cell)) for cell in cells]
 
 
@@ -80,7 +89,7 @@ def _trouble(row: Row) -> str:
 
 
 def _grid(table: Table) -> list[tuple[int, int]]:
-    return list(dict.fromkeys((cell.batch, cell.length) for row in table.rows for cell in row.latency))
+    return list(dict.fromkeys((cell.batch, cell.length) for row in table.rows for cell in row.costs.latency))
 
 
 def _score(row: Row, percent: float) -> str:
@@ -157,12 +166,28 @@ def _with_interval(estimate: Estimate, percent: float, sign: str) -> str:
 def _latency(cell: Latency | None) -> str:
     if cell is None or cell.unmerged is None:
         return MISSING
-    merged = "" if cell.merged is None else f" ({_percent(cell.merged)})"
+    none = " ≈" if cell.merged_is_none else ""
+    merged = "" if cell.merged is None else f" ({_percent(cell.merged)}{none})"
     return _percent(cell.unmerged) + merged
 
 
 def _percent(slowdown: Slowdown) -> str:
-    return f"{slowdown.value * 100:+.1f} ±{(slowdown.high - slowdown.low) * 50:.1f}"
+    return f"{slowdown.value * 100:+.1f} ±{slowdown.half_width() * 100:.1f}"
+
+
+def _step(row: Row) -> str:
+    if row.costs.step_ms is None:
+        return MISSING
+    return f"{row.costs.step_ms:,.1f} ({row.costs.step_p95_ms:,.1f})"
+
+
+def _seconds(by_seed: Sequence[float | None]) -> str:
+    """Median over the seeds that reached it, and how many did."""
+    reached = [seconds for seconds in by_seed if seconds is not None]
+    if not reached:
+        return "never" if by_seed else MISSING
+    share = "" if len(reached) == len(by_seed) else f" ({len(reached)}/{len(by_seed)})"
+    return f"{statistics.median(reached):.1f}{share}"
 
 
 def _count(number: int | None) -> str:

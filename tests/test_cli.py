@@ -46,8 +46,8 @@ def test_the_default_job_prints_its_table(first: subprocess.CompletedProcess[str
     for method in ("lora", "adapter", "prefix", "full (baseline)", "head (baseline)"):
         assert f"| {method} " in first.stdout
     assert "3 seeds" in first.stdout and "tiny-encoder" in first.stdout
-    assert "18 runs planned" in first.stderr and "[18/18]" in first.stderr
-    assert len(list((home / "runs").iterdir())) == 18
+    assert "32 runs planned" in first.stderr and "[32/32]" in first.stderr
+    assert len(list((home / "runs").iterdir())) == 32
 
 
 def test_the_same_command_again_runs_nothing(first: subprocess.CompletedProcess[str], home: Path) -> None:
@@ -74,7 +74,7 @@ def test_report_makes_the_same_table_and_other_formats(
 
 def test_list_and_show(first: subprocess.CompletedProcess[str], home: Path) -> None:
     runs = json.loads(peftbench("list", "runs", "--format", "json", cwd=home).stdout)
-    assert len(runs) == 18 and {r["status"] for r in runs} == {"ok"}
+    assert len(runs) == 32 and {r["status"] for r in runs} == {"ok"}
     shown = peftbench("show", runs[0]["key"], cwd=home)
     assert (
         shown.returncode == 0
@@ -178,7 +178,19 @@ def test_an_unknown_command_and_no_command(home: Path) -> None:
 def test_a_method_that_cannot_serve_a_model_is_a_row(home: Path, checkpoint: Callable[[str], str]) -> None:
     """A family without known roles: the prefix and LoRA rows say so, the baselines stand, status 1; alone, status 2."""
     model = checkpoint("deberta")
-    arguments = ["run", *TINY, "--model", model, "--seeds", "1", "--latency-grid", "none", "--store", "mixed"]
+    arguments = [
+        "run",
+        *TINY,
+        "--model",
+        model,
+        "--seeds",
+        "1",
+        "--latency-grid",
+        "none",
+        "--no-profile",
+        "--store",
+        "mixed",
+    ]
     done = peftbench(*arguments, "--methods", "lora,prefix", cwd=home)
     assert done.returncode == 1, done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("| prefix"))
@@ -215,7 +227,9 @@ class Crashes(LoRA):
 def test_a_crash_is_a_row_and_the_sweep_goes_on(home: Path) -> None:
     (home / "crashes.py").write_text(CRASHES)
     arguments = ["--methods", "crashes,crashes:how=kill,lora", "--plugins", "crashes.py", "--no-baselines"]
-    done = peftbench("run", *TINY, *arguments, "--latency-grid", "none", "--store", "crashed", cwd=home)
+    done = peftbench(
+        "run", *TINY, *arguments, "--latency-grid", "none", "--no-profile", "--store", "crashed", cwd=home
+    )
     assert done.returncode == 1, done.stderr
     assert "**crashes** failed in 3 of 3 seeds: RuntimeError: as asked (train at step 2)" in done.stdout
     assert "**crashes:how=kill** failed in 3 of 3 seeds: killed by signal SIGKILL" in done.stdout
@@ -236,7 +250,7 @@ def test_own_data_and_a_plugin_from_python(home: Path) -> None:
         "import peftbench\n"
         "for kind in ('csv', 'jsonl'):\n"
         "    f = peftbench.run(['lora'], 'tiny-encoder', f'{kind}:path=own.{kind}:text=review:label=liked:group=shop',\n"
-        "                      seeds=2, steps=3, latency_grid=(), store='own')\n"
+        "                      seeds=2, steps=3, latency_grid=(), profile=False, store='own')\n"
         "    print(kind, list(f['method']), list(f['seeds_good']), f['score'].between(0, 1).all())\n"
     )
     done = subprocess.run(
@@ -273,6 +287,7 @@ def started(home: Path, store: str) -> subprocess.Popen[str]:
         "synthetic:train_items=64:test_items=40",
         "--latency-grid",
         "none",
+        "--no-profile",
     ]
     command += [
         "--plugins",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from peftbench import NotSupported, registry
 from peftbench.declare import Claims
-from peftbench.execute import Prepared, build_task, prepare
+from peftbench.prepare import Prepared, build_task, prepare
 from peftbench.runs import Run
 
 FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "llama", "opt")

@@ -162,6 +162,7 @@ def test_a_store_on_a_full_disk(tmp_path: Path) -> None:
         *TINY,
         "--latency-grid",
         "none",
+        "--no-profile",
         "--no-baselines",
         "--methods",
         "lora",
@@ -276,7 +277,17 @@ def test_jobs_at_once_give_the_same_results_and_latency_is_alone(make_run: Make,
 
 
 def test_two_programs_on_one_store_do_not_harm_each_other(tmp_path: Path) -> None:
-    arguments = [*TINY, "--latency-grid", "none", "--no-baselines", "--methods", "lora", "--seeds", "3"]
+    arguments = [
+        *TINY,
+        "--latency-grid",
+        "none",
+        "--no-profile",
+        "--no-baselines",
+        "--methods",
+        "lora",
+        "--seeds",
+        "3",
+    ]
     command = [sys.executable, "-m", "peftbench", "run", *arguments, "--store", "shared", "--format", "csv"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     programs = [
@@ -295,10 +306,10 @@ def test_two_programs_on_one_store_do_not_harm_each_other(tmp_path: Path) -> Non
 def test_dry_run_says_what_there_is_and_what_is_to_do(tmp_path: Path) -> None:
     arguments = ["run", *TINY, "--latency-grid", "1x8", "--methods", "lora", "--seeds", "2", "--no-baselines"]
     first = peftbench(*arguments, "--dry-run", cwd=tmp_path)
-    assert first.returncode == 0 and "3 of 3 runs to do" in first.stdout and "2,048" in first.stdout, (
+    assert first.returncode == 0 and "6 of 6 runs to do" in first.stdout and "2,048" in first.stdout, (
         first.stderr
     )
     assert not (tmp_path / "runs").exists()
     assert peftbench(*arguments, "--quiet", cwd=tmp_path).returncode == 0
     again = peftbench(*arguments, "--dry-run", "--tune", "3", cwd=tmp_path)
-    assert "6 of 9 runs to do" in again.stdout and "0.00063, 0.002, 0.0063" in again.stdout
+    assert "6 of 12 runs to do" in again.stdout and "0.00063, 0.002, 0.0063" in again.stdout

@@ -24,6 +24,13 @@ from peftbench.summary import summarise
 from peftbench.table import Table, tabulate
 
 LIBRARIES = {"python": "3.11", "torch": "2.13", "transformers": "5.23", "peftbench": "0.1.0"}
+KINDS = {
+    "weights": 91_000_000,
+    "gradients": 0,
+    "optimizer": 600_000,
+    "activations": 95_000_000,
+    "other": 8_000_000,
+}
 ENVIRONMENT = {"libraries": LIBRARIES, "gpu": None, "processor": "a processor", "threads": 2, "machine": "m"}
 
 
@@ -38,7 +45,7 @@ def result(
                           "score": right.astype(float), "group": (np.arange(200) % 50).astype(str)})  # fmt: skip
     frame.to_parquet(folder / "predictions.parquet")
     steps = {"losses": [0.7] * 20, "gradient_norms": [2.0] * 20, "step_s": [0.05] * 20, "data_s": [0.001] * 20,
-             "tokens": [300] * 20, "steps": 20, "train_items": 100}  # fmt: skip
+             "tokens": [300] * 20, "padded_tokens": [320] * 20, "steps": 20, "train_items": 100}  # fmt: skip
     peak = {"taken_by": "kernel high-water mark", "peak_allocated_bytes": None, "peak_reserved_bytes": None,
             "peak_resident_bytes": 900_000_000, "peak_above_model_bytes": 500_000_000}  # fmt: skip
     return Result(
@@ -105,10 +112,26 @@ def tables(make_run: Callable[..., Run], tmp_path: Path) -> list[Table]:
         )
     refused = run("prefix", 0)
     results.append(Result(Record(refused, refused.key, "not supported", "no roles"), None))
-    latency = run("lora", 0, kind="latency")
-    cell = {"batch": 1, "length": 8, "base_ms": [1.0] * 40, "unmerged_ms": [1.1] * 40, "merged_ms": [1.0] * 40,
-            "refusal": None}  # fmt: skip
-    results.append(Result(Record(latency, latency.key, "ok", latency=[cell]), None))
+    times = {
+        "base": [1.0] * 40,
+        "copy of the base": [1.0] * 40,
+        "lora": [1.1] * 40,
+        "lora merged": [1.0] * 40,
+    }
+    for process in range(3):
+        latency = run("lora", process, kind="latency")
+        cell = {"batch": 1, "length": 8, "ms": times, "refusal": None}
+        results.append(Result(Record(latency, latency.key, "ok", latency=[cell]), None))
+    inside = run("lora", 0, kind="profile")
+    profile = {
+        "memory_by_kind": {
+            **{f"{kind}_bytes": size for kind, size in KINDS.items()},
+            "operator": "aten.mm.default",
+            "allocator_peak_bytes": None,
+        },
+        "flops": [{"padded_tokens": 100, "flops": 2_000_000}, {"padded_tokens": 400, "flops": 8_000_000}],
+    }
+    results.append(Result(Record(inside, inside.key, "ok", profile=profile), None))
     return tabulate(results, "full", ("full", "head"))
 
 
@@ -135,6 +158,9 @@ def test_csv_and_json_hold_every_column(tables: list[Table]) -> None:
         and lora["train_peak_bytes"] == 500_000_000
     )
     assert lora["latency_1x8_unmerged_slowdown"] == pytest.approx(0.1) and lora["clipped_share"] == 1.0
+    assert lora["latency_1x8_merged_is_none"] is True and lora["latency_1x8_copy_slowdown"] == 0.0
+    assert lora["step_peak_activations_bytes"] == KINDS["activations"]
+    assert lora["flops_per_step"] == pytest.approx(6_400_000) and lora["flop_utilisation"] is None
     assert lora["tokens_per_s"] == pytest.approx(6000) and lora["data_share"] == pytest.approx(0.001 / 0.051)
     failed = next(r for r in content[0]["rows"] if r["method"] == "adapter")
     assert failed["status"] == "failed" and failed["score"] is None and failed["seeds_good"] == 0

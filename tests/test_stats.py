@@ -94,16 +94,6 @@ def test_coverage_and_false_positives_by_simulation() -> None:
     assert positive / 600 <= 0.08
 
 
-def test_slowdown_finds_a_fifth_with_its_interval() -> None:
-    draw = np.random.default_rng(0)
-    drift = 10 * np.exp(np.cumsum(draw.normal(0, 0.02, 100)))  # both see the same machine
-    base, slow = drift * np.exp(draw.normal(0, 0.03, 100)), 1.2 * drift * np.exp(draw.normal(0, 0.03, 100))
-    found = stats.slowdown(list(base), list(slow))
-    assert found.low < 0.2 < found.high and found.high - found.low < 0.06
-    none = stats.slowdown(list(base), list(base))
-    assert none.value == none.low == none.high == 0.0
-
-
 def test_warmup_is_dropped() -> None:
     assert stats.after_warmup([9.0, *[1.0] * 19]).tolist() == [1.0] * 18
     assert stats.after_warmup([9.0, 1.0]).tolist() == [1.0] and stats.after_warmup([9.0]).tolist() == [9.0]

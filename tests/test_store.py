@@ -11,7 +11,7 @@ import pytest
 
 from peftbench import PeftbenchError, UsageError
 from peftbench.record import Record
-from peftbench.runs import Run
+from peftbench.runs import LatencyGrid, Run
 from peftbench.store import Store, _host
 
 Make = Callable[..., Run]
@@ -44,7 +44,7 @@ def test_the_key_is_what_determines_the_result(make_run: Make) -> None:
     same = (
         dataclasses.replace(run, plugins=("elsewhere.py",)),
         dataclasses.replace(run, budget=dataclasses.replace(run.budget, name="another name")),
-        dataclasses.replace(run, grid=((9, 9),)),
+        dataclasses.replace(run, grid=LatencyGrid(((9, 9),))),
     )
     assert {r.key for r in same} == {run.key}
     others = (
@@ -61,11 +61,12 @@ def test_the_key_is_what_determines_the_result(make_run: Make) -> None:
 def test_latency_does_not_depend_on_data_or_training(make_run: Make) -> None:
     run = make_run(kind="latency")
     same = (
-        dataclasses.replace(run, seed=3, learning_rate=9.0),
+        dataclasses.replace(run, learning_rate=9.0),
         dataclasses.replace(run, identity={**run.identity, "data": "other"}),
     )
     assert {r.key for r in same} == {run.key}
-    assert dataclasses.replace(run, grid=((9, 9),)).key != run.key
+    assert dataclasses.replace(run, grid=LatencyGrid(((9, 9),))).key != run.key
+    assert dataclasses.replace(run, seed=1).key != run.key  # another process
 
 
 def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
@@ -127,5 +128,5 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_schemas_are_named() -> None:
-    with pytest.raises(PeftbenchError, match="schema 7, this program reads 2"):
+    with pytest.raises(PeftbenchError, match="schema 7, this program reads 3"):
         Record.from_text('{"schema": 7}')

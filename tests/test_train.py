@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from peftbench import Classification, UsageError, data, execute
+from peftbench import Classification, UsageError, data, execute, prepare
 from peftbench.data import training_order
 from peftbench.runs import ALONE, Budget, Run
 from peftbench.streams import stream_seed
@@ -53,14 +53,14 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(make_run: Make, tmp_
     parts = dataclasses.replace(whole, budget=dataclasses.replace(whole.budget, accumulate=3))
     losses = []
     for run, name in ((whole, "a"), (parts, "b")):
-        task = execute.build_task(run.task)
-        prepared = execute.prepare(run, task.objective, "cpu")
+        task = prepare.build_task(run.task)
+        prepared = prepare.prepare(run, task.objective, "cpu")
         for module in prepared.adaptation.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         config: Any = prepared.adaptation.model.config
         config.attention_probs_dropout_prob = 0.0
-        encoded = execute.encode(run, task, prepared.tokenizer)
+        encoded = prepare.encode(run, task, prepared.tokenizer)
         accelerator = accelerator_for("cpu", "float32")
         seen = train(
             prepared.adaptation,
@@ -176,9 +176,9 @@ def test_the_probe_is_logistic_regression_on_pooled_features(make_run: Make, tmp
     _, predictions = once(run, tmp_path / "1")
     _, other = once(dataclasses.replace(run, seed=5), tmp_path / "2")
     pd.testing.assert_frame_equal(predictions, other)
-    task = execute.build_task(run.task)
-    prepared = execute.prepare(run, task.objective, "cpu")
-    encoded = execute.encode(run, task, prepared.tokenizer)
+    task = prepare.build_task(run.task)
+    prepared = prepare.prepare(run, task.objective, "cpu")
+    encoded = prepare.encode(run, task, prepared.tokenizer)
 
     def features(split: str) -> tuple[Any, Any]:
         everything = np.arange(len(encoded[split]))
@@ -207,9 +207,9 @@ def test_streams_are_apart() -> None:
 
 def test_bfloat16_compute_keeps_float32_weights(make_run: Make, tmp_path: Path) -> None:
     run = make_run("full", dtype="bfloat16", steps=2)
-    task = execute.build_task(run.task)
-    prepared = execute.prepare(run, task.objective, "cpu")
-    encoded = execute.encode(run, task, prepared.tokenizer)
+    task = prepare.build_task(run.task)
+    prepared = prepare.prepare(run, task.objective, "cpu")
+    encoded = prepare.encode(run, task, prepared.tokenizer)
     accelerator = accelerator_for("cpu", "bfloat16")
     train(
         prepared.adaptation,

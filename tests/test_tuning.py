@@ -158,7 +158,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-COMMON = [*TINY, "--latency-grid", "none", "--methods", "lora", "--no-baselines", "--baseline", "adapter"]
+COMMON = [
+    *TINY,
+    "--latency-grid",
+    "none",
+    "--no-profile",
+    "--methods",
+    "lora",
+    "--no-baselines",
+    "--baseline",
+    "adapter",
+]
 
 
 def test_tuning_end_to_end_reuses_its_runs(home: Path) -> None:

@@ -1,81 +1,160 @@
-"""Inference latency of one forward pass on a grid of batch x length: base, unmerged and merged, interleaved.
+"""Inference latency on a grid of batch x length: the base, a copy of it, and every method unmerged and merged.
 
-The three take turns round by round in one process, in an order that alternates, so that drift of the machine (clocks,
-neighbours) reaches all alike. Nothing that training wrapped around `forward` is on: no autocast, no gradient.
+All of them stand in one process over one set of base weights and take turns round by round, in an order that
+alternates, so that drift of the machine (clocks, neighbours) reaches all alike. The copy of the base is the noise
+floor: what its reading departs from zero, the others' may as well. Nothing that training wrapped around `forward` is
+on: no autocast, no gradient.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..adaptation import Adaptation
-from .clock import synchronized_clock
+from ..errors import NotSupported
+from ..variants import BASE, COPY, merged_name
+from .clock import stopwatch
 
 WARMUP_ROUNDS = 10
-ROUNDS = 100
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class LatencyCell:
-    """Raw times of one cell, in milliseconds, by round. `merged_ms` is None where a method does not merge."""
+    """Raw times of one cell by variant, in milliseconds a round."""
 
     batch: int
     length: int
-    base_ms: list[float]
-    unmerged_ms: list[float]
-    merged_ms: list[float] | None
+    ms: dict[str, list[float]] = field(default_factory=dict)
     refusal: str | None = None  # why the cell could not be measured
+
+
+def over_shared_weights(model: nn.Module) -> nn.Module:
+    """A second tree of modules over the very same parameters and buffers."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def variants_of(base: nn.Module, adaptations: Mapping[str, Adaptation]) -> dict[str, nn.Module]:
+    """Everything that takes turns, by name.
+
+    Args:
+        adaptations: method -> what it did to a tree of its own over the base's weights, settled.
+    """
+    variants = {BASE: base, COPY: copy.deepcopy(base)}
+    for method, adaptation in adaptations.items():
+        variants[method] = adaptation.model
+        if adaptation.mergeable and adaptation.swaps:
+            merged = over_shared_weights(base)
+            for name, layer in adaptation.folded().items():
+                merged.set_submodule(name, layer)
+            variants[merged_name(method)] = merged
+    return variants
 
 
 @torch.inference_mode()
 def measure_latency(
-    adaptation: Adaptation,
-    grid: tuple[tuple[int, int], ...],
+    variants: Mapping[str, nn.Module],
+    cells: tuple[tuple[int, int], ...],
     device: torch.device,
-    rounds: int = ROUNDS,
+    rounds: int,
+    execution: str = "eager",
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[LatencyCell]:
-    """Time every cell. The model must be settled, on its device and in evaluation mode.
+    """Time one forward pass of every variant in every cell. The models are on the device, in evaluation mode.
 
     Args:
-        grid: (batch, length) cells.
+        cells: (batch, length); tokens are drawn at random, without padding.
+        rounds: timed passes of each variant, after warm-up.
+        execution: one of `EXECUTIONS`.
         watch: called with the cells done and their number.
+
+    Raises:
+        NotSupported: the execution is not possible here.
     """
-    model = adaptation.model
-    vocabulary: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
-    longest = getattr(model.config, "max_position_embeddings", None)
-    folded = adaptation.folded() if adaptation.mergeable and adaptation.swaps else None
-    variants: dict[str, Callable[[], contextlib.AbstractContextManager[nn.Module]]] = {
-        "base": adaptation.without,
-        "unmerged": lambda: contextlib.nullcontext(model),
-    }
-    if folded is not None:
-        variants["merged"] = lambda: adaptation.placed(folded)
-    clock = synchronized_clock(device)
-    generator = torch.Generator().manual_seed(0)
-    cells = []
-    for done, (batch, length) in enumerate(grid):
+    config: Any = next(iter(variants.values())).config
+    longest = getattr(config, "max_position_embeddings", None)
+    measured = []
+    for done, (batch, length) in enumerate(cells):
         if isinstance(longest, int) and length > longest:
-            cells.append(
-                LatencyCell(batch, length, [], [], None, f"the model takes at most {longest} tokens")
-            )
+            measured.append(LatencyCell(batch, length, refusal=f"the model takes at most {longest} tokens"))
             continue
-        tokens = torch.randint(vocabulary // 2, (batch, length), generator=generator).to(device)
-        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        times: dict[str, list[float]] = {name: [] for name in variants}
-        for turn in range(WARMUP_ROUNDS + rounds):
-            for name in list(variants) if turn % 2 else reversed(list(variants)):
-                with variants[name]() as placed:
-                    started = clock()
-                    placed(**inputs)
-                    ended = clock()
-                if turn >= WARMUP_ROUNDS:
-                    times[name].append((ended - started) * 1e3)
-        cells.append(LatencyCell(batch, length, times["base"], times["unmerged"], times.get("merged")))
-        watch(done + 1, len(grid))
-    return cells
+        inputs = random_inputs(config.vocab_size, batch, length, device)
+        with _ready(variants, inputs, execution, device) as calls:
+            measured.append(LatencyCell(batch, length, take_turns(calls, rounds, device)))
+        watch(done + 1, len(cells))
+    return measured
+
+
+def random_inputs(vocabulary: int, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:
+    """Token ids and a mask of ones, (batch, length) each; the same for the same shape."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocabulary // 2, (batch, length), generator=generator).to(device)
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+
+def take_turns(calls: Mapping[str, Call], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Milliseconds of each call by round; the order turns around from round to round, warm-up is dropped."""
+    time_ms = stopwatch(device)
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(WARMUP_ROUNDS + rounds):
+        for name in list(calls) if turn % 2 else reversed(list(calls)):
+            ms = time_ms(calls[name])
+            if turn >= WARMUP_ROUNDS:
+                taken[name].append(ms)
+    return taken
+
+
+@contextlib.contextmanager
+def _ready(
+    variants: Mapping[str, nn.Module], inputs: dict[str, Tensor], execution: str, device: torch.device
+) -> Iterator[dict[str, Call]]:
+    """For each variant a call that runs its forward pass in the way asked for."""
+    if execution == "compile":
+        with _compiled(variants) as forwards:
+            yield {name: _call(forward, inputs) for name, forward in forwards.items()}
+    elif execution == "cuda-graphs":
+        if device.type != "cuda":
+            raise NotSupported("CUDA graphs need a CUDA GPU; use the execution eager or compile on a CPU")
+        yield {name: _graph(model, inputs) for name, model in variants.items()}
+    else:
+        yield {name: _call(model, inputs) for name, model in variants.items()}
+
+
+def _call(forward: Callable[..., object], inputs: dict[str, Tensor]) -> Call:
+    return lambda: forward(**inputs)
+
+
+@contextlib.contextmanager
+def _compiled(variants: Mapping[str, nn.Module]) -> Iterator[dict[str, Callable[..., object]]]:
+    """Every variant compiled for itself. Beyond its limit of recompilations torch would fall back to eager in silence."""
+    import torch._dynamo.config as limits
+
+    torch._dynamo.reset()
+    before = limits.recompile_limit, limits.fail_on_recompile_limit_hit
+    limits.recompile_limit, limits.fail_on_recompile_limit_hit = 4 * len(variants) + 8, True
+    try:
+        yield {name: torch.compile(model, dynamic=False) for name, model in variants.items()}
+    finally:
+        limits.recompile_limit, limits.fail_on_recompile_limit_hit = before
+
+
+def _graph(model: nn.Module, inputs: dict[str, Tensor]) -> Call:
+    """The forward pass captured once, replayed at each call."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # libraries set themselves up outside the capture
+        for _ in range(3):
+            model(**inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        model(**inputs)
+    return graph.replay

@@ -8,6 +8,7 @@ None, never 0.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import gc
 import sys
 import threading
@@ -19,6 +20,8 @@ from pathlib import Path
 import psutil
 import torch
 from torch import nn
+
+from . import nvml
 
 SAMPLE_PERIOD_S = 0.005
 
@@ -32,6 +35,9 @@ class PeakMemory:
     peak_reserved_bytes: int | None = None
     peak_resident_bytes: int | None = None
     peak_above_model_bytes: int | None = None  # resident, above the loaded and adapted model
+    process_bytes: int | None = (
+        None  # by the driver at the end, with contexts and libraries; needs nvidia-ml-py
+    )
 
     @property
     def headline_bytes(self) -> int | None:
@@ -50,6 +56,7 @@ class MemoryMeter:
         self.device = device
         self.model_bytes = 0
         self.last: PeakMemory | None = None
+        self.sampler: _Sampler | None = None
 
     def mark_model(self, model: nn.Module) -> None:
         """Note what the process holds with the model in place.
@@ -69,31 +76,57 @@ class MemoryMeter:
     @contextmanager
     def phase(self) -> Iterator[None]:
         """Measure the peak of the block; the figure is in `last` afterwards, also when the block fails."""
+        self.last = None
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside a phase: what the block takes does not count."""
+        self._end()
+        try:
+            yield
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
-            try:
-                yield
-            finally:
-                torch.cuda.synchronize(self.device)
-                self.last = PeakMemory(
-                    "cuda allocator",
-                    peak_allocated_bytes=torch.cuda.max_memory_allocated(self.device),
-                    peak_reserved_bytes=torch.cuda.max_memory_reserved(self.device),
-                )
-        elif can_reset_high_water_mark():
-            try:
-                yield
-            finally:
-                self.last = self._resident("kernel high-water mark", _high_water_mark())
+        elif not can_reset_high_water_mark():
+            self.sampler = _Sampler()
+
+    def _end(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            found = PeakMemory(
+                "cuda allocator",
+                peak_allocated_bytes=torch.cuda.max_memory_allocated(self.device),
+                peak_reserved_bytes=torch.cuda.max_memory_reserved(self.device),
+                process_bytes=nvml.process_bytes(),
+            )
+        elif self.sampler is not None:
+            found, self.sampler = self._resident("sampler", self.sampler.stop()), None
         else:
-            with _sampled_peak() as peak:
-                yield
-            self.last = self._resident("sampler", peak[0])
+            found = self._resident("kernel high-water mark", _high_water_mark())
+        self.last = found if self.last is None else _higher(self.last, found)
 
     def _resident(self, taken_by: str, peak: int) -> PeakMemory:
         above = max(0, peak - self.model_bytes)
         return PeakMemory(taken_by, peak_resident_bytes=peak, peak_above_model_bytes=above)
+
+
+def _higher(one: PeakMemory, other: PeakMemory) -> PeakMemory:
+    """Of two parts of a phase, the higher figure of each kind."""
+    sizes = {
+        f.name: max((v for p in (one, other) if (v := getattr(p, f.name)) is not None), default=None)
+        for f in dataclasses.fields(PeakMemory)
+        if f.name != "taken_by"
+    }
+    return PeakMemory(one.taken_by, **sizes)
 
 
 def can_reset_high_water_mark() -> bool:
@@ -121,20 +154,22 @@ def _return_freed_memory() -> None:
             pass
 
 
-@contextmanager
-def _sampled_peak() -> Iterator[list[int]]:
-    process, peak, over = psutil.Process(), [0], threading.Event()
+class _Sampler:
+    """Reads the resident set from a thread, from its creation until it is stopped."""
 
-    def sample() -> None:
+    def __init__(self) -> None:
+        self.process, self.peak, self.over = psutil.Process(), 0, threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> int:
+        """The highest reading in bytes."""
+        self.over.set()
+        self.thread.join()
+        return self.peak
+
+    def _sample(self) -> None:
         while True:
-            peak[0] = max(peak[0], process.memory_info().rss)
-            if over.wait(SAMPLE_PERIOD_S):
+            self.peak = max(self.peak, self.process.memory_info().rss)
+            if self.over.wait(SAMPLE_PERIOD_S):
                 return
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        over.set()
-        thread.join()

@@ -1,0 +1,33 @@
+"""Floating-point operations by torch's own counter: matrix products and attention, two operations a multiply-add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+
+def count_flops(step: Callable[[], object]) -> int:
+    """Floating-point operations of one call."""
+    with FlopCounterMode(display=False, custom_mapping=_attention_on_a_cpu()) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def _attention_on_a_cpu() -> dict[Any, Any]:
+    """The counter knows the fused attention of GPUs alone."""
+    aten = torch.ops.aten
+
+    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+    names = {
+        "_scaled_dot_product_flash_attention_for_cpu": forward,
+        "_scaled_dot_product_flash_attention_for_cpu_backward": backward,
+    }
+    return {getattr(aten, name): count for name, count in names.items() if hasattr(aten, name)}

@@ -1,0 +1,104 @@
+"""A model with a method in it: built from a run's words, the rest frozen, ready to be trained or timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from . import data, models, registry, spec
+from .adaptation import Adaptation
+from .declare import Claims, Method, Task
+from .errors import NotSupported
+from .objectives import Objective
+from .runs import Run
+from .streams import init_streams
+
+NOTHING_TO_TRAIN = "the method left nothing to train"
+
+
+@dataclass
+class Prepared:
+    """A model with a method in it, and what it takes to feed it."""
+
+    adaptation: Adaptation
+    head: dict[str, nn.Parameter]
+    tokenizer: Any
+    claims: Claims
+    base: list[nn.Parameter]  # the parameters before the method came
+
+
+def build_method(text: str) -> tuple[Method, Claims]:
+    """The method that a SPEC names, with its fields set."""
+    parsed = spec.parse(text)
+    entry = registry.get("method", parsed.name)
+    instance: Method = spec.build(parsed, entry.target, "method")
+    return instance, entry.declared.claims
+
+
+def build_task(text: str) -> Task:
+    """The task that a SPEC names, with its fields set."""
+    parsed = spec.parse(text)
+    task: Task = spec.build(parsed, registry.get("task", parsed.name).target, "task")
+    return task
+
+
+def objective_of(run: Run) -> Objective | None:
+    """What the run's task asks of the model; None where there is no task and the model stands for itself."""
+    return build_task(run.task).objective if run.task else None
+
+
+def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:
+    """Load the model, let the method in, freeze the rest.
+
+    Raises:
+        NotSupported: the method can't serve this model.
+    """
+    return inject(run, load_base(run, objective, device), device)
+
+
+def load_base(run: Run, objective: Objective | None, device: str) -> models.Loaded:
+    """The run's model as its checkpoint and its seed make it; without weights on the "meta" device."""
+    return models.load(
+        models.resolve(run.model), objective, run.seed, device="meta" if device == "meta" else "cpu"
+    )
+
+
+def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
+    """Let the run's method into a model, freeze the rest and move it to its device.
+
+    Raises:
+        NotSupported: the method can't serve this model.
+    """
+    method, claims = build_method(run.method)
+    base = list(loaded.model.parameters())
+    # The same model always gets the same streams, whatever device it then goes to.
+    with init_streams(run.seed, run.method):
+        adaptation = method.inject(loaded.model)
+    head = loaded.head if adaptation.head is None else adaptation.head
+    of_head = {id(p) for p in head.values()}
+    if not adaptation.params and adaptation.fit is None:
+        raise NotSupported(NOTHING_TO_TRAIN)
+    adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
+    freeze_all_but(adaptation, head)
+    adaptation.model.eval()  # what a method adds begins in training mode
+    if device != "meta":
+        adaptation.model.to(device)
+    return Prepared(adaptation, head, loaded.tokenizer, claims, base)
+
+
+def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:
+    """Freeze by identity everything that neither the method nor the head declares; what trains is float32."""
+    trained = {id(p) for p in (*adaptation.params.values(), *head.values())}
+    for parameter in adaptation.model.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+        if id(parameter) in trained:
+            parameter.data = parameter.data.float()
+
+
+def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, data.Encoded]:
+    """The run's tokenised splits, from the cache where they are in it."""
+    identity = run.identity
+    key = data.cache_key(run.task, identity["task"], identity["data"], run.model, identity["model"])
+    return data.encode(run.task, task.objective, task.splits, tokenizer, run.budget.max_length, key)
