@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import psutil
+import torch
 
 from .assets import ASSETS, cache_folder
 from .environment import cuda_available, describe, has_bfloat16
+from .measure import energy, nvml
+from .measure.clock import taken_by
 from .measure.memory import can_reset_high_water_mark
+from .peaks import peak_flops_per_s
 
 
 def doctor() -> str:
@@ -56,8 +61,28 @@ def doctor() -> str:
             if hasattr(os, "getloadavg")
             else "unknown",
         ),
-        ("energy", "not measured"),
+        ("latency timer", taken_by(torch.device(device))),
+        ("memory by kind", "measured, by following every tensor"),
+        ("flop utilisation", _utilisation(found["gpu"])),
+        ("energy", _or_why(energy.why_not(device), "measured")),
+        ("gpu clocks", _or_why("no GPU" if device == "cpu" else nvml.available(), "measured")),
+        (
+            "torch.compile",
+            "possible" if shutil.which("g++") or shutil.which("clang++") else "no C++ compiler",
+        ),
+        ("cuda graphs", "possible" if device == "cuda" else "not here: no GPU"),
         ("cache", f"{cache} (starter assets there: {', '.join(ready) or 'none'})"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in found["libraries"].items())),
     ]
-    return "\n".join(f"{name + ':':<14} {text}" for name, text in lines)
+    return "\n".join(f"{name + ':':<17} {text}" for name, text in lines)
+
+
+def _or_why(reason: str | None, otherwise: str) -> str:
+    return otherwise if reason is None else f"not here: {reason}"
+
+
+def _utilisation(gpu: str | None) -> str:
+    if gpu is None:
+        return "operations are counted; no processor's peak is known"
+    known = peak_flops_per_s(gpu, "bfloat16") or peak_flops_per_s(gpu, "float32")
+    return "measured" if known else f"operations are counted; the peak of {gpu} is not known"

@@ -88,6 +88,51 @@ def test_list_and_show(first: subprocess.CompletedProcess[str], home: Path) -> N
     assert "markdown" in peftbench("list", "reports", cwd=home).stdout
 
 
+def test_latency_prints_its_table_and_runs_once(home: Path) -> None:
+    arguments = ["latency", "--model", "tiny-decoder", "--methods", "lora,full", "--latency-grid", "2x8,1x8"]
+    arguments += [
+        "--rounds",
+        "3",
+        "--processes",
+        "2",
+        "--new-tokens",
+        "3",
+        "--tasks",
+        "2",
+        "--store",
+        "latency",
+    ]
+    done = peftbench(*arguments, cwd=home)
+    assert done.returncode == 0, done.stderr
+    for row in (
+        "| base ",
+        "| copy of the base ",
+        "| lora ",
+        "| lora merged ",
+        "| full ",
+        "| mixed in one pass ",
+    ):
+        assert row in done.stdout
+    assert (
+        "time to first token" in done.stdout and "1x8 was not measured: 1 rows can't be shared" in done.stdout
+    )
+    again = peftbench(*arguments, "--quiet", cwd=home)
+    assert again.stdout == done.stdout and again.stderr == ""
+    frame = pd.read_csv(io.StringIO(peftbench(*arguments, "--format", "csv", "--quiet", cwd=home).stdout))
+    assert {"section", "variant", "cell", "p50_ms", "slowdown_low"} <= set(frame.columns)
+
+
+def test_a_curve_changes_nothing_else(home: Path) -> None:
+    arguments = [*TINY, "--latency-grid", "none", "--no-profile", "--methods", "lora", "--seeds", "2"]
+    plain = peftbench("run", *arguments, "--store", "plain", "--format", "csv", cwd=home)
+    curved = peftbench("run", *arguments, "--store", "curved", "--curve", "3", "--format", "csv", cwd=home)
+    without, with_it = (pd.read_csv(io.StringIO(done.stdout)) for done in (plain, curved))
+    assert list(without["score"]) == list(with_it["score"]) and list(without["nll"]) == list(with_it["nll"])
+    assert "seconds_to_reference" in with_it and "seconds_to_reference" not in without
+    again = peftbench("run", *arguments, "--store", "plain", "--curve", "3", cwd=home)
+    assert "| lora " in again.stdout and "s to full" in again.stdout  # what had no curve was run again
+
+
 def test_doctor(home: Path) -> None:
     said = peftbench("doctor", cwd=home)
     assert said.returncode == 0 and "memory meter:" in said.stdout and "torch" in said.stdout
@@ -116,6 +161,7 @@ def test_doctor(home: Path) -> None:
         (["--until", "1", "--seeds", "1"], "--until needs --seeds 2 or more"),
         (["--until", "1", "--max-seeds", "2"], "begins with 3 seeds, above --max-seeds 2"),
         (["--timeout", "0"], "--timeout must be above 0 seconds"),
+        (["--curve", "-1"], "--curve must be 0 or more"),
         (["--jobs", "0"], "--jobs must be above 0"),
         (["--baseline", "lroa"], "unknown method 'lroa'; did you mean 'lora'"),
         (["--format", "markdwon"], "unknown report 'markdwon'; did you mean 'markdown'"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from peftbench import Classification, UsageError, data, execute, prepare
+from peftbench.compute import frozen_in
 from peftbench.data import training_order
 from peftbench.runs import ALONE, Budget, Run
 from peftbench.streams import stream_seed
@@ -227,3 +228,26 @@ def test_bfloat16_compute_keeps_float32_weights(make_run: Make, tmp_path: Path) 
             model(input_ids=torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2)).logits.dtype
             == torch.float32
         )
+
+
+def test_frozen_weights_cast_once_change_no_bit(
+    checkpoint: Callable[[str], str], make_run: Callable[..., Run]
+) -> None:
+    run = make_run("lora", checkpoint("bert"))
+    prepared = prepare.prepare(run, prepare.build_task(run.task).objective, "cpu")
+    model = prepared.adaptation.model
+    inputs = {"input_ids": torch.arange(24).reshape(2, 12) + 5, "attention_mask": torch.ones(2, 12).long()}
+    before = {name: p.clone() for name, p in model.named_parameters()}
+
+    def outputs() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits: torch.Tensor = model(**inputs).logits
+        return logits
+
+    expected = outputs()
+    with frozen_in(model, torch.bfloat16) as originals:
+        cast = [name for name, p in model.named_parameters() if p.dtype == torch.bfloat16]
+        assert cast and len(cast) == len(originals)
+        assert not any(name in prepared.adaptation.params or "embedding" in name for name in cast)
+        assert torch.equal(outputs(), expected)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
