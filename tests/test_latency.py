@@ -16,6 +16,7 @@ from torch import nn
 from peftbench import Adaptation, Batch, models, ratios
 from peftbench.errors import NotSupported
 from peftbench.inference import measure_inference
+from peftbench.measure import latency
 from peftbench.measure.generation import Greedy
 from peftbench.measure.latency import measure_latency, over_shared_weights, variants_of
 from peftbench.measure.serving import MIXED, measure_serving
@@ -254,6 +255,28 @@ def test_switching_tasks_leaves_the_base_alone(
         tasks.append(prepared.adaptation)
     found = measure_serving(loaded.model, tasks, ((2, 8),), CPU, 3)
     assert all(torch.equal(p, before[name]) for name, p in loaded.model.named_parameters())
-    assert found.switches == 13 and 0 < found.drift < 1e-5  # ten of warm-up; rounding alone
+    assert found.switches == 16 and 0 < found.drift < 1e-5  # two calls a round, five rounds of warm-up
     assert found.adapter_bytes == sum(p.numel() for p in tasks[0].params.values()) * 4
     assert found.adapter_bytes < found.merged_bytes < found.model_bytes
+
+
+def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that holds the weights of whoever ran last: nobody may be timed cold."""
+    holds = ["nothing"]
+    cold = {"base": 0, "copy": 0}
+
+    def call(name: str) -> Callable[[], None]:
+        def run() -> None:
+            cold[name] += holds[0] != name
+            holds[0] = name
+
+        return run
+
+    def time_ms(timed: Callable[[], object]) -> float:
+        before = sum(cold.values())
+        timed()
+        return 1.0 + (sum(cold.values()) - before)
+
+    monkeypatch.setattr(latency, "stopwatch", lambda device: time_ms)
+    taken = latency.take_turns({name: call(name) for name in cold}, 4, CPU)
+    assert taken == {"base": [1.0] * 4, "copy": [1.0] * 4}

@@ -22,7 +22,7 @@ from ..errors import NotSupported
 from ..variants import BASE, COPY, merged_name
 from .clock import stopwatch
 
-WARMUP_ROUNDS = 10
+WARMUP_ROUNDS = 5  # of two calls each
 Call = Callable[[], object]
 
 
@@ -101,11 +101,17 @@ def random_inputs(vocabulary: int, batch: int, length: int, device: torch.device
 
 
 def take_turns(calls: Mapping[str, Call], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Milliseconds of each call by round; the order turns around from round to round, warm-up is dropped."""
+    """Milliseconds of each call by round; the order turns around from round to round, warm-up is dropped.
+
+    Each timed call follows an untimed one of the same variant. Without it, weights that several variants share would
+    still lie in the cache from the neighbour's turn while a variant's own weights had been evicted, and whatever holds
+    weights of its own (a merged model, the copy of the base) would read slower than it serves.
+    """
     time_ms = stopwatch(device)
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(WARMUP_ROUNDS + rounds):
         for name in list(calls) if turn % 2 else reversed(list(calls)):
+            calls[name]()
             ms = time_ms(calls[name])
             if turn >= WARMUP_ROUNDS:
                 taken[name].append(ms)
