@@ -1,6 +1,7 @@
 """LoRA here, in the PEFT library and in loralib, beside a frozen forward pass and full fine-tuning: time and memory.
 
-    python benchmarks/against_peers.py [--models minilm-l6,...] [--processes 3] [--dtype float32|bfloat16] [--device cpu]
+    python benchmarks/against_peers.py [--models minilm-l6,...] [--processes 3] [--rounds 40]
+                                        [--dtype float32|bfloat16] [--device cpu]
 
 Same weights, batch and data type; everything takes turns in one process, in several fresh processes; sizes from
 launch-bound to compute-bound. Memory is measured with one subject a process. Needs `pip install peft loralib`.
@@ -188,7 +189,7 @@ def child_times(asked: argparse.Namespace) -> dict[str, Any]:
     for model in variants.values():
         model.eval().to(dtype)
     cells = SIZES[device.type][asked.child]
-    for cell in measure_latency(variants, cells, device, 40):
+    for cell in measure_latency(variants, cells, device, asked.rounds):
         found["latency"][f"{cell.batch}x{cell.length}"] = cell.ms
     return found
 
@@ -245,6 +246,7 @@ def report(asked: argparse.Namespace) -> None:
         f"transformers {place['libraries']['transformers']}; {asked.dtype}, {asked.processes} processes\n"
     )
     options = ["--device", asked.device, "--dtype", asked.dtype, "--seconds", str(asked.seconds)]
+    options += ["--rounds", str(asked.rounds)]
     margin = EQUIVALENCE[asked.device]
     logs: list[float] = []
     for model in asked.models.split(","):
@@ -304,6 +306,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
     parser.add_argument("--seconds", type=float, default=25, help="of training rounds a size and process")
+    parser.add_argument("--rounds", type=int, default=40, help="of forward passes a size and process")
     parser.add_argument("--child")
     parser.add_argument("--child-memory", nargs=2)
     asked = parser.parse_args()
