@@ -77,7 +77,7 @@ def plain_script(steps: int, bf16: bool) -> Accuracies:
                         max_steps=steps,
                         per_device_train_batch_size=BATCH,
                         per_device_eval_batch_size=SCORING_BATCH,
-                        learning_rate=registry.get("method", method).preset.lr,
+                        learning_rate=registry.get("method", method).declared.preset.learning_rate,
                         bf16=bf16,
                         seed=seed,
                         use_cpu=True,
