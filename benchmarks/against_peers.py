@@ -35,7 +35,7 @@ from peftbench.compute import frozen_in
 from peftbench.environment import describe
 from peftbench.measure.breakdown import memory_by_kind
 from peftbench.measure.clock import synchronized_clock
-from peftbench.measure.latency import measure_latency, over_shared_weights, random_inputs
+from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, random_inputs
 from peftbench.measure.memory import MemoryMeter
 from peftbench.models import load, resolve
 from peftbench.ratios import EQUIVALENCE, Slowdown, slowdown
@@ -152,6 +152,7 @@ def child_times(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything in turns in this process: seconds of training steps and of forward passes, by size and subject."""
     device, dtype = torch.device(asked.device), DTYPES[asked.dtype]
     base = load(resolve(asked.child), None, 0).model.requires_grad_(False).to(device)
+    into_own_memory(base)
     clock = synchronized_clock(device)
     found: dict[str, Any] = {"step": {}, "latency": {}}
     models = {name: subject(name, base).train() for name in SUBJECTS}

@@ -20,7 +20,7 @@ from .measure import nvml
 from .measure.bystanders import Bystanders
 from .measure.clock import taken_by
 from .measure.generation import measure_generation
-from .measure.latency import measure_latency, over_shared_weights, variants_of
+from .measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
 from .measure.parameters import count
 from .measure.serving import measure_serving
 from .models import Loaded
@@ -39,6 +39,8 @@ def measure_inference(run: Run) -> dict[str, Any]:
     grid = run.grid
     progress.phase("load")
     loaded = load_base(run, objective_of(run), run.device)
+    if run.device == "cpu":
+        into_own_memory(loaded.model)
     methods = [str(one) for one in spec.parse_list(run.method)]
     adaptations = {}
     for method in methods:

@@ -18,7 +18,7 @@ from peftbench.errors import NotSupported
 from peftbench.inference import measure_inference
 from peftbench.measure import latency
 from peftbench.measure.generation import Greedy
-from peftbench.measure.latency import measure_latency, over_shared_weights, variants_of
+from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
 from peftbench.measure.serving import MIXED, measure_serving
 from peftbench.prepare import Prepared, inject
 from peftbench.ratios import slowdown
@@ -280,3 +280,11 @@ def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytes
     monkeypatch.setattr(latency, "stopwatch", lambda device: time_ms)
     taken = latency.take_turns({name: call(name) for name in cold}, 4, CPU)
     assert taken == {"base": [1.0] * 4, "copy": [1.0] * 4}
+
+
+def test_weights_leave_their_file_for_memory_of_their_own() -> None:
+    layer = nn.Linear(4, 4)
+    before = {name: (p.data_ptr(), p.detach().clone()) for name, p in layer.named_parameters()}
+    into_own_memory(layer)
+    for name, p in layer.named_parameters():
+        assert p.data_ptr() != before[name][0] and torch.equal(p, before[name][1])
