@@ -46,7 +46,7 @@ SIZES = {  # (batch, length), the first bound by launches, the last by arithmeti
     "cpu": {
         "minilm-l6": ((1, 16), (4, 16), (16, 48), (16, 128)),
         "smollm2-135m-instruct-q4": ((1, 16), (4, 64)),
-        "random-gpt2-medium": ((1, 16), (4, 64)),
+        "random-gpt2-medium": ((1, 16), (4, 32)),
     },
     "cuda": {
         "minilm-l6": ((1, 16), (4, 16), (32, 128), (256, 128)),
