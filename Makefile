@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test lint wheel clean
+.PHONY: bench test lint docs wheel clean
 
 bench: $(VENV)/.installed
 	$(BIN)/peftbench run --methods lora,adapter,prefix
@@ -15,6 +15,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The table of methods in docs/methods.md; a test says when it is out of date.
+docs: $(VENV)/.installed
+	$(BIN)/python -m peftbench.methods_table docs/methods.md
 
 # Into the environment that stands beside the checkout: setuptools is pinned like everything else, so the build
 # does not fetch another one.

@@ -37,6 +37,7 @@ from peftbench.measure.breakdown import memory_by_kind
 from peftbench.measure.clock import synchronized_clock
 from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, random_inputs
 from peftbench.measure.memory import MemoryMeter
+from peftbench.measure.turns import turns
 from peftbench.models import load, resolve
 from peftbench.ratios import EQUIVALENCE, Slowdown, slowdown
 from peftbench.streams import init_streams
@@ -167,8 +168,8 @@ def child_times(asked: argparse.Namespace) -> dict[str, Any]:
                 step()
             rounds = max(8, min(60, int(asked.seconds / (clock() - began))))
             times: dict[str, list[float]] = {name: [] for name in steps}
-            for turn in range(rounds):
-                for name in list(steps) if turn % 2 else reversed(list(steps)):
+            for order in turns(list(steps), rounds):
+                for name in order:
                     began = clock()
                     steps[name]()
                     times[name].append(clock() - began)

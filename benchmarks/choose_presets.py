@@ -22,7 +22,33 @@ from peftbench.runs import Budget, Run
 from peftbench.scoring import Scorer
 from peftbench.train import Diverged, accelerator_for, train
 
-CENTRES = {"lora": 2e-3, "adapter": 2e-3, "prefix": 2e-3, "full": 1e-4}
+CENTRES = {  # the middle of each method's grid: a guess made before anything was run
+    "lora": 2e-3,
+    "adapter-h": 2e-3,
+    "prefix": 2e-3,
+    "full": 1e-4,
+    "rslora": 2e-3,
+    "lora-plus": 6.3e-4,
+    "lora-fa": 6.3e-3,
+    "dora": 2e-3,
+    "pissa": 6.3e-4,
+    "adalora": 6.3e-3,
+    "vera": 2e-2,
+    "qlora": 2e-3,
+    "adapter-l": 2e-3,
+    "adapter-p": 2e-3,
+    "adapter-d": 2e-3,
+    "parallel-adapter": 2e-3,
+    "bitfit": 2e-3,
+    "ft-top2": 2e-4,
+    "ln": 6.3e-3,
+    "ia3": 2e-2,
+    "prompt": 2e-2,
+    "prefix-embed": 2e-2,
+    "prefix-layer": 2e-2,
+    "lora-prefix-embed": 2e-3,
+    "lora-prefix-layer": 2e-3,
+}
 HEAD_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 
@@ -48,9 +74,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--model", default="minilm-l6")
     parser.add_argument("--head-rate", type=float, help="skip the first part: this rate was chosen before")
+    parser.add_argument("--methods", default=",".join(CENTRES), help="those whose rates are looked for")
     parser.add_argument("--half-decades", default="-2,-1,0,1,2", help="the grid around each centre")
     asked = parser.parse_args()
     registry.load("method")
+    centres = {method: CENTRES[method] for method in asked.methods.split(",")}
     budget = Budget("custom", asked.steps, None, 16, 1, 48)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = "bfloat16" if has_bfloat16(device) else "float32"
@@ -70,7 +98,7 @@ def main() -> None:
             for seed in range(asked.seeds):
                 run = Run(
                     "training", str(spec.parse(method)), asked.model, "newsgroups", seed, rate, head_rate, 0.0, budget,
-                    device, dtype, (), (), identity,
+                    device, dtype, None, (), identity,
                 )  # fmt: skip
                 losses.append(loss_on_validation(run, 2000))
             error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
@@ -85,7 +113,7 @@ def main() -> None:
     heads = (
         {}
         if asked.head_rate
-        else {m: curve(m, [c] * len(HEAD_RATES), list(HEAD_RATES)) for m, c in CENTRES.items()}
+        else {m: curve(m, [c] * len(HEAD_RATES), list(HEAD_RATES)) for m, c in centres.items()}
     )
     means = [
         statistics.fmean(rows[i][2] for rows in heads.values())
@@ -101,8 +129,8 @@ def main() -> None:
     )
     if heads:
         print("## The head's rate, one for all methods\n")
-        print("| head rate | " + " | ".join(f"{m} at {c:g}" for m, c in CENTRES.items()) + " | mean |")
-        print("|---" * (len(CENTRES) + 2) + "|")
+        print("| head rate | " + " | ".join(f"{m} at {c:g}" for m, c in centres.items()) + " | mean |")
+        print("|---" * (len(centres) + 2) + "|")
         for i, rate in enumerate(HEAD_RATES):
             print(
                 f"| {rate:g} | "
@@ -113,7 +141,7 @@ def main() -> None:
     print(f"## Each method's rate, with head rate {head_rate:g}\n")
     print("| method | " + " | ".join(f"centre x 10^({j}/2)" for j in half_decades) + " | chosen |")
     print("|---" * (len(half_decades) + 2) + "|")
-    for method, centre in CENTRES.items():
+    for method, centre in centres.items():
         rates = [float(f"{centre * 10 ** (j / 2):.2g}") for j in half_decades]
         rows = curve(method, rates, [head_rate] * len(rates))
         best = min(rows, key=lambda row: row[2])

@@ -18,6 +18,7 @@ from torch import nn
 
 from peftbench import prepare, registry, stats
 from peftbench.environment import describe, has_bfloat16
+from peftbench.measure.turns import turns
 from peftbench.models import load, resolve
 from peftbench.streams import init_streams
 
@@ -85,8 +86,8 @@ def main() -> None:
         sizes = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in models.values()]
         steps = {name: step_of(model, compute) for name, model in models.items()}
         times: dict[str, list[float]] = {name: [] for name in steps}
-        for turn in range(WARMUP + asked.rounds):
-            for name in sorted(steps, reverse=bool(turn % 2)):
+        for turn, order in enumerate(turns(list(steps), WARMUP + asked.rounds)):
+            for name in order:
                 seconds = steps[name]()
                 if turn >= WARMUP:
                     times[name].append(seconds)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights
+from peftbench.measure.turns import turns
 from peftbench.models import load, resolve
 
 CELLS = ((1, 16), (4, 16))
@@ -88,22 +89,22 @@ def latency_child(rounds: int) -> dict[str, Any]:
     return {f"{cell.batch}x{cell.length}": cell.ms for cell in cells}
 
 
-def profile(names: tuple[str, ...], turns: int) -> dict[str, dict[str, float]]:
+def profile(names: tuple[str, ...], rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds of a step by kind of operator; two steps at a time, in turns, so that the machine's moods cancel."""
     base = load(resolve("minilm-l6"), None, 0).model.requires_grad_(False)
     into_own_memory(base)
     steps = {name: step_of(name, subject(name, base).train(), *STEP, torch.float32) for name in names}
     found: dict[str, dict[str, float]] = {name: defaultdict(float) for name in names}
-    for turn in range(-1, turns):  # the first warms up
-        for name in names if turn % 2 else reversed(names):
+    for turn, order in enumerate(turns(names, 1 + rounds)):  # the first warms up
+        for name in order:
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
                 for _ in range(2):
                     steps[name]()
-            for event in seen.key_averages() if turn >= 0 else []:
+            for event in seen.key_averages() if turn else []:
                 kind = next(
                     (k for k, parts in KINDS.items() if any(p in event.key.lower() for p in parts)), "other"
                 )
-                found[name][kind] += event.self_cpu_time_total / (2 * turns) / 1e3
+                found[name][kind] += event.self_cpu_time_total / (2 * rounds) / 1e3
     return found
 
 

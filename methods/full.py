@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from peftbench import Adaptation, Claims, Preset, method, select
+from peftbench import Adaptation, Claims, Facts, Preset, method, select
 
 
 @method(
@@ -16,6 +16,7 @@ from peftbench import Adaptation, Claims, Preset, method, select
         1e-4,
         source="newsgroups validation, 120 steps of 16, 5 half decades, 2 seeds: docs/results/presets.md",
     ),
+    facts=Facts("W x, every W trains", count="all", paper=""),
 )
 @dataclass(frozen=True)
 class Full:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from peftbench import Adaptation, Batch, Claims, Preset, method
+from peftbench import Adaptation, Batch, Claims, Facts, Preset, method
 from peftbench.models import MeanPooledClassifier
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # values of C, on standardised features
@@ -30,6 +30,12 @@ Labels = npt.NDArray[np.int64]
     "head",
     claims=Claims(exact_base=True, mergeable=True, seedless=True),
     preset=Preset(0.0, source="none: solved to convergence, without a learning rate"),
+    facts=Facts(
+        "softmax(W f(x) + b), f frozen, solved to convergence",
+        count="0 beside the head",
+        paper="",
+        stored="nothing beside the head",
+    ),
 )
 @dataclass(frozen=True)
 class Head:
@@ -40,7 +46,9 @@ class Head:
     def inject(self, model: nn.Module) -> Adaptation:
         if not isinstance(model, MeanPooledClassifier):
             whole: Any = model
-            model = MeanPooledClassifier(whole.base_model, int(whole.config.num_labels))
+            # The decoder of an encoder-decoder would read the text through another text of its own.
+            reads = whole.get_encoder() if whole.config.is_encoder_decoder else whole.base_model
+            model = MeanPooledClassifier(reads, int(whole.config.num_labels))
         head = dict(model.classifier.named_parameters(prefix="classifier"))
         return Adaptation(model, params={}, head=head, fit=Probe(model, self.max_iterations))
 

@@ -4,18 +4,37 @@
 
 A fused projection (GPT-2's `c_attn`) gets a separate pair for each slice that is asked for. Dropout acts on the input
 of A alone. r (in + out) parameters a matrix; merges into W0 + (alpha / r) B A.
+
+The PEFT library draws A as Kaiming-uniform (as loralib does, against the paper) and puts one pair over a whole fused
+projection, key included: the same count, another model.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from peftbench import Adaptation, Claims, Preset, Site, method, plain, swap, weight_of
+from peftbench import (
+    Adaptation,
+    Claims,
+    Facts,
+    MethodDeclaration,
+    PeftExport,
+    Preset,
+    Site,
+    method,
+    plain,
+    swap,
+    weight_of,
+)
+
+from ._peft_lora import fingerprint_of, lora_to_peft, read_peft_lora
 
 
 @method(
@@ -25,6 +44,7 @@ from peftbench import Adaptation, Claims, Preset, Site, method, plain, swap, wei
         2e-3,
         source="newsgroups validation, 120 steps of 16, 4 seeds: docs/results/presets.md",
     ),
+    facts=Facts("W0 x + (alpha / r) B A x", count="r (in + out) a matrix", paper="arXiv 2106.09685"),
 )
 @dataclass(frozen=True)
 class LoRA:
@@ -35,6 +55,7 @@ class LoRA:
     dropout: float = 0.0
     targets: str = "query+value"
     init_std: float = 0.02
+    start: str = ""  # folder of a LoRA that the PEFT library saved, to go on from
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -42,8 +63,35 @@ class LoRA:
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
 
+    @property
+    def scale(self) -> float:
+        """What the update is multiplied by."""
+        return self.alpha / self.rank
+
     def inject(self, model: nn.Module) -> Adaptation:
-        return swap(model, self.targets, lambda base, sites: LoRALinear(base, sites, self))
+        adaptation = swap(model, self.targets, lambda base, sites: LoRALinear(base, sites, self))
+        if self.start:
+            _, pairs = read_peft_lora(self.start, adaptation, self.rank, self.alpha, self.scale)
+            for name, (a, b) in pairs.items():
+                layer: Any = adaptation.swaps[name][1]
+                for mine, saved in ((layer.a, a), (layer.b, b)):
+                    if not mine.is_meta:
+                        mine.data.copy_(saved)
+        return adaptation
+
+    def declares(self, declared: MethodDeclaration) -> MethodDeclaration:
+        """One that goes on from a checkpoint begins neither as the base nor at random."""
+        if not self.start:
+            return declared
+        claims = dataclasses.replace(declared.claims, identity_at_init=False, random_init=False)
+        return dataclasses.replace(declared, claims=claims)
+
+    def fingerprint(self) -> str:
+        """Of the checkpoint that it goes on from."""
+        return fingerprint_of(self.start) if self.start else ""
+
+    def to_peft(self, adaptation: Adaptation) -> PeftExport:
+        return lora_to_peft(adaptation)
 
 
 class LoRALinear(nn.Module):
@@ -52,49 +100,36 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Module, sites: list[Site], settings: LoRA) -> None:
         super().__init__()
         weight = weight_of(base)
-        out_features, in_features = weight.shape
+        self.out_features, in_features = weight.shape
         self.base = base
-        self.scale = settings.alpha / settings.rank
+        self.scale = settings.scale
         self.rank = settings.rank
         self.dropout = settings.dropout
-        self.parts = [site.part for site in sites if site.part is not None]
-        adapted = out_features
-        if self.parts:
-            adapted = sum(out_features // count for _, count in self.parts)
-        pairs = max(1, len(self.parts))
-        self.a = nn.Parameter(torch.empty(pairs * self.rank, in_features, device=weight.device))
+        self.rows = adapted_rows(self.out_features, sites)
+        self.whole = len(self.rows) == 1 and self.rows[0] == slice(0, self.out_features)
+        adapted = sum(rows.stop - rows.start for rows in self.rows)
+        self.a = nn.Parameter(torch.empty(len(self.rows) * self.rank, in_features, device=weight.device))
         self.b = nn.Parameter(torch.zeros(adapted, self.rank, device=weight.device))
         if not weight.is_meta:
             self.a.data.copy_(torch.randn(self.a.shape) * settings.init_std)
 
     def up(self) -> Tensor:
         """B for all outputs, (out_features, pairs * rank); zero rows where nothing is adapted."""
-        if not self.parts:
-            return self.b
-        out_features = weight_of(self.base).shape[0]
-        whole = self.b.new_zeros(out_features, self.a.shape[0])
-        start = 0
-        for pair, (index, count) in enumerate(self.parts):
-            width = out_features // count
-            rows, columns = (
-                slice(index * width, (index + 1) * width),
-                slice(pair * self.rank, (pair + 1) * self.rank),
-            )
-            whole[rows, columns] = self.b[start : start + width]
-            start += width
-        return whole
+        return self.b if self.whole else spread(self.b, self.rows, self.out_features)
+
+    def update(self, flat: Tensor, out: Tensor) -> Tensor:
+        """`out` plus the update for inputs (items, in_features); writes over `out` where it may."""
+        seen = functional.dropout(flat, self.dropout) if self.training and self.dropout else flat
+        low = functional.linear(seen, self.a.to(flat.dtype))
+        # One product that adds onto the base's output instead of a product, a scaling and a sum. In place it needs no
+        # copy of the output; through a view (GPT-2's layers return one) autograd would have to copy gradients.
+        add = torch.addmm if out._is_view() else Tensor.addmm_
+        return add(out, low, self.up().t().to(low.dtype), alpha=self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         flat = x.reshape(-1, x.shape[-1])
-        out: Tensor = self.base(flat)
-        seen = functional.dropout(flat, self.dropout) if self.training and self.dropout else flat
-        low = functional.linear(seen, self.a.to(flat.dtype))
-        up = self.up().t().to(low.dtype)
-        # One product that adds onto the base's output instead of a product, a scaling and a sum. In place it needs no
-        # copy of the output; through a view (GPT-2's layers return one) autograd would have to copy gradients.
-        add = torch.addmm if out._is_view() else Tensor.addmm_
-        return add(out, low, up, alpha=self.scale).view(*x.shape[:-1], -1)
+        return self.update(flat, self.base(flat)).view(*x.shape[:-1], -1)
 
     @torch.no_grad()
     def fold(self) -> nn.Module:
@@ -110,6 +145,26 @@ class LoRALinear(nn.Module):
     def mixed(self, tasks: Sequence[LoRALinear], rows: Tensor) -> nn.Module:
         """Row i of a batch gets the pair of `tasks[rows[i]]`."""
         return MixedLoRALinear(self.base, tasks, rows)
+
+
+def adapted_rows(out_features: int, sites: Sequence[Site]) -> list[slice]:
+    """The rows of a layer's weight that its sites name: all of them, or a slice for each site of a fused projection."""
+    parts = [site.part for site in sites if site.part is not None]
+    if not parts:
+        return [slice(0, out_features)]
+    return [slice(index * (out_features // n), (index + 1) * (out_features // n)) for index, n in parts]
+
+
+def spread(b: Tensor, rows: Sequence[slice], out_features: int) -> Tensor:
+    """Several B, stacked as (adapted rows, rank), in the places of (out_features, pairs * rank); zero elsewhere."""
+    rank = b.shape[1]
+    whole = b.new_zeros(out_features, len(rows) * rank)
+    start = 0
+    for pair, part in enumerate(rows):
+        width = part.stop - part.start
+        whole[part, pair * rank : (pair + 1) * rank] = b[start : start + width]
+        start += width
+    return whole
 
 
 class MixedLoRALinear(nn.Module):

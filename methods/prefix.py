@@ -4,7 +4,9 @@
 
 The MLP is the reparameterisation of section 4.3: it trains better than P itself and is dropped afterwards, so far
 fewer numbers are stored than trained. 2 L d_kv l stored (d_kv: width of the keys, which is d unless heads share keys),
-where Hu et al. count L d l. Does not merge: every later call attends to l more positions.
+where Hu et al. count L d l. Does not merge: every later call attends to l more positions. In T5 the self-attention of
+encoder and decoder has prefixes, the cross-attention has none (Li & Liang give BART one there too); T5's relative
+position bias is 0 for them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from peftbench import Adaptation, Claims, NotSupported, Preset, layer_stream, method, sites
+from peftbench import Adaptation, Claims, Facts, NotSupported, Preset, layer_stream, method, sites
 
 
 @method(
@@ -27,6 +29,12 @@ from peftbench import Adaptation, Claims, NotSupported, Preset, layer_stream, me
     preset=Preset(
         2e-3,
         source="newsgroups validation, 120 steps of 16, 4 seeds: docs/results/presets.md",
+    ),
+    facts=Facts(
+        "Attention(Q, [P_k; K], [P_v; V]), P = MLP(P')",
+        count="l d + h (d + 1) + 2 L d_kv (h + 1), h the width of the MLP",
+        paper="arXiv 2101.00190",
+        stored="P alone, 2 L d_kv l",
     ),
 )
 @dataclass(frozen=True)
@@ -51,7 +59,9 @@ class Prefix:
                 f"{config.model_type} models do not take a prefix: their attention can't be exchanged"
             )
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        # T5's heads are `d_kv` wide, whatever the width of the model.
+        width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None)
+        width = width or config.hidden_size // config.num_attention_heads
         device = next(model.parameters()).device
         with layer_stream("prefix"):
             prefix = PrefixKeysValues(self, len(attentions), heads, width, config.hidden_size, device)
@@ -159,6 +169,9 @@ def _attention_with_prefix(model: nn.Module, prefix: PrefixKeysValues) -> Callab
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     hooks: list[Any] = []
+    whole: Any = model
+    # While an encoder-decoder generates, its encoder runs once and not through the model's own forward.
+    first = whole.get_encoder() if getattr(whole.config, "is_encoder_decoder", False) else model
 
     def switch(on: bool) -> None:
         for config in configs.values():
@@ -166,7 +179,7 @@ def _attention_with_prefix(model: nn.Module, prefix: PrefixKeysValues) -> Callab
         while hooks:
             hooks.pop().remove()
         if on:
-            hooks.append(model.register_forward_pre_hook(prefix.refresh))
+            hooks.append(first.register_forward_pre_hook(prefix.refresh))
 
     switch(True)
     return switch

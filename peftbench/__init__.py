@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .adaptation import Adaptation, Batch, plain, select, swap, weight_of
     from .api import run
     from .architecture import Site, sites
-    from .declare import Claims, Preset, method, report, task
+    from .declare import Claims, Facts, MethodDeclaration, Preset, method, report, task
     from .errors import NotSupported, PeftbenchError, UsageError
+    from .export import PeftExport
     from .objectives import Classification, Metric
     from .streams import layer_stream
 
@@ -24,8 +25,9 @@ _HOMES = {
     "adaptation": ("Adaptation", "Batch", "plain", "select", "swap", "weight_of"),
     "api": ("run",),
     "architecture": ("Site", "sites"),
-    "declare": ("Claims", "Preset", "method", "report", "task"),
+    "declare": ("Claims", "Facts", "MethodDeclaration", "Preset", "method", "report", "task"),
     "errors": ("NotSupported", "PeftbenchError", "UsageError"),
+    "export": ("PeftExport",),
     "objectives": ("Classification", "Metric"),
     "streams": ("layer_stream",),
 }
@@ -36,8 +38,11 @@ __all__ = [
     "Batch",
     "Claims",
     "Classification",
+    "Facts",
+    "MethodDeclaration",
     "Metric",
     "NotSupported",
+    "PeftExport",
     "PeftbenchError",
     "Preset",
     "Site",

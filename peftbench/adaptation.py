@@ -60,14 +60,19 @@ class Adaptation:
     """Module name -> (base module, wrapper)."""
     frozen: dict[str, Tensor] = field(default_factory=dict)
     """Tensors that the method created and does not train, but that its result depends on."""
-    after_step: Callable[[int], None] | None = None
-    """Called after each optimizer step with its number from 0, for methods that reallocate."""
+    after_step: Callable[[int, int], None] | None = None
+    """Called after each optimizer step with its number from 0 and the number of all steps, while the step's gradients
+    are still there, for methods that reallocate."""
+    penalty: Callable[[], Tensor] | None = None
+    """A scalar that is added to the task's loss in each step. The recorded losses are the task's."""
     groups: dict[str, float] = field(default_factory=dict)
     """Parameter name -> factor on the method's learning rate; 1 where absent."""
     settle: Callable[[], None] | None = None
     """Called once after the last step: turns what was trained into what is kept."""
     stored: Callable[[], dict[str, Tensor]] | None = None
     """What is saved, where that is not `params` and `frozen`."""
+    receive: Callable[[Mapping[str, Tensor]], None] | None = None
+    """Called with what is about to be loaded, for methods whose shapes training decides."""
     toggle: Callable[[bool], None] | None = None
     """Switches off and on again what is not a swap, such as an attention function."""
     fit: Fit | None = None
@@ -88,6 +93,8 @@ class Adaptation:
         """
         if self.settle is not None:
             self.settle()
+        if self.receive is not None:
+            self.receive(state)
         mine = self.state()
         if strange := sorted(mine.keys() ^ state.keys()):
             raise ValueError(f"saved and present tensors differ in {', '.join(strange[:5])}")
@@ -151,8 +158,10 @@ class Adaptation:
             self.model.set_submodule(name, layer)
 
 
-def swap(model: nn.Module, targets: str, build: Callable[[nn.Module, list[Site]], nn.Module]) -> Adaptation:
-    """Replace each module that plays one of the roles `targets` by `build(module, its sites)`.
+def swap(
+    model: nn.Module, targets: str | Sequence[Site], build: Callable[[nn.Module, list[Site]], nn.Module]
+) -> Adaptation:
+    """Replace each module that plays one of the roles `targets`, or stands in a list of sites, by `build(module, its sites)`.
 
     What `build` draws at random comes from a stream of its own, keyed by the run's seed, the method and the layer.
     Parameters that are new afterwards train; a fused projection is built once, with a site for each slice asked for.
@@ -162,7 +171,7 @@ def swap(model: nn.Module, targets: str, build: Callable[[nn.Module, list[Site]]
     """
     before = {id(p) for p in model.parameters()} | {id(b) for b in model.buffers()}
     by_module: dict[str, list[Site]] = {}
-    for site in sites(model, targets):
+    for site in sites(model, targets) if isinstance(targets, str) else targets:
         by_module.setdefault(site.name, []).append(site)
     swaps: dict[str, tuple[nn.Module, nn.Module]] = {}
     for name, its_sites in by_module.items():
@@ -170,6 +179,9 @@ def swap(model: nn.Module, targets: str, build: Callable[[nn.Module, list[Site]]
         with layer_stream(name):
             wrapper = build(base, its_sites)
         wrapper.train(base.training)
+        if isinstance(weight := getattr(base, "weight", None), Tensor) and not hasattr(wrapper, "weight"):
+            # T5's feed-forward reads the type of its layer's weight. Not registered: it stays the base's parameter.
+            wrapper.__dict__["weight"] = weight
         swaps[name] = (base, wrapper)
         model.set_submodule(name, wrapper)
     params = {name: p for name, p in model.named_parameters() if id(p) not in before}
@@ -187,6 +199,43 @@ def select(model: nn.Module, wanted: Callable[[str], bool] = lambda name: True) 
     if not params:
         raise NotSupported("nothing to train: no parameter of this model is wanted")
     return Adaptation(model, params)
+
+
+def together(*adaptations: Adaptation) -> Adaptation:
+    """Several methods in one model, each already injected into it, as one.
+
+    Raises:
+        ValueError: one of them replaces the head or the step loop, or both name the same thing.
+    """
+    for one in adaptations:
+        if one.fit is not None or one.head is not None or one.receive is not None:
+            raise ValueError("a method with a fit, a head or a receive of its own does not combine")
+    names = [name for one in adaptations for name in (*one.params, *one.frozen)]
+    if len(set(names)) < len(names):
+        raise ValueError("two methods train or create a tensor of one name")
+
+    def joined(hooks: Iterable[Callable[..., Any] | None]) -> Callable[..., None] | None:
+        present = [hook for hook in hooks if hook is not None]
+
+        def call(*arguments: Any) -> None:
+            for hook in present:
+                hook(*arguments)
+
+        return call if present else None
+
+    penalties = [one.penalty for one in adaptations if one.penalty is not None]
+    return Adaptation(
+        adaptations[-1].model,
+        params={name: p for one in adaptations for name, p in one.params.items()},
+        swaps={name: pair for one in adaptations for name, pair in one.swaps.items()},
+        frozen={name: t for one in adaptations for name, t in one.frozen.items()},
+        after_step=joined(one.after_step for one in adaptations),
+        penalty=(lambda: torch.stack([penalty() for penalty in penalties]).sum()) if penalties else None,
+        groups={name: factor for one in adaptations for name, factor in one.groups.items()},
+        settle=joined(one.settle for one in adaptations),
+        stored=lambda: {name: t for one in adaptations for name, t in one.state().items()},
+        toggle=joined(one.toggle for one in adaptations),
+    )
 
 
 def weight_of(layer: nn.Module) -> Tensor:

@@ -6,6 +6,7 @@ wrong, in one line; 130 interrupted, everything finished is kept.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -220,6 +221,11 @@ def report_command(
         )
     known = sorted({result.record.run.method for result in found})
     if baseline not in known and baseline != defaults.REFERENCE:
+        from .prepare import canonical
+
+        with contextlib.suppress(UsageError):  # another name of it, or its fields in another order
+            baseline = canonical(baseline)
+    if baseline not in known and baseline != defaults.REFERENCE:
         raise unknown("method of this store:", baseline, known, "one of " + ", ".join(known))
     text = render(tables(found, baseline), report)
     if out is None:
@@ -236,16 +242,26 @@ def list_command(
     what: Annotated[str, typer.Argument(help="methods, tasks, models, reports or runs.")],
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    form: Annotated[
+        str,
+        typer.Option("--format", help="text, json, or, for methods, markdown with formulas and families."),
+    ] = "text",
 ) -> None:
     """What exists: registered names with their fields, starter models, or the runs of a store."""
     import json
 
     from .listing import listing
 
-    _choice("format", form, ("text", "json"))
+    _choice("format", form, ("text", "json", "markdown"))
+    if form == "markdown" and what != "methods":
+        raise UsageError("--format markdown is there for `peftbench list methods`; write text or json")
     rows = listing(what, store, _plugins(plugins))
-    if form == "json":
+    if form == "markdown":
+        from . import registry
+        from .methods_table import methods_table
+
+        typer.echo(methods_table(registry.load("method").values()), nl=False)
+    elif form == "json":
         typer.echo(json.dumps(rows, indent=1))
     elif rows:
         from tabulate import tabulate
@@ -279,6 +295,43 @@ def show_command(
     from .store import Store
 
     typer.echo(show(Store(store).find(run)))
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.")],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")
+    ] = False,
+    store: StoreOption = Path(defaults.STORE),
+) -> None:
+    """Write what a run trained in the PEFT library's format, or merged into a plain model."""
+    from .engine import ask, worker
+    from .export import find
+
+    stored = find(store, run, to)
+    job = {
+        "job": "export",
+        "folder": str(stored.folder.resolve()),
+        "to": str(to.expanduser().resolve()),
+        "merged": merged,
+    }
+    with worker() as works:
+        answer = ask(job, works)
+    typer.echo(f"{to}: {', '.join(answer['files'])}")
+
+
+@app.command("new")
+def new_command(
+    kind: Annotated[str | None, typer.Argument(help="method")] = None,
+    name: Annotated[str | None, typer.Argument(help="Its name: lower case, digits and dashes.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder of both files.")] = Path(),
+) -> None:
+    """Write a method of your own in one file, with its test: it works, and shows where to edit."""
+    from .new import new
+
+    typer.echo(new(kind, name, to, [Path(p) for p in _plugins(None)]), nl=False)
 
 
 @app.command("doctor")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import defaults, execute, prepare, progress, registry, spec
+from . import defaults, execute, prepare, progress, registry
 from .checks import FAIL, PASS
 from .errors import NotSupported, UsageError
 from .runs import Budget, Conditions, Run
@@ -69,7 +69,7 @@ def _methods(what: str) -> list[str]:
 def _on(method: str, family: str, folder: Path) -> list[Checked]:
     run = Run(
         kind="training",
-        method=spec.canonical(spec.parse(method).name, prepare.build_method(method)[0]),
+        method=prepare.canonical(method),
         model=family,
         task=f"{defaults.CHECK_TASK}:train_items=64:test_items=16",
         seed=0,

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -46,14 +46,30 @@ class Preset:
     weight_decay: float = 0.0
 
 
+Also = Callable[[str], "Mapping[str, str] | None"]
+"""From another name to the fields that it sets, or None: `adapter` for one of the adapters, a folder for a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the table of methods says of one, in plain text."""
+
+    equation: str  # W0 x + (alpha / r) B A x
+    count: str  # numbers that train, as a formula
+    paper: str  # an arXiv id, "arXiv 2106.09685"; empty where there is none
+    stored: str = "what trains"
+
+
 @dataclass(frozen=True)
 class MethodDeclaration:
     claims: Claims
     preset: Preset
+    facts: Facts | None = None
 
 
 class Method(Protocol):
-    """Hyper-parameters as fields; one verb."""
+    """Hyper-parameters as fields; one verb. Optional: `declares(declared)` where fields change what is declared, `fingerprint()`
+    where files are read, `to_peft(adaptation)` where the PEFT library has it."""
 
     def inject(self, model: nn.Module) -> Adaptation: ...
 
@@ -70,12 +86,19 @@ class Task(Protocol):
     def fingerprint(self) -> str: ...
 
 
-def method(name: str, claims: Claims, preset: Preset) -> Callable[[type[T]], type[T]]:
-    """Register a frozen dataclass as a method: its fields are the hyper-parameters, `inject(model)` its one verb."""
+def method(
+    name: str, claims: Claims, preset: Preset, also: Also | None = None, facts: Facts | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Register a frozen dataclass as a method: its fields are the hyper-parameters, `inject(model)` its one verb.
+
+    Args:
+        also: the other names that it answers to, and the fields that each of them sets.
+        facts: what the table of methods says of it.
+    """
 
     def declare(cls: type[T]) -> type[T]:
         _check_dataclass("method", name, cls, "inject")
-        register("method", name, cls, MethodDeclaration(claims, preset))
+        register("method", name, cls, MethodDeclaration(claims, preset, facts), also)
         return cls
 
     return declare

@@ -23,7 +23,7 @@ from .measure import nvml
 from .measure.bystanders import Bystanders
 from .measure.energy import EnergyMeter
 from .measure.memory import MemoryMeter
-from .measure.parameters import count_parameters, save
+from .measure.parameters import count, count_parameters, save
 from .objectives import Objective
 from .prepare import build_task, encode, inject, load_base
 from .profiling import profile_step
@@ -112,6 +112,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     }
     if adaptation.settle is not None:
         adaptation.settle()
+    # What is kept may be less than what was there to train: triplets that went, a reparameterisation.
+    counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
 
     progress.phase("score")
     with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):

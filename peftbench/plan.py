@@ -12,7 +12,6 @@ from typing import Any
 
 from . import defaults, latency_asked, models, prepare, registry, spec
 from .comparison import Comparison, check
-from .declare import MethodDeclaration
 from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, UsageError
 from .latency_asked import LatencyAsked
@@ -37,7 +36,9 @@ def plan(asked: Comparison) -> list[Planned]:
             f"--jobs {asked.jobs} gives each run a GPU of its own, and here are {gpus}; use --jobs {gpus}"
         )
     methods = _methods(asked)
-    reference = canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
+    reference = (
+        prepare.canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
+    )
     cells = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
     planned = []
     tasks = dict(_task(text) for text in asked.tasks)
@@ -66,7 +67,7 @@ def plan_latency(asked: LatencyAsked) -> list[Planned]:
     if asked.execution == "cuda-graphs" and device != "cuda":
         raise UsageError("--execution cuda-graphs needs a CUDA GPU; use eager or compile")
     cells = defaults.LATENCY_GRID[device] if asked.cells is None else asked.cells
-    methods = list(dict.fromkeys(canonical(text) for text in asked.methods))
+    methods = list(dict.fromkeys(prepare.canonical(text) for text in asked.methods))
     planned = []
     for model in asked.models:
         source = models.resolve(model)
@@ -94,8 +95,8 @@ def plan_latency(asked: LatencyAsked) -> list[Planned]:
         )
         refused, good = [], []
         for method in methods:
-            source_sha256 = registry.get("method", spec.parse(method).name).source_sha256()
-            one = dataclasses.replace(run, method=method, identity={**run.identity, "method": source_sha256})
+            identity = {**run.identity, "method": prepare.method_identity(method)}
+            one = dataclasses.replace(run, method=method, identity=identity)
             refusal = _counts(one)[2]
             if refusal is None:
                 good.append(one)
@@ -164,8 +165,7 @@ def _runs(
     cells: tuple[tuple[int, int], ...],
 ) -> list[Planned]:
     """The runs of one method on one model and task."""
-    entry = registry.get("method", spec.parse(method).name)
-    declared: MethodDeclaration = entry.declared
+    declared = prepare.build_method(method)[1]
     seeds = 1 if declared.claims.seedless else asked.first_seeds
     rate = declared.preset.learning_rate
     if asked.learning_rate is not None and not declared.claims.seedless and not baseline:
@@ -184,7 +184,7 @@ def _runs(
         dtype=dtype,
         grid=None,
         plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
-        identity={**identity, "method": entry.source_sha256()},
+        identity={**identity, "method": prepare.method_identity(method)},
     )
     adapter, head, refusal, has_steps = _counts(first)
     runs = [dataclasses.replace(first, seed=seed) for seed in range(seeds if refusal is None else 1)]
@@ -221,20 +221,14 @@ def _methods(asked: Comparison) -> dict[str, bool]:
     """Canonical SPECs, those asked for first, each with whether it is a baseline that was added."""
     wanted: dict[str, bool] = {}
     for text in asked.methods:
-        wanted[canonical(text)] = False
+        wanted[prepare.canonical(text)] = False
     if asked.baselines:
         for name in defaults.BASELINES:
             if name in registry.load("method"):
                 wanted.setdefault(name, True)
     if asked.baseline is not None:  # what differences are taken to must be run
-        wanted.setdefault(canonical(asked.baseline), True)
+        wanted.setdefault(prepare.canonical(asked.baseline), True)
     return wanted
-
-
-def canonical(text: str) -> str:
-    """A method's SPEC as records spell it: fields in order, defaults left out."""
-    instance, _ = prepare.build_method(text)
-    return spec.canonical(spec.parse(text).name, instance)
 
 
 def _device(asked: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from . import data, models, registry, spec
 from .adaptation import Adaptation
-from .declare import Claims, Method, Task
+from .declare import Claims, Method, MethodDeclaration, Task
 from .errors import NotSupported
 from .objectives import Objective
 from .runs import Run
@@ -29,12 +30,27 @@ class Prepared:
     base: list[nn.Parameter]  # the parameters before the method came
 
 
-def build_method(text: str) -> tuple[Method, Claims]:
-    """The method that a SPEC names, with its fields set."""
+def build_method(text: str) -> tuple[Method, MethodDeclaration]:
+    """The method that a SPEC names, with its fields set, and what it declares."""
     parsed = spec.parse(text)
-    entry = registry.get("method", parsed.name)
+    entry, fields = registry.find("method", parsed.name)
+    parsed = dataclasses.replace(parsed, fields=(*fields.items(), *parsed.fields))
     instance: Method = spec.build(parsed, entry.target, "method")
-    return instance, entry.declared.claims
+    declares = getattr(instance, "declares", None)
+    return instance, entry.declared if declares is None else declares(entry.declared)
+
+
+def method_identity(text: str) -> str:
+    """What a method's results depend on beside its fields: its source, and the files that it reads."""
+    instance, _ = build_method(text)
+    read = getattr(instance, "fingerprint", lambda: "")()
+    return " ".join(filter(None, [registry.get("method", spec.parse(text).name).source_sha256(), read]))
+
+
+def canonical(text: str) -> str:
+    """A method's SPEC as records spell it: the entry's own name, fields in order, defaults left out."""
+    instance, _ = build_method(text)
+    return spec.canonical(registry.get("method", spec.parse(text).name).name, instance)
 
 
 def build_task(text: str) -> Task:
@@ -71,7 +87,7 @@ def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
     Raises:
         NotSupported: the method can't serve this model.
     """
-    method, claims = build_method(run.method)
+    method, declared = build_method(run.method)
     base = list(loaded.model.parameters())
     # The same model always gets the same streams, whatever device it then goes to.
     with init_streams(run.seed, run.method):
@@ -85,7 +101,7 @@ def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
     adaptation.model.eval()  # what a method adds begins in training mode
     if device != "meta":
         adaptation.model.to(device)
-    return Prepared(adaptation, head, loaded.tokenizer, claims, base)
+    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base)
 
 
 def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:

@@ -19,7 +19,7 @@ import inspect
 import pkgutil
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +40,7 @@ class Entry:
     declared: Any  # what its decorator declared: a `Declaration`, a version, a file suffix
     path: Path
     line: int
+    also: Callable[[str], Mapping[str, str] | None] | None = None  # other names -> fields that they set
 
     @property
     def place(self) -> str:
@@ -63,18 +64,27 @@ _loaded: set[str] = set()
 _loaded_plugins: dict[Path, str] = {}
 
 
-def register(kind: str, name: str, target: Any, declared: Any) -> None:
-    """Enter `target` under `name`.
+def register(
+    kind: str,
+    name: str,
+    target: Any,
+    declared: Any,
+    also: Callable[[str], Mapping[str, str] | None] | None = None,
+) -> None:
+    """Enter `target` under `name`, and under the other names that `also` knows.
 
     Raises:
         UsageError: the name is taken; both places are named.
     """
     code = inspect.unwrap(target)
     path = Path(inspect.getsourcefile(code) or "<unknown>").resolve()
-    entry = Entry(name, kind, target, declared, path, inspect.getsourcelines(code)[1])
-    if name in _entries[kind]:
+    entry = Entry(name, kind, target, declared, path, inspect.getsourcelines(code)[1], also)
+    others = _entries[kind].values()
+    taken = [other for other in others if other.name == name or (other.also and other.also(name) is not None)]
+    taken += [other for other in others if also is not None and also(other.name) is not None]
+    if taken:
         raise UsageError(
-            f"{kind} {name!r} is registered twice: {_entries[kind][name].place} and {entry.place}; rename one"
+            f"{kind} {name!r} is registered twice: {taken[0].place} and {entry.place}; rename one"
         )
     _entries[kind][name] = entry
 
@@ -90,7 +100,7 @@ def load(kind: str) -> dict[str, Entry]:
                 f"peftbench.{kind}s is not installed; run `pip install -e .` in the checkout ({error})"
             ) from error
         for module in pkgutil.iter_modules(package.__path__):
-            if not module.name.startswith("_"):
+            if not module.name.startswith(("_", "test_")):
                 importlib.import_module(f"peftbench.{kind}s.{module.name}")
         for point in importlib.metadata.entry_points(group=f"peftbench.{kind}s"):
             try:
@@ -108,10 +118,22 @@ def get(kind: str, name: str) -> Entry:
     Raises:
         UsageError: there is none; the nearest names are offered.
     """
+    return find(kind, name)[0]
+
+
+def find(kind: str, name: str) -> tuple[Entry, Mapping[str, str]]:
+    """The entry of that name, and the fields that the name sets where it is another one than the entry's own.
+
+    Raises:
+        UsageError: there is none; the nearest names are offered.
+    """
     entries = load(kind)
-    if name not in entries:
-        raise unknown(kind, name, entries, f"peftbench list {kind}s")
-    return entries[name]
+    if name in entries:
+        return entries[name], {}
+    for entry in entries.values():
+        if entry.also is not None and (fields := entry.also(name)) is not None:
+            return entry, fields
+    raise unknown(kind, name, entries, f"peftbench list {kind}s")
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
@@ -126,7 +148,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
             for folder in inner or [path]:
                 kind = folder.name.removesuffix("s") if folder in inner else "method"
                 for file in sorted(folder.glob("*.py")):
-                    if not file.name.startswith("_"):
+                    if not file.name.startswith(("_", "test_")):
                         _import_plugin(file, kind)
         elif path.is_file():
             _import_plugin(path, "method")
@@ -142,10 +164,10 @@ def _import_plugin(path: Path, kind: str) -> None:
         return
     for loaded in KINDS:
         load(loaded)
-    if name in sys.modules:
-        raise UsageError(
-            f"plugin {str(path)!r} has the module name of {sys.modules[name].__file__}; rename the file"
-        )
+    if (other := sys.modules.get(name)) is not None:
+        if Path(other.__file__ or "").resolve() == path:  # stands in methods/ and came through the first door
+            return
+        raise UsageError(f"plugin {str(path)!r} has the module name of {other.__file__}; rename the file")
     location = importlib.util.spec_from_file_location(name, path)
     if location is None or location.loader is None:
         raise UsageError(f"plugin {str(path)!r} is not a Python file")

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-RESULT_VERSION = 3  # raise it when the trainer or a meter changes what it computes
+RESULT_VERSION = 4  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 3  # raise it when the fields of a record change their meaning
 
 

@@ -1,7 +1,8 @@
 """SPEC strings: `NAME(:FIELD=VALUE)*`, as in `lora:rank=4:targets=query+value`.
 
 A value that holds `:` or `,` stands in single quotes: `csv:path='C:/a,b.csv'`. The same words serve methods and
-tasks; a SPEC names a registered frozen dataclass and some of its fields.
+tasks; a SPEC names a registered frozen dataclass and some of its fields. A field with the metadata `rest` takes, as
+pairs of text, all the settings that are no fields: a bridge to another library leaves them to that library.
 """
 
 from __future__ import annotations
@@ -76,10 +77,14 @@ def build(spec: Spec, cls: type[Any], kind: str) -> Any:
     Raises:
         UsageError: a field does not exist, does not parse, or the class refuses its value.
     """
-    known = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    known = {f.name: f for f in dataclasses.fields(cls) if f.init and not f.metadata.get("rest")}
+    rest = [f.name for f in dataclasses.fields(cls) if f.metadata.get("rest")]
     hints = typing.get_type_hints(cls)
-    values = {}
+    values: dict[str, Any] = {}
     for field, text in spec.fields:
+        if field not in known and rest:
+            values[rest[0]] = (*values.get(rest[0], ()), (field, text))
+            continue
         if field not in known:
             raise unknown(f"field of {kind} {spec.name!r}:", field, known, f"peftbench list {kind}s")
         values[field] = _convert(text, hints[field], f"{kind} {spec.name!r}: {field}")
@@ -104,6 +109,9 @@ def canonical(name: str, instance: Any) -> str:
     changed = []
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
+        if field.metadata.get("rest"):
+            changed += value
+            continue
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()

@@ -80,7 +80,7 @@ class Stepper:
         accelerator: Accelerator,
     ) -> None:
         self.adaptation, self.objective, self.accelerator = adaptation, objective, accelerator
-        self.clip_norm, self.done = run.budget.clip_norm, 0
+        self.clip_norm, self.done, self.steps = run.budget.clip_norm, 0, steps
         groups = parameter_groups(adaptation, head, run)
         self.trainable = [parameter for group in groups for parameter in group["params"]]
         optimizer = torch.optim.AdamW(groups, fused=True)
@@ -99,14 +99,16 @@ class Stepper:
             share = len(batch["labels"]) / items
             with self.accelerator.autocast():
                 loss = self.objective.loss(self.adaptation.model(**inputs).logits, batch) * share
-            self.accelerator.backward(loss)
             loss_sum += loss.detach()
+            if self.adaptation.penalty is not None:
+                loss = loss + self.adaptation.penalty() * share
+            self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.trainable, self.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
-        self.optimizer.zero_grad()
         if self.adaptation.after_step is not None:
-            self.adaptation.after_step(self.done)
+            self.adaptation.after_step(self.done, self.steps)
+        self.optimizer.zero_grad()
         self.done += 1
         return loss_sum, norm
 

@@ -130,9 +130,14 @@ def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
     progress.report_to(events, job["number"])
     if server is not None:
         threading.Thread(target=_attend, args=(server,), daemon=True).start()
-    answer = {"plan": _plan, "plan latency": _plan_latency, "run": _run, "check": _check}[job["job"]](
-        job, out
-    )
+    jobs = {
+        "plan": _plan,
+        "plan latency": _plan_latency,
+        "run": _run,
+        "check": _check,
+        "export": _export,
+    }
+    answer = jobs[job["job"]](job, out)
     (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -229,6 +234,16 @@ def _check(job: dict[str, Any], out: Path) -> dict[str, Any]:
 
     try:
         return {"checked": [dataclasses.asdict(one) for one in check(job["what"], job["plugins"], out)]}
+    except PeftbenchError as error:
+        return {"error": str(error)}
+
+
+def _export(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    from .errors import PeftbenchError
+    from .export import export
+
+    try:
+        return {"files": export(Path(job["folder"]), Path(job["to"]), job["merged"])}
     except PeftbenchError as error:
         return {"error": str(error)}
 

@@ -16,7 +16,7 @@ import transformers
 from accelerate.state import AcceleratorState
 
 from peftbench import registry
-from peftbench.models import byte_tokenizer
+from peftbench.models import byte_tokenizer, move_vectors
 from peftbench.runs import Budget, LatencyGrid, Run
 from peftbench.streams import stream
 
@@ -67,6 +67,21 @@ def _llama(vocabulary: int) -> Any:
     return transformers.LlamaForCausalLM(config)
 
 
+def _qwen2(vocabulary: int) -> Any:
+    config = transformers.Qwen2Config(vocab_size=vocabulary, pad_token_id=0, num_key_value_heads=2, **SIZES)
+    return transformers.Qwen2ForCausalLM(config)
+
+
+def _t5(vocabulary: int) -> Any:
+    """Its classifier reads the state of the end token, which is the tokenizer's `[SEP]`."""
+    config = transformers.T5Config(
+        vocab_size=vocabulary, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, initializer_factor=2.0,
+        pad_token_id=0, eos_token_id=3,
+    )  # fmt: skip
+    config.decoder_start_token_id = 0
+    return transformers.T5ForConditionalGeneration(config)
+
+
 def _opt(vocabulary: int) -> Any:
     config = transformers.OPTConfig(
         vocab_size=vocabulary, pad_token_id=0, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
@@ -91,6 +106,8 @@ MAKERS: dict[str, Callable[[int], Any]] = {
     "distilbert": _distilbert,
     "gpt2": _gpt2,
     "llama": _llama,
+    "qwen2": _qwen2,
+    "t5": _t5,
     "opt": _opt,
     "deberta": _deberta,
     "mpnet": _mpnet,
@@ -121,6 +138,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
             tokenizer = byte_tokenizer()
             with stream(0, family):
                 model = MAKERS[family](len(tokenizer))
+                move_vectors(model)
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return str(folder)

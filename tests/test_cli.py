@@ -43,7 +43,7 @@ def first(home: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_default_job_prints_its_table(first: subprocess.CompletedProcess[str], home: Path) -> None:
     assert first.returncode == 0, first.stderr
-    for method in ("lora", "adapter", "prefix", "full (baseline)", "head (baseline)"):
+    for method in ("lora", "adapter-h", "prefix", "full (baseline)", "head (baseline)"):
         assert f"| {method} " in first.stdout
     assert "3 seeds" in first.stdout and "tiny-encoder" in first.stdout
     assert "32 runs planned" in first.stderr and "[32/32]" in first.stderr
@@ -64,7 +64,7 @@ def test_report_makes_the_same_table_and_other_formats(
     out = peftbench("report", "--format", "csv", "--out", "t.csv", cwd=home)
     assert out.returncode == 0 and out.stdout == ""
     frame = pd.read_csv(home / "t.csv")
-    assert list(frame["method"]) == ["lora", "adapter", "prefix", "full", "head"]
+    assert list(frame["method"]) == ["lora", "adapter-h", "prefix", "full", "head"]
     assert frame["adapter_parameters"].tolist() == [2048, 2208, 83072, 43008, 0]
     tables = json.loads(peftbench("report", "--format", "json", cwd=home).stdout)
     assert len(tables) == 1 and tables[0]["rows"][0]["seeds_good"] == 3
@@ -260,7 +260,7 @@ class Crashes(LoRA):
     how: str = "raise"
     def inject(self, model):
         adaptation = super().inject(model)
-        def after_step(step):
+        def after_step(step, steps):
             if step == 2:
                 if self.how == "raise":
                     raise RuntimeError("as asked")
@@ -349,7 +349,10 @@ def started(home: Path, store: str) -> subprocess.Popen[str]:
     ]
     (home / "waits.py").write_text(CRASHES.replace("crashes", "waits").replace("os.kill(os.getpid(), 9)", "pass").replace(
         'raise RuntimeError("as asked")', "__import__('time').sleep(600)"))  # fmt: skip
+    # A suite that was started in the background is deaf to Ctrl-C, and its programs would be so too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     program = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     assert program.stderr is not None
     for line in program.stderr:
         if line.startswith("[1/2]"):

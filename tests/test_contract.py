@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,30 +14,51 @@ from torch import Tensor
 
 from peftbench import NotSupported, registry
 from peftbench.declare import Claims
-from peftbench.prepare import Prepared, build_task, prepare
+from peftbench.models import Loaded, load, resolve
+from peftbench.prepare import Prepared, build_method, build_task, inject, prepare
 from peftbench.runs import Run
 
-FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "llama", "opt")
-METHODS = sorted(registry.load("method"))
+FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "llama", "qwen2", "opt", "t5")
+# The bridge is no method before it is told which one.
+METHODS = sorted({"peft": "peft-ia3"}.get(name, name) for name in registry.load("method"))
 Make = Callable[..., Run]
 
 
+ROUNDING = 1e-5  # of the norm: orders of float32 sums of some dozens of numbers, through two layers
+
+
 def claims_of(method: str) -> Claims:
-    claims: Claims = registry.get("method", method).declared.claims
-    return claims
+    return build_method(method)[1].claims
 
 
 def inputs(padded: bool = True) -> dict[str, Tensor]:
-    """Two items of 7 tokens, the second with two places of padding."""
+    """Two items of 7 tokens, the second with two places of padding; each ends as its tokenizer ends a text."""
     tokens = torch.randint(5, 200, (2, 7), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(tokens)
+    tokens[:, -1] = END
     if padded:
-        tokens[1, 5:], mask[1, 5:] = 0, 0
+        tokens[1, 4], tokens[1, 5:], mask[1, 5:] = END, 0, 0
     return {"input_ids": tokens, "attention_mask": mask}
 
 
+END = 3  # T5's classifier reads the state of this token
+
+
+@functools.cache
+def _loaded(model: str, task: str, seed: int) -> Loaded:
+    return load(resolve(model), build_task(task).objective, seed)
+
+
+def fresh(run: Run) -> Loaded:
+    """The run's model, read from its files once and copied after that."""
+    cached = _loaded(run.model, run.task, run.seed)
+    model = copy.deepcopy(cached.model)
+    parameters = dict(model.named_parameters())
+    return dataclasses.replace(cached, model=model, head={name: parameters[name] for name in cached.head})
+
+
 def adapted(run: Run) -> Prepared:
-    return prepare(run, build_task(run.task).objective, "cpu")
+    return inject(run, fresh(run), "cpu")
 
 
 def logits(prepared: Prepared, padded: bool = True) -> Tensor:
@@ -61,12 +84,21 @@ def train_some(prepared: Prepared, steps: int = 5) -> None:
     optimizer = torch.optim.SGD(parameters, lr=0.5)
     for step in range(steps):
         loss = torch.nn.functional.cross_entropy(adaptation.model(**inputs()).logits, torch.tensor([0, 1]))
+        if adaptation.penalty is not None:
+            loss = loss + adaptation.penalty()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad()
         if adaptation.after_step is not None:
-            adaptation.after_step(step)
+            adaptation.after_step(step, steps)
+        optimizer.zero_grad()
+
+
+def move(prepared: Prepared) -> None:
+    """Numbers in what trains, so that parts that start at zero, or learn little in a few steps, matter."""
+    generator = torch.Generator().manual_seed(5)
+    for p in prepared.adaptation.params.values():
+        p.data.add_(torch.randn(p.shape, generator=generator) * 0.05)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -81,18 +113,25 @@ def method(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def run(make_run: Make, model: str, method: str) -> Run:
-    return make_run(method, model)
+    """A method on a model that it can serve; that one which it can't is refused in a sentence."""
+    made = make_run(method, model)
+    try:
+        prepare(made, build_task(made.task).objective, "meta")
+    except NotSupported as refusal:
+        assert len(str(refusal)) > 20
+        pytest.skip(str(refusal))
+    return made
 
 
 @pytest.mark.parametrize("padded", [True, False])
 def test_identity_at_init(run: Run, method: str, padded: bool) -> None:
-    """Where claimed, outputs equal the base's before training; where not claimed, they differ."""
+    """Where claimed, outputs equal the base's before training, but for rounding; where not claimed, they differ."""
     prepared = adapted(run)
     if claims_of(method).seedless:
         pytest.skip("is solved, not started from somewhere")
     with prepared.adaptation.without():
         base = logits(prepared, padded)
-    same = torch.equal(logits(prepared, padded), base)
+    same = (logits(prepared, padded) - base).norm() <= ROUNDING * base.norm()
     assert same == claims_of(method).identity_at_init
 
 
@@ -130,6 +169,7 @@ def test_merged_equals_unmerged_and_comes_back_exactly(run: Run, method: str) ->
         assert not prepared.adaptation.mergeable
         pytest.skip("does not claim to merge")
     train_some(prepared)
+    move(prepared)
     trained = logits(prepared)
     with prepared.adaptation.without():
         base = logits(prepared)
@@ -167,14 +207,17 @@ def test_settling_does_not_change_outputs(run: Run, method: str) -> None:
     train_some(prepared)
     before = logits(prepared)
     prepared.adaptation.settle()
-    assert torch.equal(logits(prepared), before)
+    assert (logits(prepared) - before).norm() <= ROUNDING * before.norm()
 
 
 def test_the_seed_reaches_the_init(run: Run, method: str) -> None:
-    one, same = adapted(run).adaptation.params, adapted(run).adaptation.params
-    other = adapted(dataclasses.replace(run, seed=run.seed + 1))
+    def drawn(seed: int) -> dict[str, Tensor]:
+        adaptation = adapted(dataclasses.replace(run, seed=seed)).adaptation
+        return {**adaptation.params, **adaptation.frozen}
+
+    one, same, other = drawn(run.seed), drawn(run.seed), drawn(run.seed + 1)
     assert all(torch.equal(p, same[name]) for name, p in one.items())
-    differs = any(not torch.equal(p, one[name]) for name, p in other.adaptation.params.items())
+    differs = any(not torch.equal(p, one[name]) for name, p in other.items())
     assert differs == claims_of(method).random_init
 
 
@@ -204,7 +247,10 @@ def test_counts_are_known_without_weights(run: Run) -> None:
 def test_all_methods_of_a_seed_start_from_one_head(make_run: Make, model: str) -> None:
     heads: list[dict[str, Any]] = []
     for method in METHODS:
-        prepared = adapted(make_run(method, model))
+        try:
+            prepared = adapted(make_run(method, model))
+        except NotSupported:
+            continue
         if prepared.adaptation.head is None:
             heads.append({name: p.detach().clone() for name, p in prepared.head.items()})
     assert len(heads) > 2

@@ -39,7 +39,7 @@ class Faults(LoRA):
     how: str = "raise"
     def inject(self, model):
         adaptation = super().inject(model)
-        def after_step(step):
+        def after_step(step, steps):
             if step < 2:
                 return
             print("about to", self.how, flush=True)

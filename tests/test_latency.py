@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ from peftbench.measure import latency
 from peftbench.measure.generation import Greedy
 from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
 from peftbench.measure.serving import MIXED, measure_serving
+from peftbench.measure.turns import turns
 from peftbench.prepare import Prepared, inject
 from peftbench.ratios import slowdown
 from peftbench.runs import LatencyGrid, Run
@@ -280,6 +283,18 @@ def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytes
     monkeypatch.setattr(latency, "stopwatch", lambda device: time_ms)
     taken = latency.take_turns({name: call(name) for name in cold}, 4, CPU)
     assert taken == {"base": [1.0] * 4, "copy": [1.0] * 4}
+
+
+def test_turns_favour_nobody() -> None:
+    """Over many rounds each subject follows each other one about as often, and never itself."""
+    orders = list(turns("abcd", 2000))
+    assert orders == list(turns("abcd", 2000)) and all(sorted(order) == list("abcd") for order in orders)
+    line = [name for order in orders for name in order]
+    pairs = Counter(itertools.pairwise(line))
+    assert all(one != other for one, other in pairs)
+    # 12 pairs in 7,999 places: 667 each, its standard deviation below 26.
+    assert len(pairs) == 12 and all(abs(count - 667) < 4 * 26 for count in pairs.values())
+    assert list(turns("a", 2)) == [["a"], ["a"]]
 
 
 def test_weights_leave_their_file_for_memory_of_their_own() -> None:

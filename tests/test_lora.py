@@ -203,12 +203,12 @@ def test_adapter_equals_its_formula(make_run: Callable[..., Run], checkpoint: Ca
     prepared = adapted(make_run("adapter:bottleneck=3", checkpoint("bert")))
     fill(prepared.adaptation)
     base, wrapper = next(iter(prepared.adaptation.swaps.values()))
-    layer: Any = wrapper
+    layer: Any = wrapper.adapter
     x = torch.randn(2, 5, 32)
     u = base(x)
     hidden = u @ layer.down.T + layer.down_bias
     want = u + (hidden * torch.sigmoid(hidden)) @ layer.up.T + layer.up_bias
-    torch.testing.assert_close(layer(x), want, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(wrapper(x), want, rtol=1e-5, atol=1e-5)
     assert len(prepared.adaptation.swaps) == 4  # two a block
 
 

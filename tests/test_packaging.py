@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import io
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from peftbench import registry
@@ -18,8 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built offline from a copy of the tracked folders."""
-    import shutil
-
     out = tmp_path_factory.mktemp("wheel")
     source = out / "source"
     for folder in ("peftbench", "methods", "tasks", "reports"):
@@ -38,32 +40,54 @@ def test_the_wheel_holds_every_module_and_nothing_beside(wheel: Path) -> None:
                             ("reports", "peftbench/reports")):  # fmt: skip
         for file in (ROOT / folder).rglob("*.py"):
             assert f"{package}/{file.relative_to(ROOT / folder)}" in names
+    for file in (ROOT / "peftbench" / "templates").iterdir():
+        assert f"peftbench/templates/{file.name}" in names
     assert "peftbench/py.typed" in names
     assert {name.split("/")[0] for name in names} == {"peftbench", "peftbench-0.1.0.dist-info"}
 
 
-def test_the_wheel_works_away_from_the_checkout_with_plugins_by_folder_and_entry_point(
+def test_the_wheel_works_away_from_the_checkout_with_a_method_by_entry_point(
     wheel: Path, tmp_path: Path
 ) -> None:
-    """Unpacked beside a second distribution that registers a method by entry point, without the checkout in sight."""
+    """Installed beside a second distribution, without the checkout in sight: its method has a row in the table."""
+    shutil.copytree(ROOT / "tests" / "plugin_distribution", tmp_path / "plugin")
     site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
-    plugin = ROOT / "tests" / "plugin_distribution"
-    (site / "peftbench_halved.py").write_text((plugin / "peftbench_halved.py").read_text())
-    info = site / "peftbench_halved-0.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: peftbench-halved\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[peftbench.methods]\nhalved = peftbench_halved\n")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import peftbench; from peftbench import registry; "
-        "assert peftbench.__file__.startswith(sys.argv[1]), peftbench.__file__; "
-        "print(sorted(registry.load('method')), registry.get('method', 'halved').summary)"
-    )
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(site)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*install, "--target", str(site), str(wheel), str(tmp_path / "plugin")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "'halved'" in done.stdout and "'lora'" in done.stdout and "half its layers" in done.stdout
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+
+    def said(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert said("-c", "import peftbench; print(peftbench.__file__)").startswith(str(site))
+    arguments = ["run", "--methods", "lora,halved", "--model", "tiny-encoder", "--seeds", "1", "--steps", "2"]
+    arguments += ["--task", "synthetic:train_items=64:test_items=40", "--no-baselines", "--no-profile"]
+    table = said("-m", "peftbench", *arguments, "--latency-grid", "none", "--format", "csv", "--quiet")
+    frame = pd.read_csv(io.StringIO(table)).set_index("method")
+    assert frame.loc["halved", "status"] == "ok"
+    assert (
+        frame.loc["halved", "adapter_parameters"] == 4 * 32 + 32 + 64 + 2 * 32
+    )  # biases of the first of two blocks
 
 
 def test_the_core_names_no_method_task_or_report() -> None:
@@ -73,7 +97,7 @@ def test_the_core_names_no_method_task_or_report() -> None:
     allowed = {
         "defaults.py": names,
         "assets.py": {"rotten-tomatoes"},
-        "cli.py": {"json"},
+        "cli.py": {"json", "markdown"},
         "registry.py": set(),
     }
     for file in (ROOT / "peftbench").rglob("*.py"):

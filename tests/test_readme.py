@@ -55,7 +55,7 @@ def test_commands_of_the_readme_exist() -> None:
 
 
 def test_the_table_of_the_readme_is_of_the_default_job() -> None:
-    for method in ("lora", "adapter", "prefix", "full (baseline)", "head (baseline)"):
+    for method in ("lora", "adapter-h", "prefix", "full (baseline)", "head (baseline)"):
         assert re.search(rf"^\| {re.escape(method)} +\|", README, re.MULTILINE), method
     assert "### rotten-tomatoes with minilm-l6" in README
 

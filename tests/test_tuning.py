@@ -188,7 +188,7 @@ def test_tuning_end_to_end_reuses_its_runs(home: Path) -> None:
             len(t["nll_by_seed"]) == 2 for t in curve
         )
     assert len({row["tuning_trials"] for row in table["rows"]}) == 1
-    assert table["rows"][0]["reference"] == "adapter" and table["rows"][0]["difference"] is not None
+    assert table["rows"][0]["reference"] == "adapter-h" and table["rows"][0]["difference"] is not None
     assert any("tuned on validation" in note for note in table["footnotes"])
     trials = [Record.from_file(p) for p in (home / "tuned").glob("*/*/record.json")]
     folders = [p.parent for p in (home / "tuned").glob("*/*/record.json")]
@@ -199,7 +199,7 @@ def test_tuning_end_to_end_reuses_its_runs(home: Path) -> None:
     report = peftbench("report", "--store", "tuned", "--baseline", "adapter", cwd=home)
     assert report.returncode == 0 and "tuned on validation" in report.stdout, report.stderr
     wrong = peftbench("report", "--store", "tuned", "--baseline", "adaptor", cwd=home)
-    assert wrong.returncode == 2 and "did you mean 'adapter'" in wrong.stderr
+    assert wrong.returncode == 2 and "did you mean 'adapter-h'" in wrong.stderr
 
 
 def test_until_adds_seeds_and_says_so(home: Path) -> None:

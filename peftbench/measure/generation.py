@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .clock import stopwatch
 from .latency import random_inputs
+from .turns import turns
 
 WARMUP = 2  # rounds; each holds many forward passes
 
@@ -60,8 +61,8 @@ def measure_generation(
             batch, length, new_tokens, {name: [] for name in variants}, {name: [] for name in variants}
         )
         prompt = random_inputs(config.vocab_size, batch, length, device)["input_ids"]
-        for turn in range(WARMUP + rounds):
-            for name in list(variants) if turn % 2 else reversed(list(variants)):
+        for turn, order in enumerate(turns(list(variants), WARMUP + rounds)):
+            for name in order:
                 Greedy(variants[name], prompt, new_tokens).read()  # its own weights into the cache
                 greedy = Greedy(variants[name], prompt, new_tokens)
                 first_ms = time_ms(greedy.read)

@@ -1,7 +1,7 @@
 """Inference latency on a grid of batch x length: the base, a copy of it, and every method unmerged and merged.
 
-All of them stand in one process over one set of base weights and take turns round by round, in an order that
-alternates, so that drift of the machine (clocks, neighbours) reaches all alike. The copy of the base is the noise
+All of them stand in one process over one set of base weights and take turns round by round, in orders drawn at
+random, so that drift of the machine (clocks, neighbours) reaches all alike. The copy of the base is the noise
 floor: what its reading departs from zero, the others' may as well. Nothing that training wrapped around `forward` is
 on: no autocast, no gradient.
 """
@@ -21,6 +21,7 @@ from ..adaptation import Adaptation
 from ..errors import NotSupported
 from ..variants import BASE, COPY, merged_name
 from .clock import stopwatch
+from .turns import turns
 
 WARMUP_ROUNDS = 5  # of two calls each
 Call = Callable[[], object]
@@ -111,15 +112,15 @@ def random_inputs(vocabulary: int, batch: int, length: int, device: torch.device
 
 
 def take_turns(calls: Mapping[str, Call], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Milliseconds of each call by round; the order turns around from round to round, warm-up is dropped.
+    """Milliseconds of each call by round; warm-up is dropped.
 
     Each timed call follows an untimed one of the same variant, so that its weights lie in the cache as they do when it
     serves alone, and not as the neighbour's turn left them: weights that several variants share would profit.
     """
     time_ms = stopwatch(device)
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(WARMUP_ROUNDS + rounds):
-        for name in list(calls) if turn % 2 else reversed(list(calls)):
+    for turn, order in enumerate(turns(list(calls), WARMUP_ROUNDS + rounds)):
+        for name in order:
             calls[name]()
             ms = time_ms(calls[name])
             if turn >= WARMUP_ROUNDS:

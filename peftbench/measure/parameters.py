@@ -50,7 +50,7 @@ def save(tensors: Mapping[str, Tensor], file: Path) -> int:
     kept: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
-        if tensor.data_ptr() not in seen:
+        if not tensor.numel() or tensor.data_ptr() not in seen:  # tensors without numbers all lie at 0
             seen.add(tensor.data_ptr())
             kept[name] = tensor.detach().to("cpu", copy=False).contiguous()
     with torch.no_grad():

@@ -1,0 +1,118 @@
+"""VeRA: one frozen random pair for all layers, two trained vectors for each. Kopiczko et al. 2024, arXiv 2310.11454, eq. 2.
+
+    h = W0 x + b * (B (d * (A x))),   A (r, in), B (out, r) random and frozen, d (r) = 0.1, b (out) = 0 at the start
+
+A and B are as large as the largest adapted layer and cut to size for the others; a fused projection gets vectors of its own
+for each slice. out + r trained a matrix; stored are also A and B, once. Merges. As in the PEFT library both are drawn
+Kaiming-uniform; it can leave them out of the file and draw them again from the seed, which ties the file to a generator.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from peftbench import (
+    Adaptation,
+    Claims,
+    Facts,
+    Preset,
+    Site,
+    layer_stream,
+    method,
+    plain,
+    sites,
+    swap,
+    weight_of,
+)
+
+from .lora import adapted_rows
+
+
+@method(
+    "vera",
+    claims=Claims(identity_at_init=True, mergeable=True, exact_base=True, random_init=True),
+    preset=Preset(2e-2, source="a guess, not tuned yet"),
+    facts=Facts(
+        "W0 x + b * (B (d * (A x))), A and B random, shared and frozen",
+        count="r + out a matrix",
+        paper="arXiv 2310.11454",
+        stored="what trains, and A, B once",
+    ),
+)
+@dataclass(frozen=True)
+class VeRA:
+    """Two trained vectors a layer around a shared random pair (Kopiczko et al. 2024)."""
+
+    rank: int = 256
+    targets: str = "query+value"
+    d_init: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank must be 1 or more, not {self.rank}")
+
+    def inject(self, model: nn.Module) -> Adaptation:
+        weights = [weight_of(site.module) for site in sites(model, self.targets)]
+        device = weights[0].device
+        a = torch.empty(self.rank, max(w.shape[1] for w in weights), device=device)
+        b = torch.empty(max(w.shape[0] for w in weights), self.rank, device=device)
+        if device.type != "meta":
+            with layer_stream("vera"):
+                for shared in (a, b):
+                    bound = math.sqrt(6.0 / shared.shape[1])
+                    shared.copy_(torch.rand(shared.shape) * 2 * bound - bound)
+        return swap(model, self.targets, lambda base, its: VeRALinear(base, its, self, a, b))
+
+
+class VeRALinear(nn.Module):
+    """A linear layer with an update whose directions are frozen and whose sizes train."""
+
+    shared_a: Tensor
+    shared_b: Tensor
+
+    def __init__(self, base: nn.Module, sites: list[Site], settings: VeRA, a: Tensor, b: Tensor) -> None:
+        super().__init__()
+        self.base = base
+        self.out_features, self.in_features = weight_of(base).shape
+        self.rows = adapted_rows(self.out_features, sites)
+        adapted = sum(rows.stop - rows.start for rows in self.rows)
+        self.register_buffer("shared_a", a)
+        self.register_buffer("shared_b", b)
+        self.d = nn.Parameter(torch.full((len(self.rows), settings.rank), settings.d_init, device=a.device))
+        self.b = nn.Parameter(torch.zeros(adapted, device=a.device))
+
+    def _parts(self) -> list[tuple[slice, Tensor, Tensor]]:
+        """For each adapted slice of the outputs: its rows, its d (rank) and its b (rows)."""
+        ends = torch.tensor([0, *(rows.stop - rows.start for rows in self.rows)]).cumsum(0).tolist()
+        return [
+            (rows, self.d[part], self.b[ends[part] : ends[part + 1]]) for part, rows in enumerate(self.rows)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        out: Tensor = self.base(x)
+        low = functional.linear(x, self.shared_a[:, : self.in_features].to(x.dtype))
+        updates = [
+            functional.linear(low * d.to(low.dtype), self.shared_b[: len(b)].to(low.dtype)) * b.to(low.dtype)
+            for _, d, b in self._parts()
+        ]
+        if len(updates) == 1 and len(self.b) == self.out_features:
+            return out + updates[0]
+        whole = torch.zeros_like(out)
+        for (rows, _, _), update in zip(self._parts(), updates, strict=True):
+            whole[..., rows] = update.to(out.dtype)
+        return out + whole
+
+    @torch.no_grad()
+    def fold(self) -> nn.Module:
+        """W0 + diag(b) B diag(d) A, summed in float32 and cast once."""
+        weight = weight_of(self.base).float().clone()
+        for rows, d, b in self._parts():
+            down = d.float()[:, None] * self.shared_a[:, : self.in_features].float()
+            weight[rows] += b.float()[:, None] * (self.shared_b[: len(b)].float() @ down)
+        return plain(self.base, weight, self.base.bias)  # type: ignore[arg-type]

@@ -1,0 +1,262 @@
+"""What a run trained, as files that other programs read: the PEFT library's layout, or a plain transformers checkpoint.
+
+A method says with `to_peft(adaptation)` how the PEFT library would write it. The core knows what is around it: the names
+that modules have in a stock model, and the head, which goes into the same file where the stock model has one of that
+shape, and into `head.safetensors` where the classifier is this program's own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import NotSupported, UsageError
+from .record import Record
+from .store import Store, Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .prepare import Prepared
+    from .runs import Run
+
+
+@dataclass(frozen=True)
+class PeftExport:
+    """What the PEFT library would save of an adapted model."""
+
+    config: dict[str, Any]  # of `adapter_config.json`; module names as they are in this model
+    tensors: dict[str, Tensor]  # of `adapter_model.safetensors`, by the library's names for this model
+
+
+def find(store: Path, start: str, to: Path) -> Stored:
+    """The run to export, and everything that can be said against it before a model is loaded.
+
+    Raises:
+        UsageError: there is no such run, it trained nothing, its weights are gone, or `to` holds something.
+    """
+    stored = Store(store).find(start)
+    record, run = stored.record, stored.record.run
+    said = f"run {record.key[:12]} ({run.method})"
+    if record.status != "ok":
+        raise UsageError(f"{said} is {record.status}: {record.reason}; there is nothing to export")
+    if run.kind != "training":
+        raise UsageError(
+            f"{said} is a {run.kind} run, which keeps no weights; see the training runs in `peftbench list runs`"
+        )
+    if not (stored.folder / "adapter.safetensors").is_file() and (record.parameters or {}).get("stored"):
+        raise UsageError(
+            f"the weights of {said} were not kept; run it with --keep-weights into another --store, or see who deleted them"
+        )
+    if not (stored.folder / "head.safetensors").is_file() and (record.parameters or {}).get("head"):
+        raise UsageError(
+            f"the head of {said} is missing in {str(stored.folder)!r}; run it again into another --store"
+        )
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"--to {str(to)!r} is a file; name a folder that is new or empty")
+    if to.is_dir() and any(to.iterdir()):
+        raise UsageError(f"--to {str(to)!r} is not empty; name a folder that is new or empty")
+    return stored
+
+
+def export(folder: Path, to: Path, merged: bool) -> list[str]:
+    """Write what the run in `folder` trained; returns the names of the files.
+
+    Raises:
+        UsageError: the model or the method is not what it was, or has no such form.
+    """
+    from . import registry
+
+    record = Record.from_file(folder / "record.json")
+    registry.load_plugins(Path(p) for p in record.run.plugins)
+    prepared = _rebuilt(record.run, folder)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
+        out = Path(aside) / "out"
+        out.mkdir()
+        if merged:
+            _write_merged(record, prepared, out)
+        else:
+            _write_adapter(record, prepared, out)
+        if to.is_dir():
+            to.rmdir()
+        shutil.move(out, to)
+    return sorted(path.name for path in to.iterdir())
+
+
+def _rebuilt(run: Run, folder: Path) -> Prepared:
+    """The run's model with its method and what both learned."""
+    import torch
+    from safetensors.torch import load_file
+
+    from . import models, prepare, progress
+
+    if models.resolve(run.model).revision != run.identity["model"]:
+        raise UsageError(f"the files of model {run.model!r} are not those that the run was trained on")
+    try:
+        prepared = prepare.prepare(run, prepare.objective_of(run), "cpu")
+        file = folder / "adapter.safetensors"
+        prepared.adaptation.load(load_file(file) if file.is_file() else {})
+        saved = load_file(folder / "head.safetensors") if prepared.head else {}
+        with torch.no_grad():
+            for name, parameter in prepared.head.items():
+                parameter.copy_(saved[name])
+    except (NotSupported, ValueError, KeyError) as error:
+        raise UsageError(f"the weights of {run.method!r} do not fit what it is now: {error}") from error
+    if prepare.method_identity(run.method) != run.identity["method"]:
+        progress.notify(f"the source of {run.method!r} changed since the run; compare outputs before use")
+    return prepared
+
+
+def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
+    from safetensors.torch import save_file
+
+    from . import prepare
+
+    run = record.run
+    method, _ = prepare.build_method(run.method)
+    to_peft = getattr(method, "to_peft", None)
+    if to_peft is None:
+        other = "; --merged writes a plain model" if _merges(prepared) else ""
+        raise UsageError(f"{run.method!r} has no form in the PEFT library{other}")
+    try:
+        form: PeftExport = to_peft(prepared.adaptation)
+    except NotSupported as error:
+        other = "; --merged writes a plain model" if _merges(prepared) else ""
+        raise UsageError(f"{run.method!r} has no form in the PEFT library: {error}{other}") from error
+    own = _own_prefix(prepared.adaptation.model)
+    config = {
+        **_stock_names(form.config, own),
+        "inference_mode": True,
+        "base_model_name_or_path": _base_of(run),
+    }
+    tensors = {
+        name.replace(f"base_model.model.{own}", "base_model.model.", 1): tensor.clone().contiguous()
+        for name, tensor in form.tensors.items()
+    }
+    if not own:
+        config["modules_to_save"] = _modules_of_head(prepared) or None
+        tensors |= {f"base_model.model.{name}": p.detach() for name, p in prepared.head.items()}
+    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    text = json.dumps(config, indent=2, sort_keys=True, default=_plain)
+    (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+    _save_own_head(prepared, own, out)
+    load = f"base = {_class_of(prepared, own)}.from_pretrained({_base_of(run)!r}{_labels(prepared, own)})"
+    lines = [
+        "import transformers",
+        "from peft import PeftModel",
+        load,
+        "model = PeftModel.from_pretrained(base, FOLDER)",
+    ]
+    _write_readme(record, prepared, own, lines, out)
+
+
+def _write_merged(record: Record, prepared: Prepared, out: Path) -> None:
+    if not _merges(prepared):
+        raise UsageError(f"{record.run.method!r} does not merge into plain layers; leave --merged out")
+    own = _own_prefix(prepared.adaptation.model)
+    with prepared.adaptation.merged() as model:
+        plain: Any = model.get_submodule(own.rstrip(".")) if own else model
+        plain.save_pretrained(out)
+    prepared.tokenizer.save_pretrained(out)
+    _save_own_head(prepared, own, out)
+    lines = ["import transformers", f"model = {_class_of(prepared, own)}.from_pretrained(FOLDER)"]
+    _write_readme(record, prepared, own, lines, out)
+
+
+def _merges(prepared: Prepared) -> bool:
+    return prepared.claims.mergeable and prepared.adaptation.mergeable
+
+
+def _own_prefix(model: nn.Module) -> str:
+    """What the encoder's names begin with in this program's own classifier; nothing in a stock model."""
+    from .models import MeanPooledClassifier
+
+    return "backbone." if isinstance(model, MeanPooledClassifier) else ""
+
+
+def _stock_names(value: Any, own: str) -> Any:
+    """A config with the names that modules have in a stock model."""
+    if isinstance(value, str):
+        return value.removeprefix(own)
+    if isinstance(value, Mapping):
+        return {_stock_names(key, own): _stock_names(item, own) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_stock_names(item, own) for item in value]
+    return value
+
+
+def _modules_of_head(prepared: Prepared) -> list[str]:
+    """The outermost modules of which every parameter belongs to the head."""
+    head = {id(p) for p in prepared.head.values()}
+    found: list[str] = []
+    for name, module in prepared.adaptation.model.named_modules():
+        parameters = list(module.parameters())
+        whole = bool(parameters) and all(id(p) in head for p in parameters)
+        if name and whole and not any(name.startswith(f"{outer}.") for outer in found):
+            found.append(name)
+    return found
+
+
+def _save_own_head(prepared: Prepared, own: str, out: Path) -> None:
+    from .measure.parameters import save
+
+    if own and prepared.head:
+        save(prepared.head, out / "head.safetensors")
+
+
+def _base_of(run: Run) -> str:
+    """The base model as another program finds it: a hub id, or the folder of the files."""
+    from . import models
+
+    source = models.resolve(run.model)
+    is_local = source.name in models.STARTERS or Path(source.name).expanduser().is_dir()
+    return source.location if is_local else source.name
+
+
+def _class_of(prepared: Prepared, own: str) -> str:
+    return "transformers.AutoModel" if own else f"transformers.{type(prepared.adaptation.model).__name__}"
+
+
+def _labels(prepared: Prepared, own: str) -> str:
+    model: Any = prepared.adaptation.model
+    return f", num_labels={model.config.num_labels}" if not own and prepared.head else ""
+
+
+def _write_readme(record: Record, prepared: Prepared, own: str, lines: list[str], out: Path) -> None:
+    run = record.run
+    if own:
+        where = (
+            "The classifier is not a class of transformers: its logits are `classifier.weight @ mean + classifier.bias` "
+            "from `head.safetensors`, where `mean` is the mean of `last_hidden_state` over the tokens whose "
+            "`attention_mask` is 1."
+        )
+    elif prepared.head:
+        where = (
+            f"The head ({', '.join(_modules_of_head(prepared))}) is in the same file and is loaded with it."
+        )
+    else:
+        where = "There is no head beside the model's own."
+    text = [
+        f"# {run.method} on {run.model}, task {run.task}, seed {run.seed}",
+        "",
+        f"Exported by peftbench from run {record.key}.",
+        "",
+        "```python",
+        *lines,
+        "```",
+        "",
+        where,
+        "",
+    ]
+    (out / "README.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not have: sets as sorted lists, the rest as text."""
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)
