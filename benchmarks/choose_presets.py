@@ -1,10 +1,10 @@
 """Choose the preset learning rates: on the validation split of `newsgroups`, by mean negative log-likelihood.
 
-    python benchmarks/choose_presets.py [--steps 120] [--seeds 2] > docs/results/presets.md
+    python benchmarks/choose_presets.py [--steps 120] [--seeds 2] [--methods lora,ia3] [--head-rate 0.01]
 
-First the head's rate, one for all methods, with each method at its middle rate; then each method's own, on a grid of
-half decades. The test split is never read. Within one standard error the lowest loss's neighbour nearer to the grid's
-centre is preferred. Takes about a quarter of an hour on two cores.
+First the head's rate, one for all methods, with each method at its middle rate; then each method's own: the middle and a
+half decade to each side, and while the best lies at an edge one more beyond it. The test split is never read. Among
+those within one standard error of the lowest loss the rate nearest to the middle is taken. Two minutes a method on two cores.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--model", default="minilm-l6")
     parser.add_argument("--head-rate", type=float, help="skip the first part: this rate was chosen before")
     parser.add_argument("--methods", default=",".join(CENTRES), help="those whose rates are looked for")
-    parser.add_argument("--half-decades", default="-2,-1,0,1,2", help="the grid around each centre")
+    parser.add_argument("--reach", type=int, default=3, help="half decades from the centre, at most")
     asked = parser.parse_args()
     registry.load("method")
     centres = {method: CENTRES[method] for method in asked.methods.split(",")}
@@ -109,7 +109,6 @@ def main() -> None:
         return rows
 
     began = time.monotonic()
-    half_decades = [int(j) for j in asked.half_decades.split(",")]
     heads = (
         {}
         if asked.head_rate
@@ -139,16 +138,23 @@ def main() -> None:
             )
         print(f"\nChosen: {head_rate:g}.\n")
     print(f"## Each method's rate, with head rate {head_rate:g}\n")
-    print("| method | " + " | ".join(f"centre x 10^({j}/2)" for j in half_decades) + " | chosen |")
-    print("|---" * (len(half_decades) + 2) + "|")
+    print("| method | rate: loss | chosen |\n|---|---|---|", flush=True)
     for method, centre in centres.items():
-        rates = [float(f"{centre * 10 ** (j / 2):.2g}") for j in half_decades]
-        rows = curve(method, rates, [head_rate] * len(rates))
-        best = min(rows, key=lambda row: row[2])
-        near = [row for row in rows if row[2] <= best[2] + best[3]]
-        chosen = min(near, key=lambda row: abs(rows.index(row) - len(rows) // 2))
-        cells = " | ".join(f"{rate:g}: {mean:.3f} ±{error:.3f}" for rate, _, mean, error in rows)
-        print(f"| {method} | {cells} | {chosen[0]:g} |")
+        rows: dict[int, tuple[float, float, float, float]] = {}  # half decades from the centre -> a trial
+        wanted = [-1, 0, 1]
+        while wanted:
+            rates = [float(f"{centre * 10 ** (j / 2):.2g}") for j in wanted]
+            rows |= zip(wanted, curve(method, rates, [head_rate] * len(rates)), strict=True)
+            best = min(rows, key=lambda j: rows[j][2])
+            wanted = [best + (1 if best > 0 else -1)] if best in (min(rows), max(rows)) else []
+            wanted = [j for j in wanted if abs(j) <= asked.reach]
+        near = [j for j in rows if rows[j][2] <= rows[best][2] + rows[best][3]]
+        chosen = rows[min(near, key=lambda j: (abs(j), rows[j][2]))][0]
+        cells = ", ".join(
+            f"{r:g}: {mean:.3f} ±{error:.3f}" for r, _, mean, error in (rows[j] for j in sorted(rows))
+        )
+        edge = " (the edge of its grid)" if best in (min(rows), max(rows)) else ""
+        print(f"| {method} | {cells} | {chosen:g}{edge} |", flush=True)
 
 
 if __name__ == "__main__":

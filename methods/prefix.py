@@ -6,7 +6,8 @@ The MLP is the reparameterisation of section 4.3: it trains better than P itself
 fewer numbers are stored than trained. 2 L d_kv l stored (d_kv: width of the keys, which is d unless heads share keys),
 where Hu et al. count L d l. Does not merge: every later call attends to l more positions. In T5 the self-attention of
 encoder and decoder has prefixes, the cross-attention has none (Li & Liang give BART one there too); T5's relative
-position bias is 0 for them.
+position bias is 0 for them. The tokens keep their positions; in Li & Liang's code and the PEFT library, where the prefix
+is a cache that was there before, they begin at l: the same outputs where the tokens' positions are said to begin there.
 """
 
 from __future__ import annotations

@@ -258,7 +258,8 @@ def test_switching_tasks_leaves_the_base_alone(
         tasks.append(prepared.adaptation)
     found = measure_serving(loaded.model, tasks, ((2, 8),), CPU, 3)
     assert all(torch.equal(p, before[name]) for name, p in loaded.model.named_parameters())
-    assert found.switches == 16 and 0 < found.drift < 1e-5  # two calls a round, five rounds of warm-up
+    # Eight rounds with the warm-up, of two to five calls each.
+    assert 16 <= found.switches <= 40 and 0 < found.drift < 1e-5
     assert found.adapter_bytes == sum(p.numel() for p in tasks[0].params.values()) * 4
     assert found.adapter_bytes < found.merged_bytes < found.model_bytes
 

@@ -252,3 +252,40 @@ def test_prefix_equals_attention_over_longer_keys(
     scores = (seen["q"] @ k.transpose(-1, -2)) * (seen["scale"] or seen["q"].shape[-1] ** -0.5)
     want = scores.masked_fill(~visible, float("-inf")).softmax(-1) @ v
     torch.testing.assert_close(seen["out"], want.transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_prefix_equals_the_peft_library_with_its_positions(
+    family: str, checkpoint: Callable[[str], str]
+) -> None:
+    """There the prefix is a cache, so the tokens' positions begin behind it."""
+    peft = pytest.importorskip("peft")
+    ours, base = (
+        transformers.AutoModelForCausalLM.from_pretrained(checkpoint(family)).eval() for _ in range(2)
+    )
+    inject("prefix:length=3", ours)
+    prefix: Any = ours.prefix
+    prefix.settle()
+    prefix.settled = torch.randn(prefix.settled.shape, generator=torch.Generator().manual_seed(0))
+    prefix.settled.requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+        theirs = peft.get_peft_model(base, config).eval()
+    flat = theirs.prompt_encoder["default"].embedding.weight
+
+    def as_theirs(keys_values: Tensor) -> Tensor:
+        """(layers, 2, 1, heads, length, head width) to (length, layers * 2 * heads * head width)."""
+        return keys_values[:, :, 0].permute(3, 0, 1, 2, 4).reshape(flat.shape)
+
+    flat.data.copy_(as_theirs(prefix.settled.detach()))
+    batch = inputs()
+    real = batch["attention_mask"].bool()
+    positions = torch.arange(3, 3 + real.shape[1])[None].expand_as(real)
+    mine = ours(**batch, position_ids=positions).logits
+    yours = theirs(**batch).logits
+    torch.testing.assert_close(mine[real], yours[real], rtol=1e-4, atol=1e-4)
+    assert (ours(**batch).logits - mine)[real].norm() > 1e-3 * mine[real].norm()
+    mine[real].square().sum().backward()
+    yours[real].square().sum().backward()
+    torch.testing.assert_close(as_theirs(prefix.settled.grad), flat.grad, rtol=1e-3, atol=1e-3)

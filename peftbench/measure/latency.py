@@ -23,7 +23,8 @@ from ..variants import BASE, COPY, merged_name
 from .clock import stopwatch
 from .turns import turns
 
-WARMUP_ROUNDS = 5  # of two calls each
+WARMUP_ROUNDS = 5  # as the timed ones, dropped
+UNTIMED_CALLS, UNTIMED_MS = 4, 20.0  # before each timed call: so many, or fewer that take so long
 Call = Callable[[], object]
 
 
@@ -114,18 +115,27 @@ def random_inputs(vocabulary: int, batch: int, length: int, device: torch.device
 def take_turns(calls: Mapping[str, Call], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Milliseconds of each call by round; warm-up is dropped.
 
-    Each timed call follows an untimed one of the same variant, so that its weights lie in the cache as they do when it
-    serves alone, and not as the neighbour's turn left them: weights that several variants share would profit.
+    Each timed call follows untimed ones of the same variant, so that its weights lie in the cache as they do when it
+    serves alone, and not as the neighbours' turns left them: weights that several variants share would profit.
     """
     time_ms = stopwatch(device)
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn, order in enumerate(turns(list(calls), WARMUP_ROUNDS + rounds)):
         for name in order:
-            calls[name]()
+            warm(calls[name], device)
             ms = time_ms(calls[name])
             if turn >= WARMUP_ROUNDS:
                 taken[name].append(ms)
     return taken
+
+
+def warm(call: Call, device: torch.device) -> None:
+    """Untimed calls: short ones need several until the cache holds what it would without the others."""
+    time_ms, left = stopwatch(device), UNTIMED_MS
+    for _ in range(UNTIMED_CALLS):
+        left -= time_ms(call)
+        if left <= 0:
+            return
 
 
 @contextlib.contextmanager
