@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, layer_stream
 from peftbench.checks import changed, fingerprints
 
-from ._peft_names import endings, listed, locate, relative_names
+from ._peft_names import endings, listed, locate, of_pattern, relative_names
 
 ADAPTER = "default"  # the library's name for the only adapter
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, ImportError)
@@ -262,6 +262,10 @@ class Checkpoint:
         config.inference_mode, config.modules_to_save = False, None
         if hasattr(config, "layers_to_transform"):  # the names say which
             config.layers_to_transform = config.layers_pattern = None
+        for option in ("rank_pattern", "alpha_pattern"):
+            if patterns := getattr(config, option, None):
+                said = {ours: of_pattern(patterns, theirs, None) for ours, theirs in wanted.items()}
+                setattr(config, option, {name: value for name, value in said.items() if value is not None})
         forward = self.config.get("feedforward_modules") or ()
         inside = [ours for ours, theirs in wanted.items() if _matches(theirs, forward)]
         if hasattr(config, "target_modules") and not config.is_adaption_prompt:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from transformers.pytorch_utils import Conv1D
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, weight_of
 
 from ._peft_layers import Checkpoint
-from ._peft_names import listed, locate, relative_names
+from ._peft_names import listed, locate, of_pattern, relative_names
 
+# Initialisations that write over the base's weights: the pair belongs to what they left there.
+RESIDUAL = ("pissa", "olora", "corda", "lora_ga", "loftq")
 # A (rank, in_features), B (out_features, rank), what their product is multiplied by.
 Pair = tuple[Tensor, Tensor, float]
 
@@ -106,6 +108,12 @@ def read_peft_lora(
     said = f"start {folder!r}"
     if config.get("peft_type") != "LORA":
         raise UsageError(f"{said} is a {config.get('peft_type')} adapter, not a LoRA")
+    start = str(config.get("init_lora_weights", True)).lower()
+    if start.startswith(RESIDUAL):
+        raise UsageError(
+            f"{said} was trained over a base that {start} had changed; save it again with save_pretrained's "
+            "path_initial_model_for_weight_conversion"
+        )
     for option in ("use_dora", "lora_bias", "layer_replication", "target_parameters", "use_qalora"):
         if config.get(option):
             raise UsageError(f"{said} was made with {option}, which is another model than the method's")
@@ -123,14 +131,19 @@ def read_peft_lora(
         rows: list[slice] = wrapper.rows  # type: ignore[assignment]
         a, b, theirs = read[name]
         pairs = len(rows)
-        r = int(_of(config, "rank_pattern", theirs, config.get("r", 8)))
-        value = float(_of(config, "alpha_pattern", theirs, config.get("lora_alpha", 8)))
+        r = int(of_pattern(config.get("rank_pattern"), theirs, config.get("r", 8)))
+        value = float(of_pattern(config.get("alpha_pattern"), theirs, config.get("lora_alpha", 8)))
         rooted = bool(config.get("use_rslora"))
         factor = value / (math.sqrt(r) if rooted else r)
         if r != pairs * rank or not math.isclose(factor, scale, rel_tol=1e-6):
+            own = r / pairs
+            # The alpha with which this method, at the checkpoint's rank, multiplies by what the checkpoint does.
+            wanted = factor * (
+                math.sqrt(own) if math.isclose(scale, alpha / math.sqrt(rank)) and rank > 1 else own
+            )
             raise UsageError(
-                f"{said}: its rank is {r / pairs:g} and its alpha {value / pairs:g}{' (rslora)' if rooted else ''}, "
-                f"the method's are {rank} and {alpha:g}; write rank={r / pairs:g}:alpha={value / pairs:g}"
+                f"{said}: its rank is {own:g} and its alpha {value / pairs:g}{' (rslora)' if rooted else ''}, "
+                f"the method's are {rank} and {alpha:g}; write rank={own:g}:alpha={wanted:g}"
                 + (
                     f" (one pair over all of {name}; the method has {pairs})"
                     if pairs > 1 and r == rank
@@ -167,14 +180,6 @@ def _read(checkpoint: Checkpoint, model: nn.Module, said: str) -> dict[str, tupl
         parts.setdefault(place[0], {})[place[1]] = tensor
         theirs[place[0]] = inner.removesuffix(f".{place[1]}")
     return {name: (ab["lora_A.weight"], ab["lora_B.weight"], theirs[name]) for name, ab in parts.items()}
-
-
-def _of(config: Mapping[str, Any], pattern: str, name: str, default: Any) -> Any:
-    """What a config says of one module, by the ending of its name."""
-    for ending, value in (config.get(pattern) or {}).items():
-        if name == ending or name.endswith(f".{ending}"):
-            return value
-    return default
 
 
 def _cut(b: Tensor, rows: list[slice], rank: int, said: str) -> Tensor:

@@ -2,7 +2,8 @@
 
     h = u + W_up silu(W_down u + b_down) + b_up,   u = W0 x + b0
 
-on the output projections of attention and of the feed-forward, before the residual sum. W_up starts at zero,
+on the output projections of attention and of the feed-forward, before the residual sum. In training u is taken before the
+sublayer's dropout, which falls on the sum; Houlsby et al. take it after. silu is the choice of Hu et al.'s code. W_up starts at zero,
 so the model starts as the base. 2 r d + r + d parameters an adapter, two adapters a block; LayerNorms stay
 frozen (the original work trained them). Does not merge: there is a nonlinearity between base and output.
 """

@@ -2,7 +2,7 @@
 
     h = u + W_up relu(W_down LN(u) + b_down) + b_up,   u = W0 x + b0, the feed-forward's output projection
 
-before the residual sum. The LayerNorm is new and trains with the adapter: its gain starts at one, its bias at
+before the sublayer's dropout and the residual sum. The LayerNorm is new and trains with the adapter: its gain starts at one, its bias at
 zero; those of the model stay frozen. W_up starts at zero, so the model starts as the base. L (2 r d + r + d)
 + 2 L d parameters, which are the counts of Hu et al. 2021, table 3. Does not merge.
 """

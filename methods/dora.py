@@ -55,17 +55,18 @@ class DoRALinear(LoRALinear):
 
     @torch.no_grad()
     def _squared_norms(self) -> Tensor:
-        """Of the rows of W0 + s B A that are adapted: (adapted rows,), float32."""
+        """Of the rows of W0 + s B A that are adapted: (adapted rows,), float32 under autocast too."""
         weight, found, start = weight_of(self.base), [], 0
-        for pair, rows in enumerate(self.rows):
-            w = weight[rows].float()
-            b = self.b[start : start + len(w)]
-            a = self.a[pair * self.rank : (pair + 1) * self.rank]
-            start += len(w)
-            cross = ((w @ a.t()) * b).sum(1)
-            found.append(
-                w.square().sum(1) + 2 * self.scale * cross + self.scale**2 * ((b @ (a @ a.t())) * b).sum(1)
-            )
+        kind = "cpu" if weight.is_meta else weight.device.type
+        with torch.autocast(kind, enabled=False):
+            for pair, rows in enumerate(self.rows):
+                w = weight[rows].float()
+                b = self.b[start : start + len(w)]
+                a = self.a[pair * self.rank : (pair + 1) * self.rank]
+                start += len(w)
+                cross = ((w @ a.t()) * b).sum(1)
+                square = ((b @ (a @ a.t())) * b).sum(1)
+                found.append(w.square().sum(1) + 2 * self.scale * cross + self.scale**2 * square)
         return torch.cat(found)
 
     def _excess(self) -> Tensor:

@@ -48,15 +48,15 @@ PROMPT = "its forward pass puts tokens before the input: use `prompt`"
 PREFIX = "it needs the library's own forward pass: use `prefix`"
 TUNERS: dict[str, Tuner] = {
     "ADALORA": Tuner(
-        refusal="asks for a call of its own after each step (update_and_allocate): use `adalora`"
+        refusal="it asks for a call of its own after each step (update_and_allocate): use `adalora`"
     ),
     "ADAMSS": Tuner(random=True),
     "ADAPTION_PROMPT": Tuner(random=True, merges=False, targets=""),
     "BEFT": Tuner(merges=False, targets="value"),
     "BOFT": Tuner(),
     "C3A": Tuner(identity=False, random=True),
-    "CARTRIDGE": Tuner(refusal=f"distils keys and values from a text in a data pass: {PREFIX}"),
-    "CPT": Tuner(refusal="needs the token ids of its examples (cpt_token_ids): use `prompt`"),
+    "CARTRIDGE": Tuner(refusal=f"it distils keys and values from a text in a data pass: {PREFIX}"),
+    "CPT": Tuner(refusal="it needs the token ids of its examples (cpt_token_ids): use `prompt`"),
     "DEFT": Tuner(random=True),
     "DELORA": Tuner(random=True),
     "FOURIERFT": Tuner(identity=False, random=True, learning_rate=2e-2),
@@ -72,11 +72,11 @@ TUNERS: dict[str, Tuner] = {
     "LOKR": Tuner(random=True),
     "LORA": Tuner(random=True),
     "MISS": Tuner(),
-    "MULTITASK_PROMPT_TUNING": Tuner(refusal="needs a task id with each item; " + PROMPT),
+    "MULTITASK_PROMPT_TUNING": Tuner(refusal="it needs a task id with each item; " + PROMPT),
     "OFT": Tuner(),
     "OSF": Tuner(),
     "PEANUT": Tuner(random=True),
-    "POLY": Tuner(refusal="needs a task id with each item, which batches here do not have: use `lora`"),
+    "POLY": Tuner(refusal="it needs a task id with each item, which batches here do not have: use `lora`"),
     "PREFIX_TUNING": Tuner(refusal=PREFIX),
     "PROMPT_TUNING": Tuner(refusal=PROMPT),
     "PSOFT": Tuner(),
@@ -85,17 +85,21 @@ TUNERS: dict[str, Tuner] = {
     "RANDLORA": Tuner(),
     "ROAD": Tuner(),
     "SHADOW": Tuner(
-        refusal="trains a second model with a loss of its own, from outputs of its own forward pass"
+        refusal="it trains a second model with a loss of its own, from outputs of its own forward pass"
     ),
     "SHIRA": Tuner(),
     "SUPERTUNING": Tuner(),
     "TINYLORA": Tuner(),
-    "TRAINABLE_TOKENS": Tuner(refusal="needs the indices of the tokens to train (token_indices): use `full`"),
+    "TRAINABLE_TOKENS": Tuner(
+        refusal="it needs the indices of the tokens to train (token_indices): use `full`"
+    ),
     "UNILORA": Tuner(identity=False, random=True),
     "VBLORA": Tuner(identity=False, random=True),
     "VERA": Tuner(learning_rate=2e-2),
     "WAVEFT": Tuner(learning_rate=2e-2),
-    "XLORA": Tuner(refusal="mixes adapters that are trained already, which it has to be given: use `lora`"),
+    "XLORA": Tuner(
+        refusal="it mixes adapters that are trained already, which it has to be given: use `lora`"
+    ),
 }
 NOT_SEEN = Tuner(identity=False, merges=False)  # a type of another release of the library
 OURS = {  # option of the config -> what is to be done instead
@@ -190,8 +194,7 @@ class Peft:
     def refusal(self) -> str:
         """Why it can't be trained here, if it can't."""
         if self.tuner.refusal:
-            reason = self.tuner.refusal.removeprefix("it ")
-            return f"the PEFT library's {self.kind} is not trained here: it {reason}"
+            return f"the PEFT library's {self.kind} is not trained here: {self.tuner.refusal}"
         for name, text in self.options:
             for value in (text.lower(), None):
                 if (name, value) in REFUSED_OPTIONS:

@@ -79,8 +79,15 @@ class PiSSALinear(LoRALinear):
         """(..., in_features) to (..., out_features)."""
         flat = x.reshape(-1, x.shape[-1])
         out: Tensor = self.base(flat)
-        seen = functional.dropout(flat, self.dropout) if self.training and self.dropout else flat
-        low = functional.linear(seen, self.down().to(flat.dtype))
+        if self.training and self.dropout:  # of what trains alone; the residual is a frozen weight's share
+            seen = functional.dropout(flat, self.dropout)
+            parts = [
+                functional.linear(seen, self.a.to(flat.dtype)),
+                functional.linear(flat, self.a0.to(flat.dtype)),
+            ]
+            low = torch.cat(parts, 1)
+        else:
+            low = functional.linear(flat, self.down().to(flat.dtype))
         return torch.addmm(out, low, self.up().t().to(low.dtype), alpha=self.scale).view(*x.shape[:-1], -1)
 
     @torch.no_grad()

@@ -3,9 +3,9 @@
     h = dequantise(c, s) x + (alpha / r) B A x
 
 4 bits: NormalFloat codes (the paper's appendix E), blocks of 64 weights with one float32 scale; 8 bits: whole numbers with
-one scale for each output. Every linear layer of the blocks is quantised, those among `targets` get a pair, all of them as
-the paper recommends. A pass forms a layer's weight in the compute type and lets it go; backward forms it again, so no
-dense copy is kept. The scales are not quantised a second time (the paper's "double quantisation" saves .37 bits more).
+one scale for each output. Every linear layer of self-attention and feed-forward is quantised, those among `targets` get a
+pair, all of them as the paper recommends. A pass forms a layer's weight in the compute type and lets it go; backward forms it
+again. On a GPU no dense copy is kept; the originals stay in the host's memory, where the checks of each run ask for them. The scales are not quantised a second time (the paper's "double quantisation" saves .37 bits more).
 
 Runs with torch alone on a CPU and on a GPU, where `backend=bitsandbytes` takes that library's kernels instead (the same
 codes and blocks, with double quantisation). Not identical to the base at the start: quantising is an error that the

@@ -2,8 +2,8 @@
 
     h = W0 x + b * (B (d * (A x))),   A (r, in), B (out, r) random and frozen, d (r) = 0.1, b (out) = 0 at the start
 
-A and B are as large as the largest adapted layer and cut to size for the others; a fused projection gets vectors of its own
-for each slice. out + r trained a matrix; stored are also A and B, once. Merges. As in the PEFT library both are drawn
+A and B are as large as the largest adapted layer, or slice of a fused projection, and cut to size for the others; each slice
+gets vectors of its own. out + r trained a matrix; stored are also A and B, once. Merges. As in the PEFT library both are drawn
 Kaiming-uniform; it can leave them out of the file and draw them again from the seed, which ties the file to a generator.
 """
 
@@ -57,34 +57,44 @@ class VeRA:
             raise ValueError(f"rank must be 1 or more, not {self.rank}")
 
     def inject(self, model: nn.Module) -> Adaptation:
-        weights = [weight_of(site.module) for site in sites(model, self.targets)]
-        device = weights[0].device
-        a = torch.empty(self.rank, max(w.shape[1] for w in weights), device=device)
-        b = torch.empty(max(w.shape[0] for w in weights), self.rank, device=device)
+        shapes = [(weight_of(site.module).shape, site.part) for site in sites(model, self.targets)]
+        in_features = max(shape[1] for shape, _ in shapes)
+        out_features = max(shape[0] // (part[1] if part else 1) for shape, part in shapes)
+        device = next(model.parameters()).device
+        pair = RandomPair(in_features, out_features, self.rank, device)
+        return swap(model, self.targets, lambda base, its: VeRALinear(base, its, self, pair))
+
+
+class RandomPair(nn.Module):
+    """A and B, which all layers hold: one module, so that they stay one when the model moves."""
+
+    a: Tensor
+    b: Tensor
+
+    def __init__(self, in_features: int, out_features: int, rank: int, device: torch.device) -> None:
+        super().__init__()
+        self.register_buffer("a", torch.empty(rank, in_features, device=device))
+        self.register_buffer("b", torch.empty(out_features, rank, device=device))
         if device.type != "meta":
             with layer_stream("vera"):
-                for shared in (a, b):
+                for shared in (self.a, self.b):
                     bound = math.sqrt(6.0 / shared.shape[1])
                     shared.copy_(torch.rand(shared.shape) * 2 * bound - bound)
-        return swap(model, self.targets, lambda base, its: VeRALinear(base, its, self, a, b))
 
 
 class VeRALinear(nn.Module):
     """A linear layer with an update whose directions are frozen and whose sizes train."""
 
-    shared_a: Tensor
-    shared_b: Tensor
-
-    def __init__(self, base: nn.Module, sites: list[Site], settings: VeRA, a: Tensor, b: Tensor) -> None:
+    def __init__(self, base: nn.Module, sites: list[Site], settings: VeRA, pair: RandomPair) -> None:
         super().__init__()
         self.base = base
         self.out_features, self.in_features = weight_of(base).shape
         self.rows = adapted_rows(self.out_features, sites)
         adapted = sum(rows.stop - rows.start for rows in self.rows)
-        self.register_buffer("shared_a", a)
-        self.register_buffer("shared_b", b)
-        self.d = nn.Parameter(torch.full((len(self.rows), settings.rank), settings.d_init, device=a.device))
-        self.b = nn.Parameter(torch.zeros(adapted, device=a.device))
+        self.shared = pair
+        device = pair.a.device
+        self.d = nn.Parameter(torch.full((len(self.rows), settings.rank), settings.d_init, device=device))
+        self.b = nn.Parameter(torch.zeros(adapted, device=device))
 
     def _parts(self) -> list[tuple[slice, Tensor, Tensor]]:
         """For each adapted slice of the outputs: its rows, its d (rank) and its b (rows)."""
@@ -96,9 +106,9 @@ class VeRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         out: Tensor = self.base(x)
-        low = functional.linear(x, self.shared_a[:, : self.in_features].to(x.dtype))
+        low = functional.linear(x, self.shared.a[:, : self.in_features].to(x.dtype))
         updates = [
-            functional.linear(low * d.to(low.dtype), self.shared_b[: len(b)].to(low.dtype)) * b.to(low.dtype)
+            functional.linear(low * d.to(low.dtype), self.shared.b[: len(b)].to(low.dtype)) * b.to(low.dtype)
             for _, d, b in self._parts()
         ]
         if len(updates) == 1 and len(self.b) == self.out_features:
@@ -113,6 +123,6 @@ class VeRALinear(nn.Module):
         """W0 + diag(b) B diag(d) A, summed in float32 and cast once."""
         weight = weight_of(self.base).float().clone()
         for rows, d, b in self._parts():
-            down = d.float()[:, None] * self.shared_a[:, : self.in_features].float()
-            weight[rows] += b.float()[:, None] * (self.shared_b[: len(b)].float() @ down)
+            down = d.float()[:, None] * self.shared.a[:, : self.in_features].float()
+            weight[rows] += b.float()[:, None] * (self.shared.b[: len(b)].float() @ down)
         return plain(self.base, weight, self.base.bias)  # type: ignore[arg-type]

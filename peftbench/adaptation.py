@@ -79,6 +79,15 @@ class Adaptation:
     head: dict[str, nn.Parameter] | None = None
     """The head's parameters, where the method puts another head in place of the model's."""
 
+    def to(self, device: str | torch.device) -> None:
+        """Move the model; what it replaced by others on the way is found again by name."""
+        self.model.to(device)
+        present = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        self.frozen = {
+            name: present[name].detach() if name in present else tensor.to(device)
+            for name, tensor in self.frozen.items()
+        }
+
     def state(self) -> dict[str, Tensor]:
         """What is saved, by name; tensors share memory with the model."""
         if self.stored is not None:
@@ -138,6 +147,14 @@ class Adaptation:
     @contextmanager
     def without(self) -> Iterator[nn.Module]:
         """Run the base architecture: wrappers taken out, everything else that the method added switched off."""
+        # A layer that its wrapper does not hold stayed where it was when the model moved.
+        device = next(self.model.parameters()).device
+        aside = [
+            base for base, _ in self.swaps.values() if any(p.device != device for p in base.parameters())
+        ]
+        homes = [next(base.parameters()).device for base in aside]
+        for base in aside:
+            base.to(device)
         if self.toggle is not None:
             self.toggle(False)
         try:
@@ -146,6 +163,8 @@ class Adaptation:
         finally:
             if self.toggle is not None:
                 self.toggle(True)
+            for base, home in zip(aside, homes, strict=True):
+                base.to(home)
 
     def remove(self) -> None:
         """Take the method out for good. Exact for swaps; base weights trained in place need a reload."""

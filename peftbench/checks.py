@@ -203,6 +203,7 @@ class FoldOnCall(nn.Module):
     def __init__(self, wrapper: nn.Module) -> None:
         super().__init__()
         self.wrapper = wrapper
+        self.__dict__["weight"] = getattr(wrapper, "weight", None)  # T5 reads its type
 
     def forward(self, x: Tensor) -> Tensor:
         folded: Tensor = self.wrapper.fold()(x)  # type: ignore[operator]

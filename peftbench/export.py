@@ -8,6 +8,7 @@ shape, and into `head.safetensors` where the classifier is this program's own.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -146,7 +147,9 @@ def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
     text = json.dumps(config, indent=2, sort_keys=True, default=_plain)
     (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
     _save_own_head(prepared, own, out)
-    load = f"base = {_class_of(prepared, own)}.from_pretrained({_base_of(run)!r}{_labels(prepared, own)})"
+    load = (
+        f"base = {_class_of(prepared, own)}.from_pretrained({_base_of(run)!r}{_options(run, prepared, own)})"
+    )
     lines = [
         "import transformers",
         "from peft import PeftModel",
@@ -157,11 +160,17 @@ def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
 
 
 def _write_merged(record: Record, prepared: Prepared, out: Path) -> None:
+    import transformers
+
     if not _merges(prepared):
         raise UsageError(f"{record.run.method!r} does not merge into plain layers; leave --merged out")
     own = _own_prefix(prepared.adaptation.model)
     with prepared.adaptation.merged() as model:
         plain: Any = model.get_submodule(own.rstrip(".")) if own else model
+        if not hasattr(transformers, type(plain).__name__):  # the encoder alone of an encoder-decoder
+            raise UsageError(
+                f"{record.run.method!r} trained a {type(plain).__name__}, which transformers does not load"
+            )
         plain.save_pretrained(out)
     prepared.tokenizer.save_pretrained(out)
     _save_own_head(prepared, own, out)
@@ -223,9 +232,17 @@ def _class_of(prepared: Prepared, own: str) -> str:
     return "transformers.AutoModel" if own else f"transformers.{type(prepared.adaptation.model).__name__}"
 
 
-def _labels(prepared: Prepared, own: str) -> str:
-    model: Any = prepared.adaptation.model
-    return f", num_labels={model.config.num_labels}" if not own and prepared.head else ""
+def _options(run: Run, prepared: Prepared, own: str) -> str:
+    """What `from_pretrained` must be told to give the model that was trained: its outputs, its type, its padding."""
+    from . import models
+
+    config: Any = prepared.adaptation.model.config
+    file = Path(models.resolve(run.model).location) / "config.json"
+    known = json.loads(file.read_text(encoding="utf-8")).get("pad_token_id")
+    options = {"num_labels": config.num_labels} if not own and prepared.head else {}
+    if known is None and config.pad_token_id is not None and not own:
+        options["pad_token_id"] = config.pad_token_id
+    return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
 
 
 def _write_readme(record: Record, prepared: Prepared, own: str, lines: list[str], out: Path) -> None:
@@ -243,7 +260,7 @@ def _write_readme(record: Record, prepared: Prepared, own: str, lines: list[str]
     else:
         where = "There is no head beside the model's own."
     text = [
-        f"# {run.method} on {run.model}, task {run.task}, seed {run.seed}",
+        f"# {_shown(run.method)} on {_shown(run.model)}, task {_shown(run.task)}, seed {run.seed}",
         "",
         f"Exported by peftbench from run {record.key}.",
         "",
@@ -255,6 +272,11 @@ def _write_readme(record: Record, prepared: Prepared, own: str, lines: list[str]
         "",
     ]
     (out / "README.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def _shown(text: str) -> str:
+    """Without the folders of this machine: of each path its last part."""
+    return re.sub(r"[^\s:='\"]*/([^/\s:'\"]+)", r"\1", text)
 
 
 def _plain(value: Any) -> Any:

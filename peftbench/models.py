@@ -136,7 +136,10 @@ def load(source: Source, objective: Objective | None, seed: int, device: str = "
                 model = _drawn(source, HEADS[kind], arguments, device)
             pooler_is_new = any("pooler" in name for name in missing)
             if kind == "classification" and (_is_mean_pooled(source.location) or pooler_is_new):
-                model = MeanPooledClassifier(model.base_model, arguments["num_labels"])
+                encoder = model.base_model
+                if getattr(encoder, "pooler", None) is not None:
+                    encoder.pooler = None  # nobody reads it, so it would be counted and never trained
+                model = MeanPooledClassifier(encoder, arguments["num_labels"])
                 missing = {"classifier.weight", "classifier.bias"}
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -100,7 +100,7 @@ def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
     freeze_all_but(adaptation, head)
     adaptation.model.eval()  # what a method adds begins in training mode
     if device != "meta":
-        adaptation.model.to(device)
+        adaptation.to(device)
     return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from peftbench import checks, registry
 from peftbench.contract import FAMILIES, check
 from peftbench.contract_text import ADVICE, text_of
+from peftbench.execute import execute
+from peftbench.runs import Conditions, Run
 
 from .test_cli import peftbench
 
@@ -219,3 +222,12 @@ def test_a_fingerprint_sees_every_bit(dtype: torch.dtype) -> None:
 def test_a_negative_zero_is_another_bit() -> None:
     plus, minus = (checks.fingerprints({"t": torch.tensor([value])}) for value in (0.0, -0.0))
     assert plus != minus
+
+
+def test_a_merge_is_tested_where_the_model_reads_the_type_of_its_layer(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str], tmp_path: Path
+) -> None:
+    """T5's feed-forward does."""
+    record = execute(make_run("ia3", checkpoint("t5"), learning_rate=1e-2), tmp_path, Conditions(threads=1))
+    merge = next(one for one in record.checks or () if one["name"] == "merge")
+    assert merge["outcome"] == "pass", merge

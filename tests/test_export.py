@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -259,7 +260,9 @@ def test_an_exported_lora_is_a_start(
     [
         ("LORA", {"r": 4, "lora_alpha": 8}, "its rank is 4 and its alpha 8, the method's are 8 and 16"),
         ("LORA", {"r": 8, "lora_alpha": 8}, "its rank is 8 and its alpha 8, the method's are 8 and 16"),
-        ("LORA", {"r": 8, "lora_alpha": 16, "use_rslora": True}, "its alpha 16 \\(rslora\\), the method's"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "use_rslora": True}, "its alpha 16 \\(rslora\\), .* rank=8:alpha=45.2548"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "alpha_pattern": {r"layer\.0\..*query": 64}}, "its alpha 64, the method's"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "init_lora_weights": "pissa"}, "over a base that pissa had changed"),
         ("LORA", {"r": 8, "lora_alpha": 16, "use_dora": True}, "made with use_dora"),
         ("LORA", {"r": 8, "lora_alpha": 16, "bias": "lora_only"}, "also trained biases"),
         ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query"]}, "only in the method: .*value"),
@@ -284,3 +287,36 @@ def test_one_pair_over_a_fused_projection_is_refused(tmp_path: Path, make_run: M
         adapted(make_run(f"lora:{start}", checkpoint("gpt2")))
     with pytest.raises(UsageError, match="reach outputs that the method does not adapt"):
         adapted(make_run(f"lora:rank=4:alpha=8:{start}", checkpoint("gpt2")))
+
+
+def test_rslora_is_told_the_alpha_that_gives_the_same_factor(
+    tmp_path: Path, make_run: Make, checkpoint: Of
+) -> None:
+    options = {"r": 4, "lora_alpha": 16, "target_modules": ["query", "value"]}
+    saved(tmp_path / "adapter", checkpoint("bert"), "LORA", options, "BertModel")
+    start = f"start='{tmp_path / 'adapter'}'"
+    with pytest.raises(UsageError, match="write rank=4:alpha=8"):  # 16 / 4 = 8 / sqrt 4
+        adapted(make_run(f"rslora:{start}", checkpoint("bert")))
+    assert adapted(make_run(f"rslora:rank=4:alpha=8:{start}", checkpoint("bert"))).adaptation.params
+
+
+def test_the_readme_says_how_to_load_the_model_that_was_trained(
+    trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Its type, its outputs and, where the base has none, its padding; and no folder of this machine in the title."""
+    folder = tmp_path / "no-padding"
+    shutil.copytree(checkpoint("gpt2"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    _, record = trained("lora", str(folder))
+    text = (exported(record, tmp_path) / "README.md").read_text()
+    assert "num_labels=2, pad_token_id=" in text and "dtype='float32'" in text
+    assert text.startswith("# lora on no-padding, task synthetic")
+
+
+def test_an_encoder_out_of_an_encoder_decoder_is_no_checkpoint(
+    trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    _, record = trained("head", checkpoint("t5"))
+    with pytest.raises(UsageError, match="T5Stack, which transformers does not load"):
+        exported(record, tmp_path, merged=True)

@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor, nn
 
 from peftbench import Adaptation, registry, weight_of
-from peftbench.prepare import build_method
+from peftbench.prepare import build_method, prepare
 from peftbench.runs import Run
 from peftbench.streams import init_streams
 
@@ -40,7 +40,7 @@ def dense(method: str, layer: Any, family: str) -> Tensor:
         n = rows.stop - rows.start
         if method == "vera":
             d, b = layer.d[pair], layer.b[start : start + n]
-            w[rows] += torch.diag(b) @ layer.shared_b[:n] @ torch.diag(d) @ layer.shared_a[:, : w.shape[1]]
+            w[rows] += torch.diag(b) @ layer.shared.b[:n] @ torch.diag(d) @ layer.shared.a[:, : w.shape[1]]
         elif method == "adalora":
             r = layer.p.shape[1]
             q, lam = layer.q[pair * r : (pair + 1) * r], layer.l[pair * r : (pair + 1) * r]
@@ -139,8 +139,8 @@ def test_equals_the_peft_library_with_the_same_weights(method: str, family: str,
             two.data.copy_(one.data.view(two.shape))
             couples.append((one, two))
         if method == "vera":
-            layer.shared_a.copy_(other.vera_A["default"])
-            layer.shared_b.copy_(other.vera_B["default"])
+            layer.shared.a.copy_(other.vera_A["default"])
+            layer.shared.b.copy_(other.vera_B["default"])
     mine, yours = base(**inputs()).logits, theirs(**inputs()).logits
     torch.testing.assert_close(mine, yours, rtol=1e-4, atol=1e-4)
     for p in base.parameters():
@@ -234,12 +234,12 @@ def test_lora_equals_loralib(merged: bool, fused: bool) -> None:
         ("lora-fa:rank=4", 48 * 1024 * 4, 393_216),
         ("dora:rank=4", 393_216 + 48 * 1024, 393_216 + 48 * 1024),
         ("pissa:rank=4", 393_216, 2 * 393_216),
-        ("vera:rank=256", 48 * (1024 + 256), 48 * (1024 + 256) + 256 * 1024 + 3 * 1024 * 256),
+        ("vera:rank=256", 48 * (1024 + 256), 48 * (1024 + 256) + 2 * 256 * 1024),
         ("adalora:initial_rank=12", 48 * 12 * 2049, 48 * 12 * 2049),
     ],
 )
 def test_counts_on_gpt2_medium(method: str, trained: int, stored: int) -> None:
-    """r (in + out) a matrix, and what each adds; VeRA's shared pair is as large as the fused layer and stored once."""
+    """r (in + out) a matrix, and what each adds; VeRA's shared pair is as large as a slice of the fused layer and stored once."""
     adaptation = inject(method, gpt2(False))
     assert sum(p.numel() for p in adaptation.params.values()) == trained
     assert sum({id(t): t.numel() for t in adaptation.state().values()}.values()) == stored
@@ -295,8 +295,56 @@ def test_adaloras_budget_falls_with_a_cube() -> None:
 def test_vera_shares_one_pair(make_run: Make, checkpoint: Of) -> None:
     adaptation = adapted(make_run("vera:rank=8", checkpoint("bert"))).adaptation
     layers: list[Any] = [wrapper for _, wrapper in adaptation.swaps.values()]
-    assert len({layer.shared_a.data_ptr() for layer in layers}) == 1
+    assert len({layer.shared.a.data_ptr() for layer in layers}) == 1
     assert len(adaptation.frozen) == 2
+    adaptation.model.to(torch.float64)
+    assert len({layer.shared.a.data_ptr() for layer in layers}) == 1
+
+
+def test_vera_draws_no_more_than_a_slice_of_a_fused_projection(make_run: Make, checkpoint: Of) -> None:
+    adaptation = adapted(make_run("vera:rank=8", checkpoint("gpt2"))).adaptation
+    assert sorted(tuple(t.shape) for t in adaptation.frozen.values()) == [(8, 32), (32, 8)]
+
+
+@pytest.mark.parametrize("method", ["lora-fa", "vera:rank=8", "pissa", "peft:type=VERA:r=8"])
+def test_what_is_frozen_is_still_the_models_after_a_move(method: str, make_run: Make, checkpoint: Of) -> None:
+    """Moving replaces tensors, as changing their type does here: a load must reach those that are used."""
+    adaptation = adapted(make_run(method, checkpoint("bert"))).adaptation
+    adaptation.model.to(torch.float64)
+    adaptation.to("cpu")
+    used = {t.data_ptr() for t in (*adaptation.model.parameters(), *adaptation.model.buffers())}
+    assert adaptation.frozen
+    assert all(t.data_ptr() in used and t.dtype == torch.float64 for t in adaptation.frozen.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("method", ["qlora", "qlora:bits=8", "lora-fa", "vera:rank=8"])
+def test_the_base_can_be_had_back_on_a_gpu(method: str, make_run: Make, checkpoint: Of) -> None:
+    prepared = prepare(make_run(method, checkpoint("bert"), device="cuda"), None, "cuda")
+    batch = {name: tensor.cuda() for name, tensor in inputs().items()}
+    with torch.no_grad(), prepared.adaptation.without() as base:
+        want: Any = base(**batch).logits
+    assert want.is_cuda and prepared.adaptation.model(**batch).logits.is_cuda
+
+
+def test_dropout_of_pissa_spares_what_is_frozen(make_run: Make, checkpoint: Of) -> None:
+    """(W0 - s B0 A0) x + s B A drop(x): with B zero the outputs do not depend on the draw."""
+    adaptation = adapted(make_run("pissa:dropout=0.5", checkpoint("bert"))).adaptation
+    layer: Any = next(iter(adaptation.swaps.values()))[1]
+    layer.train()
+    layer.b.data.zero_()
+    x = torch.randn(4, 32)
+    assert torch.equal(layer(x), layer(x))
+    torch.testing.assert_close(layer(x), layer.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_doras_norms_are_float32_under_autocast(make_run: Make, checkpoint: Of) -> None:
+    adaptation = adapted(make_run("dora", checkpoint("bert"))).adaptation
+    fill(adaptation)
+    layer: Any = next(iter(adaptation.swaps.values()))[1]
+    want = layer._squared_norms()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer._squared_norms(), want)
 
 
 def test_lora_fa_keeps_no_input_of_a(make_run: Make, checkpoint: Of) -> None:
