@@ -9,7 +9,7 @@ bench: $(VENV)/.installed
 	$(BIN)/peftbench run --methods lora,adapter,prefix
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
