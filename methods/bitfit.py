@@ -20,7 +20,7 @@ from peftbench import Adaptation, Claims, Facts, NotSupported, Preset, method, s
 @method(
     "bitfit",
     claims=Claims(identity_at_init=True, mergeable=True),
-    preset=Preset(2e-3, source="a guess, not tuned yet"),
+    preset=Preset(0.002, source="newsgroups validation, 120 steps of 16, 2 seeds: docs/results/presets.md"),
     facts=Facts(
         "W0 x + b, gain LN(h) + b, the b train",
         count="d + 11 d L on BERT",

@@ -18,7 +18,7 @@ from peftbench import Adaptation, Claims, Facts, NotSupported, Preset, method, s
 @method(
     "ft-top2",
     claims=Claims(identity_at_init=True, mergeable=True),
-    preset=Preset(2e-4, source="a guess, not tuned yet"),
+    preset=Preset(0.0002, source="newsgroups validation, 120 steps of 16, 2 seeds: docs/results/presets.md"),
     facts=Facts("the last two blocks train", count="2 (12 d^2 + 13 d) on GPT-2", paper="arXiv 2101.00190"),
 )
 @dataclass(frozen=True)
