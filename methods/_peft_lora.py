@@ -7,6 +7,7 @@ that library divides by the rank.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -87,18 +88,15 @@ def lora_to_peft(adaptation: Adaptation, pair: Callable[[Any], Pair] = pair_of) 
     return PeftExport(config, {name: tensor.detach().clone() for name, tensor in tensors.items()})
 
 
-def read_peft_lora(
-    folder: str, adaptation: Adaptation, rank: int, alpha: float, scale: float
-) -> tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]:
+def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[str, tuple[Tensor, Tensor]]:
     """A LoRA that the PEFT library saved, for the wrappers of an adaptation.
 
     Args:
         adaptation: has the layers that are to start from it, each with `rows` as a `LoRALinear`.
-        rank: of each pair, alpha and scale: the method's own, which the checkpoint must have too, since a wrong one
-            silently ruins it.
+        settings: the `LoRA`, whose rank and scale the checkpoint must have too: a wrong one silently ruins it.
 
     Returns:
-        The config, and for each wrapper's name A (pairs * rank, in_features) and B (adapted rows, rank).
+        For each wrapper's name A (pairs * rank, in_features) and B (adapted rows, rank).
 
     Raises:
         UsageError: it is no LoRA, or its rank, alpha or targets are not the method's.
@@ -135,27 +133,24 @@ def read_peft_lora(
         value = float(of_pattern(config.get("alpha_pattern"), theirs, config.get("lora_alpha", 8)))
         rooted = bool(config.get("use_rslora"))
         factor = value / (math.sqrt(r) if rooted else r)
-        if r != pairs * rank or not math.isclose(factor, scale, rel_tol=1e-6):
+        if r != pairs * settings.rank or not math.isclose(factor, settings.scale, rel_tol=1e-6):
             own = r / pairs
-            # The alpha with which this method, at the checkpoint's rank, multiplies by what the checkpoint does.
-            wanted = factor * (
-                math.sqrt(own) if math.isclose(scale, alpha / math.sqrt(rank)) and rank > 1 else own
+            wanted = factor / dataclasses.replace(settings, rank=max(1, round(own)), alpha=1.0).scale
+            over = (
+                f" (one pair over all of {name}; the method has {pairs})"
+                if pairs > 1 and r == settings.rank
+                else ""
             )
             raise UsageError(
-                f"{said}: its rank is {own:g} and its alpha {value / pairs:g}{' (rslora)' if rooted else ''}, "
-                f"the method's are {rank} and {alpha:g}; write rank={own:g}:alpha={wanted:g}"
-                + (
-                    f" (one pair over all of {name}; the method has {pairs})"
-                    if pairs > 1 and r == rank
-                    else ""
-                )
+                f"{said}: its rank is {own:g} and its alpha {value / pairs:g}{' (rslora)' if rooted else ''}, the method's "
+                f"are {settings.rank} and {settings.alpha:g}; write rank={own:g}:alpha={wanted:g}{over}"
             )
         if tuple(a.shape) != (r, weight_of(base).shape[1]) or tuple(b.shape) != (weight_of(base).shape[0], r):
             raise UsageError(
                 f"{said}: at {name} it has {tuple(a.shape)} and {tuple(b.shape)}: another model's sizes"
             )
-        found[name] = a.float(), _cut(b.float(), rows, rank, f"{said} at {name}")
-    return config, found
+        found[name] = a.float(), _cut(b.float(), rows, settings.rank, f"{said} at {name}")
+    return found
 
 
 def fingerprint_of(folder: str) -> str:

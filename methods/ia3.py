@@ -13,13 +13,14 @@ defaults also scale the input of attention's output projection, whose name ends 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from peftbench import Adaptation, Claims, Facts, PeftExport, Preset, Site, method, plain, swap, weight_of
 
-from ._peft_ia3 import ia3_to_peft
 from .lora import adapted_rows
 
 
@@ -43,9 +44,25 @@ class IA3:
 
         return swap(model, "key+value+ffn_out", build)
 
+    @torch.no_grad()
     def to_peft(self, adaptation: Adaptation) -> PeftExport:
-        """As the PEFT library's IA3."""
-        return ia3_to_peft(adaptation)
+        """Gains on outputs as (out_features, 1), ones where a fused projection is not adapted; on inputs as (1, in_features)."""
+        tensors: dict[str, Tensor] = {}
+        feedforward = []
+        for name, (_, wrapper) in adaptation.swaps.items():
+            layer: Any = wrapper
+            on_outputs = hasattr(layer, "gains")
+            gains = layer.gains()[:, None] if on_outputs else layer.scale[None]
+            tensors[f"base_model.model.{name}.ia3_l"] = gains.detach().clone()
+            if not on_outputs:
+                feedforward.append(name)
+        config = {
+            "peft_type": "IA3",
+            "target_modules": sorted(adaptation.swaps),
+            "feedforward_modules": sorted(feedforward),
+            "fan_in_fan_out": any(isinstance(base, Conv1D) for base, _ in adaptation.swaps.values()),
+        }
+        return PeftExport(config, tensors)
 
 
 class ScaledOutputs(nn.Module):

@@ -71,8 +71,7 @@ class LoRA:
     def inject(self, model: nn.Module) -> Adaptation:
         adaptation = swap(model, self.targets, lambda base, sites: LoRALinear(base, sites, self))
         if self.start:
-            _, pairs = read_peft_lora(self.start, adaptation, self.rank, self.alpha, self.scale)
-            for name, (a, b) in pairs.items():
+            for name, (a, b) in read_peft_lora(self.start, adaptation, self).items():
                 layer: Any = adaptation.swaps[name][1]
                 for mine, saved in ((layer.a, a), (layer.b, b)):
                     if not mine.is_meta:

@@ -84,7 +84,7 @@ class Adaptation:
         self.model.to(device)
         present = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         self.frozen = {
-            name: present[name].detach() if name in present else tensor.to(device)
+            name: present[name].detach() if name in present else tensor
             for name, tensor in self.frozen.items()
         }
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from peftbench import NotSupported
-from peftbench.checkpointing import checkpoint_activations
 from peftbench.compute import frozen_in
 from peftbench.models import byte_tokenizer
 from peftbench.prepare import Prepared, inject
 from peftbench.runs import Run
 
-from .conftest import MAKERS
+from .conftest import MAKERS, checkpoint_activations
 from .test_contract import FAMILIES, METHODS, fresh, inputs, move
 
 Make = Callable[..., Run]
