@@ -22,8 +22,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from peftbench import registry
 from peftbench.errors import NotSupported, PeftbenchError
 from peftbench.methods_table import FAMILIES
-from peftbench.models import move_vectors
 from peftbench.prepare import build_method
+from peftbench.starters import move_vectors
 from peftbench.streams import init_streams
 
 # Of the largest value of a tensor: a compiler may sum float32 in another order.

@@ -1,7 +1,8 @@
 """The head alone, trained to convergence on frozen features: what the base model already knows.
 
 Features are the mean of the last hidden states over real tokens, read once with dropout off; on them a logistic
-regression, its inverse penalty C chosen on the validation split by negative log-likelihood. It is convex and sees the
+regression, or for a number a ridge regression, its inverse penalty C chosen on the validation split by the task's loss.
+It is convex and sees the
 whole training split, so it does not depend on the seed or on the step budget: a fine-tuning method that is no better
 has learned nothing that the base did not hold.
 """
@@ -23,7 +24,7 @@ from peftbench.models import MeanPooledClassifier
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # values of C, on standardised features
 
 Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
+Solution = tuple[Floats, Floats, npt.NDArray[np.int64]]  # (outputs, width), (outputs,), which outputs
 
 
 @method(
@@ -55,38 +56,48 @@ class Head:
 
 @dataclass(frozen=True)
 class Probe:
-    """Logistic regression on pooled features, written into the model's linear layer."""
+    """Logistic or ridge regression on pooled features, written into the model's linear layer."""
 
     model: MeanPooledClassifier
     max_iterations: int
 
     def __call__(self, batches: Callable[[str], Iterable[Batch]]) -> int:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.metrics import log_loss
-
         train, labels = self.features(batches("train"))
         validation, references = self.features(batches("validation"))
         centre, spread = train.mean(0), train.std(0) + 1e-6
-        classes = np.arange(self.model.classifier.out_features)
-        best: tuple[float, LogisticRegression] | None = None
-        for penalty in PENALTIES:
-            probe = LogisticRegression(C=penalty, max_iter=self.max_iterations)
-            probe.fit((train - centre) / spread, labels)
-            known = probe.predict_proba((validation - centre) / spread)
-            probabilities = np.full((len(known), len(classes)), 1e-9)
-            probabilities[:, probe.classes_] = known
-            probabilities /= probabilities.sum(1, keepdims=True)
-            loss = float(log_loss(references, probabilities, labels=classes))
-            if best is None or loss < best[0]:
-                best = (loss, probe)
-        assert best is not None
-        self.write(
-            best[1].coef_ / spread, best[1].intercept_ - best[1].coef_ @ (centre / spread), best[1].classes_
-        )
+        given = ((train - centre) / spread, labels, (validation - centre) / spread, references)
+        numbers = np.issubdtype(labels.dtype, np.floating)
+        weight, bias, classes = self.ridge(*given) if numbers else self.logistic(*given)
+        self.write(weight / spread, bias - weight @ (centre / spread), classes)
         return len(labels)
 
+    def logistic(self, train: Floats, labels: Any, validation: Floats, references: Any) -> Solution:
+        """The classes that training has, by the penalty that loses least on validation."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import log_loss
+
+        classes = np.arange(self.model.classifier.out_features)
+
+        def loss(probe: Any) -> float:
+            probabilities = np.full((len(validation), len(classes)), 1e-9)
+            probabilities[:, probe.classes_] = probe.predict_proba(validation)
+            probabilities /= probabilities.sum(1, keepdims=True)
+            return float(log_loss(references, probabilities, labels=classes))
+
+        tried = [LogisticRegression(C=c, max_iter=self.max_iterations).fit(train, labels) for c in PENALTIES]
+        best = min(tried, key=loss)
+        return best.coef_, best.intercept_, best.classes_
+
+    def ridge(self, train: Floats, numbers: Any, validation: Floats, references: Any) -> Solution:
+        """One number, by the penalty whose squared error is least on validation."""
+        from sklearn.linear_model import Ridge
+
+        tried = [Ridge(alpha=1 / c).fit(train, numbers) for c in PENALTIES]
+        best = min(tried, key=lambda probe: float(np.mean((probe.predict(validation) - references) ** 2)))
+        return best.coef_[None], np.array([best.intercept_]), np.array([0])
+
     @torch.no_grad()
-    def features(self, batches: Iterable[Batch]) -> tuple[Floats, Labels]:
+    def features(self, batches: Iterable[Batch]) -> tuple[Floats, npt.NDArray[Any]]:
         """Pooled features (items, width) and labels (items,)."""
         rows, labels = [], []
         for batch in batches:
@@ -100,10 +111,10 @@ class Probe:
         return np.concatenate(rows).astype(np.float64), np.concatenate(labels)
 
     @torch.no_grad()
-    def write(self, weight: Floats, bias: Floats, classes: Labels) -> None:
+    def write(self, weight: Floats, bias: Floats, classes: npt.NDArray[np.int64]) -> None:
         """Put the solution into the linear layer; of two classes, one row holds the difference of their logits."""
         linear = self.model.classifier
-        if len(weight) == 1:
+        if len(weight) == 1 and linear.out_features == 2:
             weight, bias = np.stack([-weight[0], weight[0]]) / 2, np.array([-bias[0], bias[0]]) / 2
         linear.weight.zero_()
         linear.bias.fill_(bias.min() - 30.0)  # a class that the training split lacks is never predicted

@@ -1,6 +1,7 @@
 """From a task's rows to batches on a device: tokenised once and cached, length-bucketed, in a seeded order.
 
-The order depends on the seed and on the data alone, so every method of one seed sees the same batches.
+The order depends on the seed and on the data alone, so every method of one seed sees the same batches. Tokens stay in
+files that are mapped into memory: a split of millions of rows costs no more than the batches that are cut from it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow
 import torch
 from torch import Tensor
 
@@ -23,28 +26,82 @@ from .errors import UsageError
 from .objectives import SPLITS, Objective
 from .streams import stream_seed
 
-ENCODING_VERSION = 1  # raise it when the cached columns change
+ENCODING_VERSION = 2  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
+IGNORED = -100  # the label of a place that is left out of the loss, as the library has it
+TEXT_COLUMNS = (
+    "group",
+    "part",
+    "prompt",
+    "reference",
+)  # kept as text beside the tokens, where a task has them
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A tokenised split. List-valued columns are stored flat, cut by `offsets`."""
+class Ragged:
+    """Rows of several lengths, end to end."""
 
-    flat: dict[str, npt.NDArray[Any]]  # `input_ids` and its likes: all items end to end
-    offsets: IntArray  # (items + 1,)
-    plain: dict[str, npt.NDArray[Any]]  # one number an item: `labels`
-    groups: npt.NDArray[Any]  # (items,) of text: which items belong together
+    values: npt.NDArray[Any]
+    offsets: IntArray  # (rows + 1,): where each row begins, and where the last one ends
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    def some(self, rows: IntArray) -> Ragged:
+        """Some of the rows, in that order."""
+        where = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in rows])
+        return Ragged(self.values[where], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
+
+    def padded(self, rows: IntArray, fill: int, left: bool) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        """Some of the rows as (rows, longest of them), filled up on one side, and which places are real."""
+        found = self.some(rows)
+        width = int(found.lengths.max())
+        places = np.arange(width)[None, :]
+        real = places >= width - found.lengths[:, None] if left else places < found.lengths[:, None]
+        block = np.full(real.shape, fill, np.int64)
+        block[real] = found.values
+        return block, real
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised split."""
+
+    lists: dict[str, Ragged]  # `input_ids` and its likes
+    numbers: dict[str, npt.NDArray[Any]]  # one an item, (items,)
+    texts: pyarrow.Table | None = None  # some of `TEXT_COLUMNS`, one row an item
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.lists["input_ids"].offsets) - 1
 
     @property
     def lengths(self) -> IntArray:
         """Tokens of each item."""
-        return np.diff(self.offsets)
+        return self.lists["input_ids"].lengths
+
+    def has(self, column: str) -> bool:
+        """Whether its items have that text."""
+        return self.texts is not None and column in self.texts.column_names
+
+    def text(self, column: str, items: IntArray) -> npt.NDArray[np.object_]:
+        """That text of some items."""
+        assert self.texts is not None
+        return np.asarray(self.texts[column].take(pyarrow.array(items)).to_pylist(), dtype=object)
+
+    def groups(self, items: IntArray) -> npt.NDArray[np.str_]:
+        """The group of each of some items: those of one group belong together. By default each is its own."""
+        return self.text("group", items).astype(str) if self.has("group") else items.astype(str)
+
+    def some(self, items: IntArray) -> Encoded:
+        """Some of its items, in that order."""
+        return Encoded(
+            lists={name: rows.some(items) for name, rows in self.lists.items()},
+            numbers={name: values[items] for name, values in self.numbers.items()},
+            texts=None if self.texts is None else self.texts.take(pyarrow.array(items)),
+        )
 
 
 def encode(
@@ -59,47 +116,78 @@ def encode(
 
     datasets.disable_progress_bars()
     key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}".encode()).hexdigest()[:32]
-    folder = cache_folder() / "tokens" / key
-    files = {split: folder / f"{split}.arrow" for split in SPLITS}
-    if not all(file.is_file() for file in files.values()):
-        folder.mkdir(parents=True, exist_ok=True)
+    home = cache_folder() / "tokens" / key
+    if not home.is_dir():
         splits = load()
-        for split, file in files.items():
+        for split in SPLITS:
             if split not in splits or len(splits[split]) == 0:
                 raise UsageError(f"task {name!r} has no rows in its {split} split")
-            rows = splits[split]
-            kept = [column for column in ("group",) if column in rows.column_names]
-            drop = [column for column in rows.column_names if column not in kept]
-            scratch = file.with_suffix(f".{os.getpid()}.arrow")
-            rows.map(
-                lambda part: objective.encode(tokenizer, part, max_length),
-                batched=True,
-                remove_columns=drop,
-                cache_file_name=str(scratch),
-                load_from_cache_file=False,
-            )
-            scratch.replace(file)
-    return {split: _open(file) for split, file in files.items()}
+        aside = home.with_name(f".{key}-{os.getpid()}")
+        try:
+            for split in SPLITS:
+                (aside / split).mkdir(parents=True)
+                _write(splits[split], objective, tokenizer, max_length, aside / split)
+            try:
+                aside.rename(home)
+            except OSError:  # another program was first
+                if not home.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return {split: _open(home / split) for split in SPLITS}
 
 
-def _open(file: Path) -> Encoded:
-    import datasets
-
-    table = datasets.Dataset.from_file(str(file)).data.table
-    flat: dict[str, npt.NDArray[Any]] = {}
-    plain: dict[str, npt.NDArray[Any]] = {}
-    offsets = np.zeros(1, np.int64)
-    groups = np.arange(table.num_rows).astype(str)
-    for column in table.column_names:
-        array = table[column].combine_chunks()
-        if column == "group":
-            groups = np.asarray(array.to_pylist(), dtype=str)
-        elif str(array.type).startswith(("list", "large_list")):
-            flat[column] = array.flatten().to_numpy()
-            offsets = array.offsets.to_numpy().astype(np.int64)
+def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, folder: Path) -> None:
+    """Tokenise a split, batch by batch, and write each column's numbers end to end into a file."""
+    kept = [column for column in TEXT_COLUMNS if column in rows.column_names]
+    scratch = folder / "rows.arrow"
+    made = rows.map(
+        lambda part: objective.encode(tokenizer, part, max_length),
+        batched=True,
+        remove_columns=[column for column in rows.column_names if column not in kept],
+        cache_file_name=str(scratch),
+        load_from_cache_file=False,
+    )
+    table: pyarrow.Table = made.data.table
+    for name in (column for column in table.column_names if column not in kept):
+        chunks = table[name].chunks
+        if pyarrow.types.is_list(table[name].type):
+            ends = np.cumsum(np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]))
+            np.concatenate([[0], ends]).astype(np.int64).tofile(folder / f"{name}.offsets")
+            # Tokens as 32 bits take half the room that Python's numbers take.
+            file, kind, chunks = folder / f"{name}.list", "int32", [chunk.flatten() for chunk in chunks]
+        elif pyarrow.types.is_floating(table[name].type):
+            file, kind = folder / f"{name}.float32", "float32"
         else:
-            plain[column] = array.to_numpy(zero_copy_only=False)
-    return Encoded(flat, offsets - offsets[0], plain, groups)
+            file, kind = folder / f"{name}.int64", "int64"
+        with file.open("wb") as sink:
+            for chunk in chunks:
+                chunk.to_numpy(zero_copy_only=False).astype(kind).tofile(sink)
+    if kept:
+        texts = table.select(kept)
+        with pyarrow.ipc.new_file(str(folder / "texts.arrow"), texts.schema) as writer:
+            writer.write_table(texts)
+    del made, table
+    scratch.unlink()
+
+
+def _open(folder: Path) -> Encoded:
+    def mapped(file: Path, kind: str) -> npt.NDArray[Any]:
+        return np.asarray(np.memmap(file, kind, "r")) if file.stat().st_size else np.zeros(0, kind)
+
+    texts = folder / "texts.arrow"
+    return Encoded(
+        lists={
+            file.stem: Ragged(mapped(file, "int32"), mapped(file.with_suffix(".offsets"), "int64"))
+            for file in sorted(folder.glob("*.list"))
+        },
+        numbers={
+            file.stem: mapped(file, kind)
+            for kind in ("int64", "float32")
+            for file in sorted(folder.glob(f"*.{kind}"))
+        },
+        texts=pyarrow.ipc.open_file(pyarrow.memory_map(str(texts))).read_all() if texts.is_file() else None,
+    )
 
 
 def training_order(lengths: IntArray, batch_size: int, steps: int, seed: int) -> Iterator[IntArray]:
@@ -132,22 +220,25 @@ def scoring_order(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
         yield order[start : start + batch_size]
 
 
-def collate(data: Encoded, items: IntArray, pad: dict[str, int], device: torch.device) -> dict[str, Tensor]:
-    """A batch, padded on the right to its longest item.
+def padding(tokenizer: Any) -> dict[str, int]:
+    """What fills up the rows of each column: a place without a label is left out of the loss."""
+    return {"input_ids": int(tokenizer.pad_token_id), "labels": IGNORED}
+
+
+def collate(
+    data: Encoded, items: IntArray, pad: dict[str, int], device: torch.device, left: bool = False
+) -> dict[str, Tensor]:
+    """A batch, padded to its longest item, on the right unless `left`.
 
     Returns:
         Each list-valued column as (batch, length), `attention_mask` as (batch, length), the others as (batch,).
     """
-    lengths = data.lengths[items]
-    width = int(lengths.max())
-    real = np.arange(width)[None, :] < lengths[:, None]
-    batch: dict[str, npt.NDArray[Any]] = {"attention_mask": real.astype(np.int64)}
-    where = np.concatenate([np.arange(data.offsets[i], data.offsets[i + 1]) for i in items])
-    for column, values in data.flat.items():
-        padded = np.full(real.shape, pad.get(column, 0), np.int64)
-        padded[real] = values[where]
-        batch[column] = padded
-    batch |= {column: values[items] for column, values in data.plain.items()}
+    batch: dict[str, npt.NDArray[Any]] = {}
+    for column, rows in data.lists.items():
+        batch[column], real = rows.padded(items, pad.get(column, 0), left)
+        if column == "input_ids":
+            batch["attention_mask"] = real.astype(np.int64)
+    batch |= {column: values[items] for column, values in data.numbers.items()}
     return {
         column: torch.from_numpy(values).to(device, non_blocking=True) for column, values in batch.items()
     }

@@ -68,7 +68,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
     counts = count_parameters(adaptation, head, prepared.base)
     encoded = encode(run, task, prepared.tokenizer)
-    pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}
+    pad = data.padding(prepared.tokenizer)
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     probe = _probe(encoded["train"], pad, device)

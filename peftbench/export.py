@@ -222,9 +222,10 @@ def _save_own_head(prepared: Prepared, own: str, out: Path) -> None:
 def _base_of(run: Run) -> str:
     """The base model as another program finds it: a hub id, or the folder of the files."""
     from . import models
+    from .starters import STARTERS
 
     source = models.resolve(run.model)
-    is_local = source.name in models.STARTERS or Path(source.name).expanduser().is_dir()
+    is_local = source.name in STARTERS or Path(source.name).expanduser().is_dir()
     return source.location if is_local else source.name
 
 

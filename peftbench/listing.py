@@ -54,7 +54,7 @@ def _entry(entry: registry.Entry) -> dict[str, Any]:
 
 def _starters() -> list[dict[str, Any]]:
     from .assets import ASSETS
-    from .models import STARTERS
+    from .starters import STARTERS
 
     return [
         {
@@ -70,7 +70,7 @@ def _starters() -> list[dict[str, Any]]:
 def _run(stored: Stored) -> dict[str, Any]:
     record = stored.record
     run, metric = record.run, record.metric
-    score = None if metric is None or record.quality is None else round(record.quality[metric["name"]], 4)
+    score = None if metric is None or record.quality is None else record.quality.get(metric["name"])
     return {
         "key": record.key[:12],
         "kind": run.kind,

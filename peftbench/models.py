@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,28 +21,16 @@ import transformers
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .assets import cache_folder, fetch
 from .errors import NotSupported, UsageError, unknown
 from .objectives import Objective
+from .starters import STARTERS, Source, quiet
 from .streams import stream
 
 HEADS = {
-    "classification": transformers.AutoModelForSequenceClassification,
+    "sequence": transformers.AutoModelForSequenceClassification,  # one or more numbers for a whole text
     "causal": transformers.AutoModelForCausalLM,
+    "seq2seq": transformers.AutoModelForSeq2SeqLM,
 }
-TINY_VERSION = 2  # raise it when the tiny models change
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model's files are."""
-
-    name: str  # as asked for
-    location: str  # a folder
-    revision: str  # changes when the weights do
-    weights: bool = (
-        True  # False: a config alone, from which random weights are drawn for measurements of costs
-    )
 
 
 @dataclass
@@ -114,15 +100,13 @@ def load(source: Source, objective: Objective | None, seed: int, device: str = "
         NotSupported: the library has no such head for this model.
         UsageError: the files are not a model.
     """
-    kind = objective.kind if objective is not None else kind_of(source)
-    if kind not in HEADS:
-        raise NotSupported(f"no head for tasks of kind {kind!r} yet")
+    kind = _head_for(source, objective)
     arguments: dict[str, Any] = {"dtype": torch.float32}
-    if kind == "classification":
+    if kind == "sequence":
         arguments["num_labels"] = 2 if objective is None else objective.outputs
     missing: set[str] = set()
     try:
-        with _quiet(), stream(seed, "head"):
+        with quiet(), stream(seed, "head"):
             if source.weights:
                 model, info = HEADS[kind].from_pretrained(
                     source.location,
@@ -135,7 +119,7 @@ def load(source: Source, objective: Objective | None, seed: int, device: str = "
             else:
                 model = _drawn(source, HEADS[kind], arguments, device)
             pooler_is_new = any("pooler" in name for name in missing)
-            if kind == "classification" and (_is_mean_pooled(source.location) or pooler_is_new):
+            if kind == "sequence" and (_is_mean_pooled(source.location) or pooler_is_new):
                 encoder = model.base_model
                 if getattr(encoder, "pooler", None) is not None:
                     encoder.pooler = None  # nobody reads it, so it would be counted and never trained
@@ -157,10 +141,30 @@ def load(source: Source, objective: Objective | None, seed: int, device: str = "
 
 
 def kind_of(source: Source) -> str:
-    """What the checkpoint was made for: "causal" where it says that it is a language model, else "classification"."""
+    """What the checkpoint was made for: "causal" or "seq2seq" where it says that it writes text, else "sequence"."""
     config = json.loads((Path(source.location) / "config.json").read_text(encoding="utf-8"))
-    made_for = config.get("architectures") or [""]
-    return "causal" if made_for[0].endswith(("ForCausalLM", "LMHeadModel")) else "classification"
+    made_for = (config.get("architectures") or [""])[0]
+    if config.get("is_encoder_decoder") and made_for.endswith("ForConditionalGeneration"):
+        return "seq2seq"
+    return "causal" if made_for.endswith(("ForCausalLM", "LMHeadModel")) else "sequence"
+
+
+def _head_for(source: Source, objective: Objective | None) -> str:
+    """Which of `HEADS` a task asks of a model.
+
+    Raises:
+        NotSupported: the task asks for text and the model does not write any.
+    """
+    made_for = kind_of(source)
+    if objective is None:
+        return made_for if made_for == "causal" else "sequence"
+    if objective.kind != "generation":
+        return "sequence"
+    if made_for == "sequence":
+        raise NotSupported(
+            f"{source.name!r} does not write text; a task of generation needs a decoder or an encoder-decoder"
+        )
+    return made_for
 
 
 def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) -> Any:
@@ -233,131 +237,6 @@ def _hub_in_reach() -> bool:
     return True
 
 
-def _minilm(name: str) -> Source:
-    folder = fetch(name)
-    return Source(name, str(folder), "b9a0018dff09")
-
-
-def _smollm2(name: str) -> Source:
-    """Converted once from the quantised file to safetensors; training never reads the GGUF."""
-    home = cache_folder() / "models" / name
-
-    def make(folder: Path) -> None:
-        gguf = next(fetch(name).glob("*.gguf"))
-        options: dict[str, Any] = {"gguf_file": gguf.name, "dtype": torch.float32}
-        if hasattr(
-            transformers, "GgufConfig"
-        ):  # newer releases keep the weights packed unless told otherwise
-            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        with _quiet():
-            packed = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), **options)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-            config = packed.config
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config
-            # A model that was loaded from GGUF refuses to be saved; a plain one with its numbers does not.
-            dense = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        dense.load_state_dict(packed.state_dict())
-        dense.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    _make_once(home, make)
-    return Source(name, str(home), "bcc81830d10c")
-
-
-@torch.no_grad()
-def move_vectors(model: nn.Module) -> None:
-    """Biases off zero and gains off one, as in a trained model: a formula that forgets them then shows."""
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-
-
-def _tiny(name: str) -> Source:
-    """Random weights from a config and a tokenizer of single bytes: a real checkpoint without a download."""
-    home = cache_folder() / "models" / f"{name}-{TINY_VERSION}"
-
-    def make(folder: Path) -> None:
-        tokenizer = byte_tokenizer()
-        sizes: dict[str, Any] = {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 64,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
-        with _quiet(), stream(0, name):
-            model: Any
-            if name == "tiny-encoder":
-                model = transformers.BertModel(transformers.BertConfig(**sizes), add_pooling_layer=False)
-            elif name == "tiny-fused":
-                fused = transformers.GPT2Config(
-                    vocab_size=len(tokenizer),
-                    n_embd=32,
-                    n_layer=2,
-                    n_head=4,
-                    pad_token_id=tokenizer.pad_token_id,
-                    bos_token_id=tokenizer.cls_token_id,
-                    eos_token_id=tokenizer.sep_token_id,
-                )
-                model = transformers.GPT2LMHeadModel(fused)
-            else:
-                config = transformers.LlamaConfig(**sizes, num_key_value_heads=2)
-                model = transformers.LlamaForCausalLM(config)
-            move_vectors(model)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    _make_once(home, make)
-    return Source(name, str(home), f"tiny-{TINY_VERSION}")
-
-
-def _random_gpt2_medium(name: str) -> Source:
-    """The config alone of Hu et al.'s latency model: nothing to download, random weights, for costs only."""
-    home = cache_folder() / "models" / name
-
-    def make(folder: Path) -> None:
-        config = transformers.GPT2Config(
-            n_embd=1024, n_layer=24, n_head=16, architectures=["GPT2LMHeadModel"], pad_token_id=50256
-        )
-        config.save_pretrained(folder)
-
-    _make_once(home, make)
-    return Source(name, str(home), "random-1", weights=False)
-
-
-STARTERS: dict[str, Callable[[str], Source]] = {
-    "minilm-l6": _minilm,
-    "smollm2-135m-instruct-q4": _smollm2,
-    "tiny-encoder": _tiny,
-    "tiny-decoder": _tiny,
-    "tiny-fused": _tiny,
-    "random-gpt2-medium": _random_gpt2_medium,
-}
-
-
-def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """A tokenizer with a token for each byte and five special ones, built in code."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    names = dict(
-        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)
-    )
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-
-
 def _draw_head(model: nn.Module, head: dict[str, nn.Parameter], seed: int) -> None:
     """Weights normal with the model's initial spread, vectors as the library sets them (zeros, ones)."""
     spread = float(getattr(model.config, "initializer_range", None) or 0.02)
@@ -399,33 +278,3 @@ def _folder_revision(folder: Path) -> str:
                 stream_in.seek(max(0, size - (1 << 20)))
                 digest.update(f"{file.name}\0{size}\0".encode() + start + stream_in.read())
     return digest.hexdigest()[:16]
-
-
-def _make_once(home: Path, make: Callable[[Path], None]) -> None:
-    """Let `make` fill a folder aside and rename it to `home`, unless it is there."""
-    if home.is_dir():
-        return
-    aside = home.with_name(f".{home.name}-{os.getpid()}")
-    aside.mkdir(parents=True, exist_ok=True)
-    try:
-        make(aside)
-        try:
-            aside.rename(home)
-        except OSError:  # another program was first
-            if not home.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-class _quiet:
-    """Silence the library's load report and progress bars: what it says is in the loading info."""
-
-    def __enter__(self) -> None:
-        logging = transformers.utils.logging
-        self.level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *failure: object) -> None:
-        transformers.utils.logging.set_verbosity(self.level)

@@ -17,6 +17,7 @@ from .errors import NotSupported, UsageError
 from .latency_asked import LatencyAsked
 from .measure.parameters import count_parameters
 from .runs import LatencyGrid, Planned, Run
+from .starters import Source
 
 KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
 
@@ -126,7 +127,7 @@ def latency_processes(
     ]
 
 
-def _trainable(name: str) -> models.Source:
+def _trainable(name: str) -> Source:
     """A model that has weights to begin from.
 
     Raises:

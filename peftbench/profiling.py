@@ -14,7 +14,7 @@ import torch
 
 from . import progress
 from .compute import frozen_in
-from .data import Encoded, IntArray, training_order
+from .data import Encoded, IntArray, padding, training_order
 from .measure.arithmetic import count_flops
 from .measure.breakdown import memory_by_kind
 from .measure.memory import MemoryMeter
@@ -36,7 +36,7 @@ def profile_step(run: Run) -> dict[str, Any]:
     if adaptation.fit is not None:  # no steps to look into
         return claims
     train = encode(run, task, prepared.tokenizer)["train"]
-    pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}
+    pad = padding(prepared.tokenizer)
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     widest, *others = _batches(run, train)

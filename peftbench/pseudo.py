@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .objectives import Objective
+from .scoring import figures
 
 BLOCKS = 100  # the degrees of freedom that a jackknife has then are many; each costs a pass of the metric
 
@@ -29,12 +30,15 @@ def pseudo_values(
     numbers = np.unique(blocks)
     rows = []
     for block in numbers if wanted and len(numbers) > 1 else ():
-        kept = predictions[blocks != block]
-        without = objective.score(kept["prediction"].to_numpy(), kept["reference"].to_numpy())
+        without = figures(objective, predictions[blocks != block])
         count = len(numbers)
         rows.append(
             {"block": int(block)}
-            | {name: count * quality[name] - (count - 1) * without[name] for name in wanted}
+            | {
+                # A part that lies in this block alone is gone without it: the block says nothing of it.
+                name: count * quality[name] - (count - 1) * without.get(name, quality[name])
+                for name in wanted
+            }
         )
     return pd.DataFrame(rows, columns=["block", *wanted])
 

@@ -41,12 +41,22 @@ class Scorer:
             for name, values in self.objective.predict(logits, {**batch, "labels": labels}).items():
                 columns.setdefault(name, []).append(values)
         frame = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
-        frame["group"] = split.groups[frame["item"].to_numpy()]
+        frame["group"] = split.groups(frame["item"].to_numpy())
+        if split.has("part"):
+            frame["part"] = split.text("part", frame["item"].to_numpy())
         return frame.sort_values("item", ignore_index=True)
 
 
 def figures(objective: Objective, predictions: pd.DataFrame) -> dict[str, float]:
-    """Every metric of some predictions, and their mean negative log-likelihood."""
+    """Every metric of some predictions and their mean negative log-likelihood; where the split has parts, each for each."""
+    found = _of_all(objective, predictions)
+    if "part" in predictions:
+        for part, its in predictions.groupby("part"):
+            found |= {f"{name} ({part})": value for name, value in _of_all(objective, its).items()}
+    return found
+
+
+def _of_all(objective: Objective, predictions: pd.DataFrame) -> dict[str, float]:
     found = objective.score(predictions["prediction"].to_numpy(), predictions["reference"].to_numpy())
     return {**found, "nll": float(predictions["nll"].mean())}
 
@@ -60,12 +70,4 @@ def some(split: data.Encoded, most: int) -> data.Encoded:
     """At most `most` items, spread evenly over the split; the same for every method and seed."""
     if len(split) <= most:
         return split
-    kept = np.linspace(0, len(split) - 1, most).round().astype(np.int64)
-    lengths = split.lengths[kept]
-    where = np.concatenate([np.arange(split.offsets[i], split.offsets[i + 1]) for i in kept])
-    return data.Encoded(
-        flat={name: values[where] for name, values in split.flat.items()},
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        plain={name: values[kept] for name, values in split.plain.items()},
-        groups=split.groups[kept],
-    )
+    return split.some(np.linspace(0, len(split) - 1, most).round().astype(np.int64))

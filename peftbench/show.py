@@ -102,5 +102,10 @@ def _outcome(record: Record) -> str:
     if record.quality is None or record.metric is None:
         return wall
     name, share = record.metric["name"], record.metric["is_share"]
-    value = record.quality[name]
-    return f"{name} {value * 100:.1f} %, {wall}" if share else f"{name} {value:.3f}, {wall}"
+    if (value := record.quality.get(name)) is None:  # a trial of a task whose metric is dear
+        return f"nll {record.quality['nll']:.3f}, {wall}"
+    return (
+        f"{name} {value * 100:.1f} {record.metric['unit']}, {wall}"
+        if share
+        else f"{name} {value:.3f}, {wall}"
+    )

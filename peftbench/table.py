@@ -77,6 +77,7 @@ class Table:
     task: str
     metric: str
     is_share: bool
+    unit: str  # behind the metric's name
     higher_is_better: bool
     reference: str | None  # the method that differences are taken to
     caption: str
@@ -166,7 +167,7 @@ def _table(
     }
     first = results[0].record.run
     metric = next((r.record.metric for r in results if r.record.metric), None)
-    metric = metric or {"name": "score", "is_share": True, "higher_is_better": True}
+    metric = metric or {"name": "score", "is_share": True, "unit": "%", "higher_is_better": True}
     sequence = sequence or next(
         (s for r in results if (s := SeedSequence.from_json(r.record.sequence))), None
     )
@@ -204,6 +205,7 @@ def _table(
         task=first.task,
         metric=metric["name"],
         is_share=metric["is_share"],
+        unit=metric["unit"],
         higher_is_better=metric["higher_is_better"],
         reference=compared.anchor[0] if compared.anchor else None,
         caption=_caption(first.budget, results, rows),

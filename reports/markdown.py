@@ -27,7 +27,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def _one(table: Table) -> str:
     percent = 100.0 if table.is_share else 1.0
-    unit = " %" if table.is_share else ""
+    unit = f" {table.unit}" if table.unit else ""
     cells = _grid(table)
     headers = ["method", f"{table.metric}{unit}"]
     if table.reference:

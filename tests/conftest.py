@@ -17,8 +17,8 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from peftbench import registry
-from peftbench.models import byte_tokenizer, move_vectors
 from peftbench.runs import Budget, LatencyGrid, Run
+from peftbench.starters import byte_tokenizer, move_vectors
 from peftbench.streams import stream
 
 SIZES: dict[str, Any] = {

@@ -310,7 +310,7 @@ def test_own_data_and_a_plugin_from_python(home: Path) -> None:
 
 def test_defaults_exist() -> None:
     from peftbench import registry
-    from peftbench.models import STARTERS
+    from peftbench.starters import STARTERS
 
     assert defaults.MODEL in STARTERS
     registry.get("task", defaults.TASK)

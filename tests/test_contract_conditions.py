@@ -11,9 +11,9 @@ from torch import Tensor
 
 from peftbench import NotSupported
 from peftbench.compute import frozen_in
-from peftbench.models import byte_tokenizer
 from peftbench.prepare import Prepared, inject
 from peftbench.runs import Run
+from peftbench.starters import byte_tokenizer
 
 from .conftest import MAKERS, checkpoint_activations
 from .test_contract import FAMILIES, METHODS, fresh, inputs, move

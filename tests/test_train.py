@@ -114,15 +114,16 @@ def test_a_split_smaller_than_a_batch_still_trains() -> None:
 
 def test_collate_pads_and_masks() -> None:
     encoded = data.Encoded(
-        {"input_ids": np.array([5, 6, 7, 8, 9, 10])},
-        np.array([0, 2, 3, 6]),
+        {"input_ids": data.Ragged(np.array([5, 6, 7, 8, 9, 10]), np.array([0, 2, 3, 6]))},
         {"labels": np.array([0, 1, 0])},
-        np.array([]),
     )
     batch = data.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"))
     assert batch["input_ids"].tolist() == [[8, 9, 10], [5, 6, 99]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [0, 0]
+    batch = data.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"), left=True)
+    assert batch["input_ids"].tolist() == [[8, 9, 10], [99, 5, 6]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
 
 
 def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
@@ -139,19 +140,20 @@ def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
 
     execute_splits = ("train", "validation", "test")
     objective = Classification(labels=("a", "b"))
-    from peftbench.models import byte_tokenizer
+    from peftbench.starters import byte_tokenizer
 
     tokenizer = byte_tokenizer()
     arguments = ("t", objective, load, tokenizer)
     first = data.encode(*arguments, 16, "key-1")
     again = data.encode(*arguments, 16, "key-1")
     assert len(calls) == 1 and np.array_equal(
-        first["test"].flat["input_ids"], again["test"].flat["input_ids"]
+        first["test"].lists["input_ids"].values, again["test"].lists["input_ids"].values
     )
     data.encode(*arguments, 8, "key-1")
     data.encode(*arguments, 16, "key-2")
     assert len(calls) == 3
-    assert first["train"].lengths.tolist() == [4, 3] and first["train"].groups.tolist() == ["0", "1"]
+    assert first["train"].lengths.tolist() == [4, 3]
+    assert first["train"].groups(np.array([1, 0])).tolist() == ["1", "0"]
 
 
 def test_an_empty_split_is_named() -> None:
