@@ -99,6 +99,8 @@ def main() -> None:
             for family in families:
                 torch.manual_seed(0)
                 config = FAMILIES[family]()
+                if config.is_encoder_decoder:
+                    config.decoder_start_token_id = 0
                 base = transformers.AutoModelForSequenceClassification.from_config(config).eval()
                 move_vectors(base)
                 cells.append(outcome(name, base, backend))

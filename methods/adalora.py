@@ -23,7 +23,7 @@ from torch.nn import functional
 from peftbench import Adaptation, Claims, Facts, PeftExport, Preset, Site, method, plain, swap, weight_of
 
 from ._peft_lora import lora_to_peft
-from .lora import adapted_rows, spread
+from .lora import adapted_rows, add_product, spread
 
 
 @method(
@@ -108,8 +108,8 @@ class TripletLinear(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         out: Tensor = self.base(flat)
         low = functional.linear(flat, (self.q * self.l[:, None]).to(flat.dtype))
-        add = torch.addmm if out._is_view() else Tensor.addmm_
-        return add(out, low, self.up().t().to(low.dtype), alpha=self.scale).view(*x.shape[:-1], -1)
+        added = add_product(self.base, out, low, self.up().t().to(low.dtype), self.scale)
+        return added.view(*x.shape[:-1], -1)
 
     @torch.no_grad()
     def fold(self) -> nn.Module:

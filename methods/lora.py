@@ -120,10 +120,7 @@ class LoRALinear(nn.Module):
         """`out` plus the update for inputs (items, in_features); writes over `out` where it may."""
         seen = functional.dropout(flat, self.dropout) if self.training and self.dropout else flat
         low = functional.linear(seen, self.a.to(flat.dtype))
-        # One product that adds onto the base's output instead of a product, a scaling and a sum. In place it needs no
-        # copy of the output; through a view (GPT-2's layers return one) autograd would have to copy gradients.
-        add = torch.addmm if out._is_view() else Tensor.addmm_
-        return add(out, low, self.up().t().to(low.dtype), alpha=self.scale)
+        return add_product(self.base, out, low, self.up().t().to(low.dtype), self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
@@ -144,6 +141,16 @@ class LoRALinear(nn.Module):
     def mixed(self, tasks: Sequence[LoRALinear], rows: Tensor) -> nn.Module:
         """Row i of a batch gets the pair of `tasks[rows[i]]`."""
         return MixedLoRALinear(self.base, tasks, rows)
+
+
+def add_product(base: nn.Module, out: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:
+    """out + scale * low @ up as one product that adds onto `out`, which `base` just made, and not a product and a sum.
+
+    In place it needs no copy of the output; through a view (GPT-2's layers return one) autograd would have to copy
+    gradients. It depends on the layer and not on its output: whether that is a view is nothing that a compiler traces.
+    """
+    add = Tensor.addmm_ if type(base) is nn.Linear else torch.addmm
+    return add(out, low, up, alpha=scale)
 
 
 def adapted_rows(out_features: int, sites: Sequence[Site]) -> list[slice]:

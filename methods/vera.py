@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class VeRALinear(nn.Module):
 
     def _parts(self) -> list[tuple[slice, Tensor, Tensor]]:
         """For each adapted slice of the outputs: its rows, its d (rank) and its b (rows)."""
-        ends = torch.tensor([0, *(rows.stop - rows.start for rows in self.rows)]).cumsum(0).tolist()
+        ends = [0, *accumulate(rows.stop - rows.start for rows in self.rows)]
         return [
             (rows, self.d[part], self.b[ends[part] : ends[part + 1]]) for part, rows in enumerate(self.rows)
         ]

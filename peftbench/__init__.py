@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .declare import Claims, Facts, MethodDeclaration, Preset, method, report, task
     from .errors import NotSupported, PeftbenchError, UsageError
     from .export import PeftExport
-    from .objectives import Classification, Metric
+    from .objectives import Classification, Metric, Regression
     from .streams import layer_stream
 
 _HOMES = {
@@ -28,7 +28,7 @@ _HOMES = {
     "declare": ("Claims", "Facts", "MethodDeclaration", "Preset", "method", "report", "task"),
     "errors": ("NotSupported", "PeftbenchError", "UsageError"),
     "export": ("PeftExport",),
-    "objectives": ("Classification", "Metric"),
+    "objectives": ("Classification", "Metric", "Regression"),
     "streams": ("layer_stream",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -45,6 +45,7 @@ __all__ = [
     "PeftExport",
     "PeftbenchError",
     "Preset",
+    "Regression",
     "Site",
     "UsageError",
     "layer_stream",

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from . import defaults, latency_asked, registry, tuning
+from .checks import FAIL
 from .comparison import Comparison, check
 from .engine import make_plan, worker
 from .errors import UsageError
@@ -39,8 +40,12 @@ class Compared:
 
     @property
     def good(self) -> bool:
-        """Whether every reported run is; a trial may diverge."""
-        return all(r.record.status == "ok" for r in self.results if r.record.run.kind != "tuning")
+        """Whether every reported run is, and keeps what its method claims; a trial may diverge."""
+        return all(
+            r.record.status == "ok" and not any(c["outcome"] == FAIL for c in r.record.checks or ())
+            for r in self.results
+            if r.record.run.kind != "tuning"
+        )
 
 
 def run(
@@ -54,7 +59,7 @@ def run(
     epochs: float | None = None,
     tune: int | None = None,
     batch_size: int = defaults.BATCH_SIZE,
-    max_length: int = defaults.MAX_LENGTH,
+    max_length: int | None = None,
     lr: float | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -67,6 +72,7 @@ def run(
     curve: int = 0,
     profile: bool = True,
     plugins: Sequence[str | Path] = (),
+    data_dir: str | Path | None = None,
     store: str | Path = defaults.STORE,
 ) -> pd.DataFrame:
     """Compare methods and return one row a method, units in the column names.
@@ -97,6 +103,7 @@ def run(
         latency_grid=latency_grid,
         profile=profile,
         plugins=tuple(str(path) for path in plugins),
+        data_dir=None if data_dir is None else str(Path(data_dir).expanduser().resolve()),
     )
     compared = compare(
         comparison, Store(Path(store)), Execution(jobs=jobs, timeout_s=timeout, curve_points=curve)

@@ -1,6 +1,6 @@
 """The command line. Tables go to stdout, progress and notices to stderr.
 
-Exit status: 0 all runs are good; 1 some run failed or is not supported (its row is in the table); 2 the command is
+Exit status: 0 all runs are good; 1 some run failed, is not supported or breaks a claim (its row is in the table); 2 the command is
 wrong, in one line; 130 interrupted, everything finished is kept.
 """
 
@@ -60,12 +60,18 @@ def run_command(
     max_seeds: Annotated[int, typer.Option(help="Where --until stops.")] = defaults.MAX_SEEDS,
     batch_size: Annotated[int, typer.Option(help="Items of an optimizer step.")] = defaults.BATCH_SIZE,
     accumulate: Annotated[int, typer.Option(help="Parts a batch is cut into, to save memory.")] = 1,
-    max_length: Annotated[int, typer.Option(help="Tokens; longer items are cut.")] = defaults.MAX_LENGTH,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens; longer items are cut. Default: the task's, 48 for most.")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate of the methods asked for; default: presets.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Compute: auto, float32 or bfloat16.")] = "auto",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub."),
+    ] = None,
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
     baselines: Annotated[bool, typer.Option(help="Add full fine-tuning and the head alone.")] = True,
@@ -122,6 +128,7 @@ def run_command(
         latency_grid=_grid(latency_grid),
         profile=profile,
         plugins=_plugins(plugins),
+        data_dir=_folder(data_dir),
     )
     check(asked)
     registry.load_plugins(Path(p) for p in _report_plugins(plugins))
@@ -305,6 +312,7 @@ def export_command(
         bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")
     ] = False,
     store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
 ) -> None:
     """Write what a run trained in the PEFT library's format, or merged into a plain model."""
     from .engine import ask, worker
@@ -316,6 +324,7 @@ def export_command(
         "folder": str(stored.folder.resolve()),
         "to": str(to.expanduser().resolve()),
         "merged": merged,
+        "plugins": _plugins(plugins),
     }
     with worker() as works:
         answer = ask(job, works)
@@ -374,6 +383,12 @@ def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise unknown(f"value of --{option}:", value, choices, "one of " + ", ".join(choices))
     return value
+
+
+def _folder(path: Path | None) -> str | None:
+    if path is not None and not path.expanduser().is_dir():
+        raise UsageError(f"--data-dir {str(path)!r} is not a folder")
+    return None if path is None else str(path.expanduser().resolve())
 
 
 def _check_timeout(timeout: float | None) -> None:

@@ -24,7 +24,7 @@ class Comparison:
     tune: int | None = None  # learning rates a method, tried on validation; 0: presets
     batch_size: int = defaults.BATCH_SIZE
     accumulate: int = 1
-    max_length: int = defaults.MAX_LENGTH
+    max_length: int | None = None  # tokens; None: the task's
     learning_rate: float | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -36,22 +36,28 @@ class Comparison:
     latency_grid: tuple[tuple[int, int], ...] | None = None  # None: the device's default
     profile: bool = True  # also look inside a step of each method: memory by kind, arithmetic
     plugins: tuple[str, ...] = ()
+    data_dir: str | None = None  # a folder of published data sets
 
-    def resolve_budget(self) -> Budget:
-        """The budget's own numbers where nothing departs from them; else "custom"."""
+    def resolve_budget(self, task_length: int = defaults.MAX_LENGTH) -> Budget:
+        """The budget's own numbers where nothing departs from them; else "custom".
+
+        Args:
+            task_length: at how many tokens the task cuts its items, unless something else is asked for.
+        """
+        max_length = self.max_length or task_length
         own = defaults.BUDGETS[self.budget]
         steps, epochs = self.steps, self.epochs
         if steps is None and epochs is None:
             steps, epochs = own["steps"], own["epochs"]  # type: ignore[assignment]
-        sizes = (steps, epochs, self.batch_size, self.max_length)
-        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, defaults.MAX_LENGTH)
+        sizes = (steps, epochs, self.batch_size, max_length)
+        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length)
         return Budget(
             name=self.budget if same else "custom",
             steps=steps,
             epochs=epochs,
             batch_size=self.batch_size,
             accumulate=self.accumulate,
-            max_length=self.max_length,
+            max_length=max_length,
         )
 
     @property

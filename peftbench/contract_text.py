@@ -30,8 +30,15 @@ def text_of(checked: Sequence[Mapping[str, str]]) -> str:
         for name in dict.fromkeys(one["name"] for one in ours):
             lines += _lines(name, [one for one in ours if one["name"] == name])
     failed = sum(one["outcome"] == "fail" for one in checked)
-    lines.append(f"{failed} checks failed" if failed else "every claim holds")
+    names = len({(one["method"], one["name"]) for one in checked if one["outcome"] == "fail"})
+    lines.append(
+        f"{_several(names, 'check')} failed, {_several(failed, 'time')}" if failed else "every claim holds"
+    )
     return "\n".join(lines) + "\n"
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def _lines(name: str, named: Sequence[Mapping[str, str]]) -> list[str]:

@@ -77,7 +77,8 @@ class Method(Protocol):
 class Task(Protocol):
     """Where data comes from, and what is asked of it.
 
-    The key of a run holds `fingerprint()`: a text that changes when the data does.
+    The key of a run holds `fingerprint()`: a text that changes when the data does. Optional: `notices()`, lines on what a
+    reader should know of the data, and `max_length`, at how many tokens items are cut unless `--max-length` says.
     """
 
     @property
@@ -145,6 +146,18 @@ def _check_dataclass(kind: str, name: str, cls: type[Any], verb: str) -> None:
     if not dataclasses.is_dataclass(cls) or params is None or not params.frozen:
         raise UsageError(
             f"{kind} {name!r}: put @dataclass(frozen=True) below @{kind}, so that its fields are its options"
+        )
+    bare = [
+        name
+        for name, value in vars(cls).items()
+        if not name.startswith("_")
+        and isinstance(value, bool | int | float | str | tuple)
+        and name not in getattr(cls, "__annotations__", {})
+    ]
+    if bare:
+        raise UsageError(
+            f"{kind} {name!r}: {', '.join(bare)} has no type and so is no option; write {bare[0]}: "
+            f"{type(vars(cls)[bare[0]]).__name__} = ..., or ClassVar where it is meant to stay"
         )
     if not callable(getattr(cls, verb, None)):
         raise UsageError(f"{kind} {name!r} has no {verb}(); see `peftbench list {kind}s` for ones that do")

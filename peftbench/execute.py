@@ -25,7 +25,7 @@ from .measure.energy import EnergyMeter
 from .measure.memory import MemoryMeter
 from .measure.parameters import count, count_parameters, save
 from .objectives import Objective
-from .prepare import build_task, encode, inject, load_base
+from .prepare import build_task, encode, inject, load_base, notices_of
 from .profiling import profile_step
 from .pseudo import pseudo_values
 from .record import Record
@@ -147,6 +147,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "curve": points or None,
         "quality": quality,
         "metric": dataclasses.asdict(objective.metric),
+        "notices": notices_of(task) or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }
 

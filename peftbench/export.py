@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,16 +65,29 @@ def find(store: Path, start: str, to: Path) -> Stored:
     return stored
 
 
-def export(folder: Path, to: Path, merged: bool) -> list[str]:
+def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) -> list[str]:
     """Write what the run in `folder` trained; returns the names of the files.
+
+    Args:
+        plugins: files and folders where the run's method is now, if it is not where it was.
 
     Raises:
         UsageError: the model or the method is not what it was, or has no such form.
     """
-    from . import registry
+    from . import registry, spec
 
     record = Record.from_file(folder / "record.json")
-    registry.load_plugins(Path(p) for p in record.run.plugins)
+    registry.load_plugins(Path(p) for p in plugins)
+    name = spec.parse(record.run.method).name
+    try:
+        registry.find("method", name)
+    except UsageError:  # it came from a file of its own
+        gone = [p for p in record.run.plugins if not Path(p).exists()]
+        if gone:
+            raise UsageError(
+                f"method {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
+            ) from None
+        registry.load_plugins(Path(p) for p in record.run.plugins)
     prepared = _rebuilt(record.run, folder)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:

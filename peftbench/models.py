@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import huggingface_hub
 import torch
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .errors import NotSupported, UsageError, unknown
+from .hub import in_reach
 from .objectives import Objective
 from .starters import STARTERS, Source, quiet
 from .streams import stream
@@ -209,7 +207,7 @@ def _from_hub(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/config.json"]
     reason = ""
     for local in (True, False):
-        if not local and not _hub_in_reach():
+        if not local and not in_reach():
             reason = "the hub is out of reach"
             break
         try:
@@ -223,18 +221,6 @@ def _from_hub(name: str) -> Path:
             return folder
         reason = "it has no safetensors weights"
     raise unknown("model", name, STARTERS, f"or a local folder, or a hub id; {reason}")
-
-
-def _hub_in_reach() -> bool:
-    """Whether the hub's host answers at all: the client itself would try for half a minute."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # only the client knows the way
-    address = urlsplit(huggingface_hub.constants.ENDPOINT)
-    try:
-        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def _draw_head(model: nn.Module, head: dict[str, nn.Parameter], seed: int) -> None:

@@ -7,15 +7,17 @@ known roles and all parameter counts are known before the first step.
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from pathlib import Path
 from typing import Any
 
-from . import defaults, latency_asked, models, prepare, registry, spec
+from . import defaults, latency_asked, models, prepare, published, registry, spec
 from .comparison import Comparison, check
 from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, UsageError
 from .latency_asked import LatencyAsked
 from .measure.parameters import count_parameters
+from .progress import notify
 from .runs import LatencyGrid, Planned, Run
 from .starters import Source
 
@@ -30,6 +32,7 @@ def plan(asked: Comparison) -> list[Planned]:
     """
     check(asked)
     registry.load_plugins(Path(p) for p in asked.plugins)
+    published.use(asked.data_dir)
     device = _device(asked.device)
     dtype = _dtype(asked.dtype, device)
     if device == "cuda" and asked.jobs > (gpus := gpu_count()):
@@ -148,6 +151,8 @@ def _task(text: str) -> tuple[str, dict[str, str]]:
     assert (
         task.objective.outputs > 0
     )  # reads the user's own file, if any, before a model is downloaded for it
+    for notice in prepare.notices_of(task):
+        notify(f"{text}: {notice}")
     name = spec.parse(text).name
     entry = registry.get("task", name)
     identity = {"task": f"{entry.declared} {entry.source_sha256()}", "data": task.fingerprint()}
@@ -180,12 +185,13 @@ def _runs(
         learning_rate=rate,
         head_learning_rate=defaults.HEAD_LEARNING_RATE,
         weight_decay=declared.preset.weight_decay,
-        budget=asked.resolve_budget(),
+        budget=asked.resolve_budget(prepare.length_of(task)),
         device=device,
         dtype=dtype,
         grid=None,
         plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
         identity={**identity, "method": prepare.method_identity(method)},
+        data_dir=asked.data_dir,
     )
     adapter, head, refusal, has_steps = _counts(first)
     runs = [dataclasses.replace(first, seed=seed) for seed in range(seeds if refusal is None else 1)]
@@ -214,6 +220,17 @@ def _counts(run: Run) -> tuple[int | None, int | None, str | None, bool]:
         prepared = prepare.prepare(run, prepare.objective_of(run), "meta")
     except NotSupported as error:
         return None, None, str(error), False
+    except UsageError as error:
+        raise UsageError(f"{run.method}: {error}") from error
+    except Exception as error:  # noqa: BLE001  a stranger's inject may raise anything; the others go on
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return (
+            None,
+            None,
+            f"its inject() raises {said} ({Path(line.filename).name}, line {line.lineno})",
+            False,
+        )
     counts = count_parameters(prepared.adaptation, prepared.head, prepared.base)
     return counts.adapter, counts.head, None, prepared.adaptation.fit is None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from . import data, models, registry, spec
+from . import data, defaults, models, registry, spec
 from .adaptation import Adaptation
 from .declare import Claims, Method, MethodDeclaration, Task
 from .errors import NotSupported
@@ -16,7 +16,7 @@ from .objectives import Objective
 from .runs import Run
 from .streams import init_streams
 
-NOTHING_TO_TRAIN = "the method left nothing to train"
+NOTHING_TO_TRAIN = "the method left nothing to train: make an nn.Parameter in the layer that swap() builds, or select() some of the model"
 
 
 @dataclass
@@ -60,6 +60,17 @@ def build_task(text: str) -> Task:
     return task
 
 
+def length_of(text: str) -> int:
+    """At how many tokens a task cuts its items by itself."""
+    return int(getattr(build_task(text), "max_length", defaults.MAX_LENGTH))
+
+
+def notices_of(task: Task) -> list[str]:
+    """What a reader should know of the task's data, where the task has found something."""
+    found: list[str] = getattr(task, "notices", list)()
+    return found
+
+
 def objective_of(run: Run) -> Objective | None:
     """What the run's task asks of the model; None where there is no task and the model stands for itself."""
     return build_task(run.task).objective if run.task else None
@@ -92,6 +103,10 @@ def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
     # The same model always gets the same streams, whatever device it then goes to.
     with init_streams(run.seed, run.method):
         adaptation = method.inject(loaded.model)
+    if not isinstance(adaptation, Adaptation):
+        raise NotSupported(
+            f"its inject() returned {type(adaptation).__name__}, no Adaptation as swap(...) and select(...) give one"
+        )
     head = loaded.head if adaptation.head is None else adaptation.head
     of_head = {id(p) for p in head.values()}
     if not adaptation.params and adaptation.fit is None:

@@ -38,6 +38,7 @@ class Record:
     profile: dict[str, Any] | None = None  # memory by kind at the peak, operations of steps
     meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
     checks: list[dict[str, str]] | None = None  # name, outcome, detail: see `checks`
+    notices: list[str] | None = None  # what a reader should know of the task's data
     sequence: dict[str, Any] | None = (
         None  # the rule by which seeds were added, where one was: see `sequence`
     )

@@ -133,7 +133,10 @@ def find(kind: str, name: str) -> tuple[Entry, Mapping[str, str]]:
     for entry in entries.values():
         if entry.also is not None and (fields := entry.also(name)) is not None:
             return entry, fields
-    raise unknown(kind, name, entries, f"peftbench list {kind}s")
+    file = Path(f"{name.replace('-', '_')}.py")
+    if file.is_file():
+        raise UsageError(f"unknown {kind} {name!r}, but {file} is in this folder: add --plugins {file}")
+    raise unknown(kind, name, entries, f"peftbench list {kind}s; --plugins FILE for one of your own")
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
@@ -189,7 +192,7 @@ def _said(error: Exception) -> str:
     if line is None and error.__traceback__ is not None:
         frames = inspect.getinnerframes(error.__traceback__, context=0)
         line = frames[-1].lineno if frames else None
-    text = " ".join(str(error).split())
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
 
 

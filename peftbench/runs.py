@@ -66,6 +66,7 @@ class Run:
     grid: LatencyGrid | None  # of a latency run
     plugins: tuple[str, ...]  # files and folders to load first
     identity: dict[str, Any]  # hashes of sources, data and weights
+    data_dir: str | None = None  # a folder of published data sets
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
 
     @property
@@ -77,7 +78,7 @@ class Run:
     def key(self) -> str:
         """The SHA-256 of what determines the result. Where files lie does not."""
         parts = dataclasses.asdict(self)
-        del parts["plugins"], parts["half_decade"]
+        del parts["plugins"], parts["data_dir"], parts["half_decade"]
         del parts["budget"]["name"]
         if self.kind in ("latency", "profile"):
             for name in ("learning_rate", "head_learning_rate", "weight_decay"):

@@ -194,7 +194,7 @@ def _plan_latency(job: dict[str, Any], out: Path) -> dict[str, Any]:
 
 def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
     """The record of a run as text; a failure is a record too."""
-    from . import progress, registry
+    from . import progress, published, registry
     from .environment import describe
     from .errors import NotSupported
     from .record import Record
@@ -212,6 +212,7 @@ def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
     from . import execute
 
     registry.load_plugins(Path(p) for p in run.plugins)
+    published.use(run.data_dir)
     try:
         record = execute.execute(run, out, conditions)
     except Exception as error:
@@ -243,7 +244,7 @@ def _export(job: dict[str, Any], out: Path) -> dict[str, Any]:
     from .export import export
 
     try:
-        return {"files": export(Path(job["folder"]), Path(job["to"]), job["merged"])}
+        return {"files": export(Path(job["folder"]), Path(job["to"]), job["merged"], job["plugins"])}
     except PeftbenchError as error:
         return {"error": str(error)}
 

@@ -1,127 +1,293 @@
-"""The user's own table: which columns hold what, and how it is cut into splits."""
+"""The user's own rows: which columns hold what, how they are cut into splits, and what is found wrong before training.
+
+Everything is prepared once, in the cache: an Arrow file a split and what was learned of them on the way. Rows go from the
+user's file to there in batches, so a file of millions of rows is never in memory.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench import Classification, UsageError
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from peftbench import Classification, Regression, UsageError
+from peftbench.assets import cache_folder
+from peftbench.cutting import SHARES, cut, hashes
+from peftbench.objectives import SPLITS
+from peftbench.rows import Column, endings, read
 
 if TYPE_CHECKING:
     import datasets
-    import pandas as pd
 
-SPLITS = ("train", "validation", "test")
+PREPARED_VERSION = 1  # raise it when what is prepared changes
+MOST_LABELS = 1000  # more are no classes but numbers or texts
+STRATA = 10  # of numbers: tenths by size
+FILES = ("path", "validation", "test")  # fields that name files, whose content counts and not their place
+OTHER_NAMES = {"validation": ("valid", "val", "dev")}  # what a folder's files may be called
 
 
 @dataclass(frozen=True)
-class OwnTable:
-    """A file of labelled texts, cut 70/10/20 by a hash of each row's group (or text), or a folder of split files.
+class OwnRows:
+    """Texts with a label or a number each, from one file, a folder of split files, or files named one by one.
 
-    A folder holds `train`, `validation` and `test` files with the task's ending. Labels are taken as they stand, sorted.
+    What is not given is cut off the training rows: 20 % for test, 10 % for validation, equal texts (or rows of one `group`)
+    on one side, labels in equal shares, by `split_seed`.
     """
 
     path: str
     text: str = "text"
     label: str = "label"
+    value: str | None = None  # a column of numbers: regression, in place of `label`
     text_pair: str | None = None
     group: str | None = None
+    validation: str | None = None  # a file of its own
+    test: str | None = None
+    split_seed: int = 0
 
-    endings: ClassVar[tuple[str, ...]] = ()  # of the split files in a folder
-
-    @staticmethod
-    def read(file: Path) -> pd.DataFrame:
-        raise NotImplementedError("each kind of file reads itself")
+    kind: ClassVar[str] = ""  # of the files
 
     @property
-    def objective(self) -> Classification:
-        labels = self.frames["train"]["label"].unique()
-        if len(labels) < 2:
-            raise UsageError(
-                f"{self.path!r}: column {self.label!r} has one label only, {labels[0]!r}; two are needed"
-            )
-        return Classification(labels=tuple(sorted(labels)))
+    def objective(self) -> Classification | Regression:
+        learned = self._prepared[1]
+        if self.value is not None:
+            return Regression(learned["centre"], learned["spread"], ("pearson", "spearman", "rmse"))
+        return Classification(tuple(learned["labels"]))
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for file in self.files().values():
+        for split, file in self.files().items():
             with file.open("rb") as source:
-                digest.update(hashlib.file_digest(source, "sha256").digest())
+                digest.update(split.encode() + hashlib.file_digest(source, "sha256").digest())
         return digest.hexdigest()
-
-    def files(self) -> dict[str, Path]:
-        """The file of each split, or the one file of all under the name `all`."""
-        path = Path(self.path).expanduser()
-        if path.is_file():
-            return {"all": path}
-        if not path.is_dir():
-            raise UsageError(f"data file {self.path!r} does not exist")
-        found = {}
-        for split in SPLITS:
-            files = [path / f"{split}{ending}" for ending in self.endings]
-            here = [file for file in files if file.is_file()]
-            if not here:
-                names = " or ".join(file.name for file in files)
-                raise UsageError(f"data folder {self.path!r} has no {split} split; it needs {names}")
-            found[split] = here[0]
-        return found
-
-    @functools.cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """Each split with the columns `text`, `label` (as text), and where named `text_pair` and `group`."""
-        files = self.files()
-        if "all" not in files:
-            return {split: self._checked(file) for split, file in files.items()}
-        frame = self._checked(files["all"])
-        split = frame["group" if self.group else "text"].map(_split_of)
-        return {name: frame[split == name] for name in SPLITS}
 
     def splits(self) -> dict[str, datasets.Dataset]:
         import datasets
 
-        labels = self.objective.labels
-        made = {}
-        for name, frame in self.frames.items():
-            strange = sorted(set(frame["label"]) - set(labels))
-            if strange:
-                raise UsageError(
-                    f"{self.path!r}: the {name} split has labels that training lacks: {strange[:5]}"
-                )
-            numbered = frame.assign(label=frame["label"].map(labels.index))
-            made[name] = datasets.Dataset.from_pandas(numbered, preserve_index=False)
-        return made
+        folder = self._prepared[0]
+        return {split: datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS}
 
-    def _checked(self, file: Path) -> pd.DataFrame:
-        try:
-            frame = type(self).read(file)
-        except (ValueError, UnicodeDecodeError) as error:
+    def notices(self) -> list[str]:
+        """What a reader should know of these rows."""
+        return list(self._prepared[1]["notices"])
+
+    def files(self) -> dict[str, Path]:
+        """The file of each split that has one; the others are cut off `train`."""
+        path = Path(self.path).expanduser()
+        found: dict[str, Path] = {}
+        if path.is_dir():
+            for split in SPLITS:
+                names = [
+                    f"{name}{end}"
+                    for name in (split, *OTHER_NAMES.get(split, ()))
+                    for end in endings(self.kind)
+                ]
+                here = [path / name for name in names if (path / name).is_file()]
+                if here:
+                    found[split] = here[0]
+            if "train" not in found:
+                kinds = " or ".join(endings(self.kind)[:1])
+                raise UsageError(f"data folder {self.path!r} has no training rows; it needs a train{kinds}")
+        elif path.is_file():
+            found["train"] = path
+        else:
+            raise UsageError(f"data file {self.path!r} does not exist")
+        for split in ("validation", "test"):
+            if (named := getattr(self, split)) is not None:
+                found[split] = Path(named).expanduser()
+                if not found[split].is_file():
+                    raise UsageError(f"data file {named!r} of the {split} split does not exist")
+        return found
+
+    @functools.cached_property
+    def _prepared(self) -> tuple[Path, dict[str, Any]]:
+        """The folder with an Arrow file a split, and what was learned of the rows; made where it is not there."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in FILES}
+        key = json.dumps([PREPARED_VERSION, self.kind, self.fingerprint(), fields])
+        home = cache_folder() / "rows" / hashlib.sha256(key.encode()).hexdigest()[:32]
+        if not (home / "learned.json").is_file():
+            aside = home.with_name(f".{home.name}-{os.getpid()}")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            try:
+                learned = self._prepare(aside)
+                (aside / "learned.json").write_text(json.dumps(learned), encoding="utf-8")
+                try:
+                    aside.rename(home)
+                except OSError:  # another program was first
+                    if not home.is_dir():
+                        raise
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        return home, json.loads((home / "learned.json").read_text(encoding="utf-8"))
+
+    def _prepare(self, folder: Path) -> dict[str, Any]:
+        columns = self._columns()
+        given = {
+            split: _Given(split, read(file, self.kind, columns), folder / f"given-{split}.arrow", columns)
+            for split, file in self.files().items()
+        }
+        labels = sorted(given["train"].labels)
+        self._check_values(given)
+        shares = {
+            "train": SHARES["train"],
+            **{s: SHARES[s] for s in ("validation", "test") if s not in given},
+        }
+        strata, units = given["train"].strata(labels), hashes_of(given["train"], self.split_seed)
+        where = cut(units, strata, shares)
+        for split in SPLITS:
+            source, chosen = (given[split], None) if split in given else (given["train"], where[split])
+            if split == "train":
+                chosen = where["train"]
+            if chosen is not None and not chosen.any():
+                raise UsageError(
+                    f"{self.path!r} has too few rows to cut a {split} split from ({len(units)} rows, "
+                    f"{len(np.unique(units))} apart); give one with :{split}=FILE"
+                    if split != "train"
+                    else f"{self.path!r} has too few rows to train on"
+                )
+            source.write(folder / f"{split}.arrow", chosen, labels)
+        learned: dict[str, Any] = {"labels": labels, "notices": list(_shared(given))}
+        for one in given.values():
+            one.file.unlink()
+        if self.value is not None:
+            numbers = given["train"].numbers[where["train"]]
+            learned |= {"centre": float(numbers.mean()), "spread": float(numbers.std())}
+        return learned
+
+    def _columns(self) -> dict[str, Column]:
+        columns = {"text": Column(self.text, "text")}
+        if self.text_pair is not None:
+            columns["text_pair"] = Column(self.text_pair, "text_pair")
+        columns["label"] = (
+            Column(self.label, "label") if self.value is None else Column(self.value, "value", float)
+        )
+        if self.group is not None:
+            columns["group"] = Column(self.group, "group")
+        return columns
+
+    def _check_values(self, given: Mapping[str, _Given]) -> None:
+        labels, rows = given["train"].labels, given["train"].rows
+        if rows == 0:
+            raise UsageError(f"{self.path!r} has no rows")
+        if self.value is not None:
+            if not np.ptp(given["train"].numbers) > 0:
+                one = given["train"].numbers[0]
+                raise UsageError(f"{self.path!r}: column {self.value!r} has one value only, {one:g}")
+            return
+        where = f"{self.path!r}: column {self.label!r}"
+        if len(labels) < 2:
+            raise UsageError(f"{where} has one label only, {next(iter(labels))!r}; two are needed")
+        if len(labels) > min(MOST_LABELS, max(20, rows // 2)):
             raise UsageError(
-                f"data file {str(file)!r} does not read: {' '.join(str(error).split())}"
-            ) from error
-        wanted = {"text": self.text, "label": self.label, "text_pair": self.text_pair, "group": self.group}
-        for role, column in wanted.items():
-            if column is not None and column not in frame.columns:
+                f"{where} has {len(labels):,} different values in {rows:,} rows, which are no classes; if they are "
+                f"numbers, write :value={self.label}"
+            )
+        for split, one in given.items():
+            if strange := sorted(set(one.labels) - set(labels)):
                 raise UsageError(
-                    f"data file {str(file)!r} has no column {column!r}; it has {', '.join(map(str, frame.columns))}; "
-                    f"name the right one with :{role}=COLUMN"
+                    f"{where} has labels in the {split} split that training lacks: {strange[:5]}, first in row "
+                    f"{min(one.labels[label] for label in strange)}"
                 )
-        named = {role: column for role, column in wanted.items() if column is not None}
-        frame = frame[list(named.values())].set_axis(list(named), axis=1)
-        for role, column in named.items():
-            empty = frame[role].isna() | frame[role].astype(str).str.strip().eq("")
-            if empty.any():
-                row = int(empty.to_numpy().argmax()) + 1
-                raise UsageError(
-                    f"data file {str(file)!r}: {int(empty.sum())} empty values in column {column!r}, first in data "
-                    f"row {row}; fill or remove them"
-                )
-        return frame.astype(str)
 
 
-def _split_of(value: str) -> str:
-    """70 % train, 10 % validation, 20 % test; equal values share a split."""
-    share = int(hashlib.sha256(value.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
-    return "train" if share < 0.7 else "validation" if share < 0.8 else "test"
+class _Given:
+    """The rows of one file, copied to an Arrow file with the task's names, and what was seen on the way."""
+
+    def __init__(
+        self, split: str, batches: Iterable[pa.RecordBatch], file: Path, columns: Mapping[str, Column]
+    ) -> None:
+        self.split, self.file, self.rows = split, file, 0
+        self.labels: dict[str, int] = {}  # each label and the first row that has it, from 1
+        self.numbered = columns["label"].kind is float
+        self.names = [name for name in ("text", "text_pair", "group") if name in columns]
+        codes: list[Any] = []
+        writer = None
+        with pa.OSFile(str(file), "wb") as sink:
+            for batch in batches:
+                writer = writer or pa.ipc.new_stream(sink, batch.schema)
+                writer.write_batch(batch)
+                codes.append(self._codes(batch.column(batch.schema.get_field_index("label"))))
+                self.rows += batch.num_rows
+            if writer is not None:
+                writer.close()
+        self.numbers = np.concatenate(codes) if codes else np.zeros(0)
+
+    def _codes(self, column: pa.Array) -> Any:
+        """The numbers, or for labels the order in which they first appeared."""
+        if self.numbered:
+            return column.to_numpy(zero_copy_only=False)
+        packed = column.dictionary_encode()
+        at = packed.indices.to_numpy(zero_copy_only=False)
+        for code, label in enumerate(packed.dictionary.to_pylist()):
+            if label not in self.labels:
+                self.labels[label] = self.rows + int(np.flatnonzero(at == code)[0]) + 1
+        if len(self.labels) > 10 * MOST_LABELS:
+            return at.astype(np.int64)  # refused soon: they are no classes
+        own = {label: code for code, label in enumerate(self.labels)}
+        return np.array([own[label] for label in packed.dictionary.to_pylist()], np.int64)[at]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        with pa.memory_map(str(self.file)) as source:
+            yield from pa.ipc.open_stream(source)
+
+    def strata(self, labels: list[str]) -> Any:
+        """What the shares of the splits are kept within: the labels, or tenths of the numbers."""
+        if not self.numbered:
+            return self.numbers.astype(np.int64)
+        edges = np.quantile(self.numbers, np.linspace(0, 1, STRATA + 1)[1:-1])
+        return np.searchsorted(edges, self.numbers).astype(np.int64)
+
+    def write(self, file: Path, chosen: Any, labels: list[str]) -> None:
+        """Some of the rows, or all, with labels by their number in `labels`."""
+        done, writer = 0, None
+        with pa.OSFile(str(file), "wb") as sink:
+            for batch in self.batches():
+                if not self.numbered:
+                    at = batch.schema.get_field_index("label")
+                    numbers = pc.index_in(batch.column(at), pa.array(labels)).cast(pa.int64())
+                    batch = batch.set_column(at, "label", numbers)
+                if chosen is not None:
+                    kept = chosen[done : done + batch.num_rows]
+                    done += batch.num_rows
+                    batch = batch.filter(pa.array(kept))
+                writer = writer or pa.ipc.new_stream(sink, batch.schema)
+                writer.write_batch(batch)
+            if writer is not None:
+                writer.close()
+
+
+def hashes_of(given: _Given, seed: int, texts_alone: bool = False) -> Any:
+    """What each row belongs to: its group, or its own text (and the second one)."""
+    grouped = "group" in given.names and not texts_alone
+
+    def names() -> Iterator[str]:
+        for batch in given.batches():
+            columns = [
+                batch.column(batch.schema.get_field_index(name)).to_pylist()
+                for name in (["group"] if grouped else [n for n in given.names if n != "group"])
+            ]
+            yield from (" \0 ".join(row) for row in zip(*columns, strict=True))
+
+    return hashes(names(), seed)
+
+
+def _shared(given: Mapping[str, _Given]) -> Iterator[str]:
+    """Texts that stand more than once, or in two of the given splits."""
+    texts = {split: hashes_of(one, 0, texts_alone=True) for split, one in given.items()}
+    for split, own in texts.items():
+        if again := len(own) - len(np.unique(own)):
+            yield f"{again:,} of {len(own):,} rows of the {split} file repeat a text of it"
+    for split in [s for s in texts if s != "train"]:
+        if both := int(np.isin(texts[split], texts["train"]).sum()):
+            yield f"{both:,} of {len(texts[split]):,} {split} rows have a text that is also in the training file"

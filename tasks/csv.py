@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
-
-import pandas as pd
 
 from peftbench import task
 
-from ._own import OwnTable
+from ._own import OwnRows
 
 
-@task("csv", version="1")
+@task("csv", version="2")
 @dataclass(frozen=True)
-class Csv(OwnTable):
-    """Your own labelled texts in CSV; gz, bz2, xz and zst are read too."""
+class Csv(OwnRows):
+    """Your own texts in CSV or TSV, with labels or numbers; gz, bz2, xz and zst are read too."""
 
-    endings: ClassVar = (".csv", ".csv.gz")
-
-    @staticmethod
-    def read(file: Path) -> pd.DataFrame:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
+    kind: ClassVar = "csv"

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
-
-import pandas as pd
 
 from peftbench import task
 
-from ._own import OwnTable
+from ._own import OwnRows
 
 
-@task("jsonl", version="1")
+@task("jsonl", version="2")
 @dataclass(frozen=True)
-class JsonLines(OwnTable):
-    """Your own labelled texts in JSON Lines; gz, bz2, xz and zst are read too."""
+class JsonLines(OwnRows):
+    """Your own texts in JSON Lines, with labels or numbers; gz, bz2, xz and zst are read too."""
 
-    endings: ClassVar = (".jsonl", ".jsonl.gz")
-
-    @staticmethod
-    def read(file: Path) -> pd.DataFrame:
-        return pd.read_json(file, lines=True, dtype=False)
+    kind: ClassVar = "jsonl"

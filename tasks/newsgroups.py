@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftbench import Classification, task
 from peftbench.assets import ASSETS, fetch
 
+from ._orange import read
+
 if TYPE_CHECKING:
     import datasets
-    import pandas as pd
 
 _NAMES = (
     "alt.atheism comp.graphics comp.os.ms-windows.misc comp.sys.ibm.pc.hardware comp.sys.mac.hardware comp.windows.x "
@@ -39,25 +39,13 @@ class Newsgroups:
     def splits(self) -> dict[str, datasets.Dataset]:
         import datasets
 
-        folder = fetch("orange-text")
-        early, test = (
-            self._read(folder / "20newsgroups-train.tab"),
-            self._read(folder / "20newsgroups-test.tab"),
-        )
+        folder, labels = fetch("orange-text"), self.objective.labels
+        early = read(folder / "20newsgroups-train.tab", labels)
         held_out = early["text"].map(
             lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 10 == 0
         )
+        test = read(folder / "20newsgroups-test.tab", labels)
         frames = {"train": early[~held_out], "validation": early[held_out], "test": test}
         return {
             name: datasets.Dataset.from_pandas(part, preserve_index=False) for name, part in frames.items()
         }
-
-    def _read(self, file: Path) -> pd.DataFrame:
-        """Two tab-separated columns below three lines of header; empty posts are dropped."""
-        import pandas as pd
-
-        frame = pd.read_csv(
-            file, sep="\t", skiprows=3, names=["label", "text"], quoting=3, keep_default_na=False
-        )
-        frame = frame[frame["text"].str.strip().ne("")]
-        return frame.assign(label=frame["label"].map(self.objective.labels.index))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from peftbench import NotSupported
 from peftbench.compute import frozen_in
@@ -109,12 +110,15 @@ def test_compiled(make_run: Make, shallow: Callable[[str], str], family: str, me
     want = model(**inputs()).logits
     torch._dynamo.reset()
     try:
-        faster: Any = torch.compile(model, backend="aot_eager")
+        counter = CompileCounterWithBackend("aot_eager")
+        faster: Any = torch.compile(model, backend=counter)
         got = faster(**inputs()).logits
         got.square().sum().backward()
     finally:
         torch._dynamo.reset()
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    # One graph: nothing in a layer that the compiler can't trace. The attention function of `prefix` is entered outside.
+    assert counter.frame_count == (2 if method == "prefix" else 1)
     parts = prepared.adaptation.params.values()
     compiled = [p.grad.clone() if p.grad is not None else None for p in parts]
     model.zero_grad()

@@ -135,3 +135,64 @@ def test_a_folder_of_plugins_may_hold_the_tests_too(tmp_path: Path) -> None:
     assert entry.path == (tmp_path / "beside_its_test.py").resolve()
     assert "peftbench.methods.test_beside_its_test" not in sys.modules
     registry.load_plugins([registry.get("method", "lora").path])
+
+
+def test_its_test_finds_the_method_in_a_clone_too(tmp_path: Path) -> None:
+    """Where the method went into `methods/` and the test into `tests/`."""
+    new("method", "moved-into-a-clone", tmp_path, ())
+    for file, folder in (("moved_into_a_clone.py", "methods"), ("test_moved_into_a_clone.py", "tests")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / file).rename(tmp_path / folder / file)
+    test = tmp_path / "tests" / "test_moved_into_a_clone.py"
+    names: dict[str, object] = {"__file__": str(test)}
+    exec(compile(test.read_text(), test, "exec"), names)  # noqa: S102  this is what pytest does
+    assert names["FILE"] == tmp_path / "methods" / "moved_into_a_clone.py"
+
+
+def test_a_method_whose_inject_fails_is_a_row_and_the_others_run(tmp_path: Path) -> None:
+    from peftbench.comparison import Comparison
+    from peftbench.plan import plan
+
+    for name, body in {"gives-nothing": "pass", "divides-by-zero": "1 / 0"}.items():
+        (tmp_path / f"{name.replace('-', '_')}.py").write_text(
+            "from dataclasses import dataclass\nfrom peftbench import Claims, Preset, method\n"
+            f"@method('{name}', Claims(), Preset(1e-3, 'none'))\n@dataclass(frozen=True)\nclass Wrong:\n"
+            f"    def inject(self, model):\n        {body}\n"
+        )
+    asked = Comparison(
+        methods=("lora", "gives-nothing", "divides-by-zero"),
+        models=("tiny-encoder",),
+        tasks=("synthetic",),
+        baselines=False,
+        latency_grid=(),
+        plugins=(str(tmp_path),),
+    )
+    refusals = {item.run.method: item.refusal for item in plan(asked)}
+    assert refusals["lora"] is None
+    assert refusals["gives-nothing"] == (
+        "its inject() returned NoneType, no Adaptation as swap(...) and select(...) give one"
+    )
+    assert refusals["divides-by-zero"] == (
+        "its inject() raises ZeroDivisionError: division by zero (divides_by_zero.py, line 7)"
+    )
+    with pytest.raises(UsageError, match="^lora:targets=querry: unknown role"):
+        plan(Comparison(methods=("lora:targets=querry",), models=("tiny-encoder",), tasks=("synthetic",)))
+
+
+def test_a_method_in_this_folder_that_was_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftbench import registry
+
+    (tmp_path / "not_yet_named.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is in this folder: add --plugins not_yet_named.py"):
+        registry.get("method", "not-yet-named")
+
+
+def test_a_field_without_a_type_is_refused(tmp_path: Path) -> None:
+    from peftbench import registry
+
+    new("method", "typeless-field", tmp_path, ())
+    file = tmp_path / "typeless_field.py"
+    file.write_text(file.read_text().replace("    rank: int = 8\n", "    rank = 8\n"))
+    with pytest.raises(UsageError, match="rank has no type and so is no option; write rank: int = ..."):
+        registry.load_plugins([file])

