@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +110,23 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "peftbench"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "peftbench"
+
+
+def make_once(home: Path, make: Callable[[Path], None]) -> None:
+    """Let `make` fill a folder aside and rename it to `home`, unless it is there."""
+    if home.is_dir():
+        return
+    aside = home.with_name(f".{home.name}-{os.getpid()}")
+    aside.mkdir(parents=True, exist_ok=True)
+    try:
+        make(aside)
+        try:
+            aside.rename(home)
+        except OSError:  # another program was first
+            if not home.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def fetch(name: str) -> Path:

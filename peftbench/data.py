@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import pyarrow
 import torch
 from torch import Tensor
 
-from .assets import cache_folder
+from .assets import cache_folder, make_once
 from .errors import UsageError
 from .objectives import SPLITS, Objective
 from .streams import stream_seed
@@ -29,12 +27,7 @@ from .streams import stream_seed
 ENCODING_VERSION = 2  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
 IGNORED = -100  # the label of a place that is left out of the loss, as the library has it
-TEXT_COLUMNS = (
-    "group",
-    "part",
-    "prompt",
-    "reference",
-)  # kept as text beside the tokens, where a task has them
+TEXT_COLUMNS = ("group", "part")  # kept as text beside the tokens, where a task has them
 
 IntArray = npt.NDArray[np.int64]
 
@@ -117,23 +110,17 @@ def encode(
     datasets.disable_progress_bars()
     key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}".encode()).hexdigest()[:32]
     home = cache_folder() / "tokens" / key
-    if not home.is_dir():
+
+    def make(folder: Path) -> None:
         splits = load()
         for split in SPLITS:
             if split not in splits or len(splits[split]) == 0:
                 raise UsageError(f"task {name!r} has no rows in its {split} split")
-        aside = home.with_name(f".{key}-{os.getpid()}")
-        try:
-            for split in SPLITS:
-                (aside / split).mkdir(parents=True)
-                _write(splits[split], objective, tokenizer, max_length, aside / split)
-            try:
-                aside.rename(home)
-            except OSError:  # another program was first
-                if not home.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        for split in SPLITS:
+            (folder / split).mkdir()
+            _write(splits[split], objective, tokenizer, max_length, folder / split)
+
+    make_once(home, make)
     return {split: _open(home / split) for split in SPLITS}
 
 

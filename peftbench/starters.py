@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from .assets import cache_folder, fetch
+from .assets import cache_folder, fetch, make_once
 from .streams import stream
 
 TINY_VERSION = 2  # raise it when the tiny models change
@@ -154,23 +152,6 @@ def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
         zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)
     )
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-
-
-def make_once(home: Path, make: Callable[[Path], None]) -> None:
-    """Let `make` fill a folder aside and rename it to `home`, unless it is there."""
-    if home.is_dir():
-        return
-    aside = home.with_name(f".{home.name}-{os.getpid()}")
-    aside.mkdir(parents=True, exist_ok=True)
-    try:
-        make(aside)
-        try:
-            aside.rename(home)
-        except OSError:  # another program was first
-            if not home.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 class quiet:

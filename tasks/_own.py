@@ -10,8 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from peftbench import Classification, Regression, UsageError
-from peftbench.assets import cache_folder
+from peftbench.assets import cache_folder, make_once
 from peftbench.cutting import SHARES, cut, hashes
 from peftbench.objectives import SPLITS
 from peftbench.rows import Column, endings, read
@@ -115,20 +113,11 @@ class OwnRows:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in FILES}
         key = json.dumps([PREPARED_VERSION, self.kind, self.fingerprint(), fields])
         home = cache_folder() / "rows" / hashlib.sha256(key.encode()).hexdigest()[:32]
-        if not (home / "learned.json").is_file():
-            aside = home.with_name(f".{home.name}-{os.getpid()}")
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            try:
-                learned = self._prepare(aside)
-                (aside / "learned.json").write_text(json.dumps(learned), encoding="utf-8")
-                try:
-                    aside.rename(home)
-                except OSError:  # another program was first
-                    if not home.is_dir():
-                        raise
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+
+        def make(folder: Path) -> None:
+            (folder / "learned.json").write_text(json.dumps(self._prepare(folder)), encoding="utf-8")
+
+        make_once(home, make)
         return home, json.loads((home / "learned.json").read_text(encoding="utf-8"))
 
     def _prepare(self, folder: Path) -> dict[str, Any]:
