@@ -4,7 +4,7 @@ Features are the mean of the last hidden states over real tokens, read once with
 regression, or for a number a ridge regression, its inverse penalty C chosen on the validation split by the task's loss.
 It is convex and sees the
 whole training split, so it does not depend on the seed or on the step budget: a fine-tuning method that is no better
-has learned nothing that the base did not hold.
+has learned nothing that the base did not hold. Of a language model that is to write, it is the model itself, frozen.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class Head:
     max_iterations: int = 2000
 
     def inject(self, model: nn.Module) -> Adaptation:
+        if getattr(model, "get_output_embeddings", lambda: None)() is not None:
+            # A language model's head is part of what was trained before: the row is the frozen model as it is.
+            return Adaptation(model, params={}, fit=lambda batches: 0)
         if not isinstance(model, MeanPooledClassifier):
             whole: Any = model
             # The decoder of an encoder-decoder would read the text through another text of its own.

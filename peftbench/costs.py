@@ -193,7 +193,7 @@ def _median(values: Sequence[int | None]) -> int | None:
 
 def curve_end(good: Sequence[Record], metric: str) -> float | None:
     """What a method's curve on validation ends with, mean over its seeds."""
-    ends = [record.curve[-1][metric] for record in good if record.curve]
+    ends = [record.curve[-1][metric] for record in good if record.curve and metric in record.curve[-1]]
     return statistics.fmean(ends) if ends else None
 
 

@@ -38,7 +38,7 @@ def recorder(
         if done not in wanted:
             return
         with memory.paused(), energy.paused():
-            predictions = scorer.predict(few)
+            predictions = scorer.predict(few, write=False)
             scorer.model.train()
         found = scoring.figures(scorer.objective, predictions)
         taken.append({"step": done, "train_s": train_s, "items": len(few), **found})

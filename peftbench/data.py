@@ -27,7 +27,8 @@ from .streams import stream_seed
 ENCODING_VERSION = 2  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
 IGNORED = -100  # the label of a place that is left out of the loss, as the library has it
-TEXT_COLUMNS = ("group", "part")  # kept as text beside the tokens, where a task has them
+NOT_INPUTS = ("labels", "source_tokens")
+TEXT_COLUMNS = ("group", "part", "source", "target")  # kept as text beside the tokens, where a task has them
 
 IntArray = npt.NDArray[np.int64]
 
@@ -207,9 +208,15 @@ def scoring_order(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
         yield order[start : start + batch_size]
 
 
+def inputs_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a model's forward pass takes of a batch."""
+    return {name: values for name, values in batch.items() if name not in NOT_INPUTS}
+
+
 def padding(tokenizer: Any) -> dict[str, int]:
     """What fills up the rows of each column: a place without a label is left out of the loss."""
-    return {"input_ids": int(tokenizer.pad_token_id), "labels": IGNORED}
+    token = int(tokenizer.pad_token_id)
+    return {"input_ids": token, "decoder_input_ids": token, "labels": IGNORED}
 
 
 def collate(

@@ -25,7 +25,7 @@ from .measure.energy import EnergyMeter
 from .measure.memory import MemoryMeter
 from .measure.parameters import count, count_parameters, save
 from .objectives import Objective
-from .prepare import build_task, encode, inject, load_base, notices_of
+from .prepare import build_task, encode, inject, load_base, notices_of, objective_for
 from .profiling import profile_step
 from .pseudo import pseudo_values
 from .record import Record
@@ -60,7 +60,7 @@ def execute(run: Run, out: Path, conditions: Conditions) -> Record:
 def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     progress.phase("load")
     task = build_task(run.task)
-    objective = task.objective
+    objective = objective_for(run, task)
     loaded = load_base(run, objective, run.device)
     tensors = checks.Tensors(loaded.model, without=loaded.head.values())
     base = checks.fingerprints(tensors.now())
@@ -76,7 +76,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     memory = MemoryMeter(device)
     memory.mark_model(adaptation.model)
     at_once = scoring.items_at_once(run.budget.max_length)
-    scorer = scoring.Scorer(adaptation.model, objective, pad, accelerator, at_once)
+    scorer = scoring.Scorer(adaptation.model, objective, prepared.tokenizer, accelerator, at_once)
 
     def batches(split: str) -> Iterator[Batch]:
         for items in data.scoring_order(encoded[split].lengths, at_once):
@@ -117,7 +117,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
 
     progress.phase("score")
     with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
-        predictions = scorer.predict(encoded[run.scored_split])
+        predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = scoring.figures(objective, predictions)
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
@@ -156,9 +156,7 @@ def _probe(split: data.Encoded, pad: dict[str, int], device: torch.device) -> Ba
     """A batch of items of middling length, for the checks."""
     order = np.argsort(split.lengths, kind="stable")
     middle = max(0, len(order) // 2 - checks.PROBE_ITEMS // 2)
-    batch = data.collate(split, order[middle : middle + checks.PROBE_ITEMS], pad, device)
-    del batch["labels"]
-    return batch
+    return data.inputs_of(data.collate(split, order[middle : middle + checks.PROBE_ITEMS], pad, device))
 
 
 def _reloaded(

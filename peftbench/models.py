@@ -147,6 +147,15 @@ def kind_of(source: Source) -> str:
     return "causal" if made_for.endswith(("ForCausalLM", "LMHeadModel")) else "sequence"
 
 
+def decoder_start(source: Source) -> int | None:
+    """The token that an encoder-decoder's decoder begins with; None where there is a decoder alone."""
+    if kind_of(source) != "seq2seq":
+        return None
+    config = transformers.AutoConfig.from_pretrained(source.location)
+    start = getattr(config, "decoder_start_token_id", None)
+    return int(config.pad_token_id if start is None else start)
+
+
 def _head_for(source: Source, objective: Objective | None) -> str:
     """Which of `HEADS` a task asks of a model.
 

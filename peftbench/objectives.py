@@ -69,14 +69,18 @@ class Objective(Protocol):
         """Token ids and targets of some rows, unpadded; every list-valued column is padded later."""
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The mean loss over the items of a batch."""
+        """The mean loss over the items of a batch, or over the tokens that are to be written."""
+
+    def weight(self, batch: dict[str, Tensor]) -> int:
+        """How many items, or tokens, that is the mean of."""
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         """Per item: `prediction`, `reference`, `nll` (negative log-likelihood), and `score` where the primary metric is the
         mean of one number an item."""
 
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
-        """Every metric over a split, the primary one among them."""
+        """Every metric over a split, the primary one among them. Optional beside it: `subsets(predictions, references)`, a
+        function from (items,) of truth values to the same for those alone, where `score` is dear."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class Classification:
         from torch.nn import functional
 
         return functional.cross_entropy(logits.float(), batch["labels"])
+
+    def weight(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["labels"])
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         log_probabilities = logits.float().log_softmax(-1)
@@ -159,6 +166,9 @@ class Regression:
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return (logits.float()[:, 0] - batch["labels"]).square().mean()
+
+    def weight(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["labels"])
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         found, wanted = logits.float()[:, 0], batch["labels"]

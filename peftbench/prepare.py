@@ -10,6 +10,7 @@ from torch import nn
 
 from . import data, defaults, models, registry, spec
 from .adaptation import Adaptation
+from .completion import Completion
 from .declare import Claims, Method, MethodDeclaration, Task
 from .errors import NotSupported
 from .objectives import Objective
@@ -73,7 +74,16 @@ def notices_of(task: Task) -> list[str]:
 
 def objective_of(run: Run) -> Objective | None:
     """What the run's task asks of the model; None where there is no task and the model stands for itself."""
-    return build_task(run.task).objective if run.task else None
+    return objective_for(run, build_task(run.task)) if run.task else None
+
+
+def objective_for(run: Run, task: Task) -> Objective:
+    """What a task asks of the run's model: of an encoder-decoder to write in its decoder."""
+    objective = task.objective
+    if isinstance(objective, Completion):
+        start = models.decoder_start(models.resolve(run.model))
+        objective = dataclasses.replace(objective, decoder_start=start)
+    return objective
 
 
 def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:
@@ -132,4 +142,4 @@ def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, data.Encoded]:
     """The run's tokenised splits, from the cache where they are in it."""
     identity = run.identity
     key = data.cache_key(run.task, identity["task"], identity["data"], run.model, identity["model"])
-    return data.encode(run.task, task.objective, task.splits, tokenizer, run.budget.max_length, key)
+    return data.encode(run.task, objective_for(run, task), task.splits, tokenizer, run.budget.max_length, key)

@@ -18,7 +18,7 @@ from .data import Encoded, IntArray, padding, training_order
 from .measure.arithmetic import count_flops
 from .measure.breakdown import memory_by_kind
 from .measure.memory import MemoryMeter
-from .prepare import build_task, encode, inject, load_base
+from .prepare import build_task, encode, inject, load_base, objective_for
 from .runs import Run
 from .streams import stream_seed
 from .train import DTYPES, Stepper, accelerator_for, cut
@@ -30,7 +30,8 @@ def profile_step(run: Run) -> dict[str, Any]:
     """The sections of the record of a profile run."""
     progress.phase("load")
     task = build_task(run.task)
-    prepared = inject(run, load_base(run, task.objective, run.device), run.device)
+    objective = objective_for(run, task)
+    prepared = inject(run, load_base(run, objective, run.device), run.device)
     adaptation = prepared.adaptation
     claims = {"claims": dataclasses.asdict(prepared.claims)}
     if adaptation.fit is not None:  # no steps to look into
@@ -40,7 +41,7 @@ def profile_step(run: Run) -> dict[str, Any]:
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     widest, *others = _batches(run, train)
-    stepper = Stepper(adaptation, prepared.head, task.objective, run, STEPS, accelerator)
+    stepper = Stepper(adaptation, prepared.head, objective, run, STEPS, accelerator)
     meter = MemoryMeter(device)
     meter.mark_model(adaptation.model)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .objectives import Objective
-from .scoring import figures
+from .scoring import subsets
 
 BLOCKS = 100  # the degrees of freedom that a jackknife has then are many; each costs a pass of the metric
 
@@ -29,8 +29,9 @@ def pseudo_values(
     blocks = _blocks(predictions["group"].to_numpy(str))
     numbers = np.unique(blocks)
     rows = []
+    of = subsets(objective, predictions)
     for block in numbers if wanted and len(numbers) > 1 else ():
-        without = figures(objective, predictions[blocks != block])
+        without = of(blocks != block)
         count = len(numbers)
         rows.append(
             {"block": int(block)}

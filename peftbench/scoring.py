@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import data
+from . import data, writing
 from .objectives import Objective
+from .writing import sources_of
 
 BATCH_TOKENS = 4096  # of a scoring batch: wide enough to fill the cores, small beside training
 
@@ -23,42 +25,89 @@ class Scorer:
 
     model: nn.Module
     objective: Objective
-    pad: dict[str, int]
+    tokenizer: Any
     accelerator: Any
     items_at_once: int
 
     @torch.inference_mode()
-    def predict(self, split: data.Encoded) -> pd.DataFrame:
-        """Predictions for every item, one row an item in the split's order. Leaves the model in evaluation mode."""
+    def predict(self, split: data.Encoded, write: bool = True) -> pd.DataFrame:
+        """Predictions for every item, one row an item in the split's order. Leaves the model in evaluation mode.
+
+        Args:
+            write: let a language model write, too. Without it a frame of `nll` alone comes, which is enough to choose by.
+        """
         columns: dict[str, list[npt.NDArray[Any]]] = {"item": []}
         self.model.eval()
+        pad = data.padding(self.tokenizer)
         for items in data.scoring_order(split.lengths, self.items_at_once):
-            batch = data.collate(split, items, self.pad, self.accelerator.device)
-            labels = batch.pop("labels")
+            batch = data.collate(split, items, pad, self.accelerator.device)
             with self.accelerator.autocast():
-                logits = self.model(**batch).logits
+                logits = self.model(**data.inputs_of(batch)).logits
             columns["item"].append(items)
-            for name, values in self.objective.predict(logits, {**batch, "labels": labels}).items():
+            for name, values in self.objective.predict(logits, batch).items():
                 columns.setdefault(name, []).append(values)
         frame = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
         frame["group"] = split.groups(frame["item"].to_numpy())
         if split.has("part"):
             frame["part"] = split.text("part", frame["item"].to_numpy())
-        return frame.sort_values("item", ignore_index=True)
+        frame = frame.sort_values("item", ignore_index=True)
+        return frame if "prediction" in frame else self._by_source(split, frame, write)
+
+    def _by_source(self, split: data.Encoded, rows: pd.DataFrame, write: bool) -> pd.DataFrame:
+        """One row a source: what is written for it, the targets of all its rows, and the mean of their likelihoods."""
+        rows["source"] = split.text("source", rows["item"].to_numpy())
+        rows["reference"] = split.text("target", rows["item"].to_numpy())
+        how: Any = {name: "first" for name in ("item", "group", "part") if name in rows}
+        frame = (
+            rows.groupby("source", sort=False).agg({**how, "nll": "mean", "reference": list}).reset_index()
+        )
+        if not split.has("group"):
+            frame["group"] = frame["source"]
+        if write:
+            sources = sources_of(split, frame["item"].to_numpy())
+            decoding = self.objective.decoding  # type: ignore[attr-defined]
+            frame["prediction"] = writing.write(
+                self.model, self.tokenizer, sources, decoding, self.accelerator, BATCH_TOKENS
+            )
+        return frame
 
 
 def figures(objective: Objective, predictions: pd.DataFrame) -> dict[str, float]:
     """Every metric of some predictions and their mean negative log-likelihood; where the split has parts, each for each."""
-    found = _of_all(objective, predictions)
-    if "part" in predictions:
-        for part, its in predictions.groupby("part"):
-            found |= {f"{name} ({part})": value for name, value in _of_all(objective, its).items()}
-    return found
+    return subsets(objective, predictions)(np.ones(len(predictions), bool))
 
 
-def _of_all(objective: Objective, predictions: pd.DataFrame) -> dict[str, float]:
-    found = objective.score(predictions["prediction"].to_numpy(), predictions["reference"].to_numpy())
-    return {**found, "nll": float(predictions["nll"].mean())}
+def subsets(
+    objective: Objective, predictions: pd.DataFrame
+) -> Callable[[npt.NDArray[np.bool_]], dict[str, float]]:
+    """The figures of any of some predictions."""
+    nll = predictions["nll"].to_numpy()
+    parts = predictions["part"].to_numpy() if "part" in predictions else None
+
+    def metrics(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
+        return {}
+
+    if "prediction" in predictions:
+        predicted, wanted = predictions["prediction"].to_numpy(), predictions["reference"].to_numpy()
+        own = getattr(objective, "subsets", None)
+        if own is not None:
+            metrics = own(predicted, wanted)
+        else:
+
+            def metrics(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
+                return objective.score(predicted[kept], wanted[kept])
+
+    def of(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
+        found = {**metrics(kept), "nll": float(nll[kept].mean())}
+        for part in () if parts is None else np.unique(parts[kept]):
+            its = kept & (parts == part)
+            found |= {
+                f"{name} ({part})": value
+                for name, value in {**metrics(its), "nll": float(nll[its].mean())}.items()
+            }
+        return found
+
+    return of
 
 
 def items_at_once(max_length: int) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 
 from . import progress
 from .adaptation import Adaptation
-from .data import Encoded, IntArray, collate, training_order
+from .data import Encoded, IntArray, collate, inputs_of, training_order
 from .measure.clock import synchronized_clock
 from .objectives import Objective
 from .runs import Run
@@ -92,13 +92,13 @@ class Stepper:
 
     def step(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward, backward, clipping and update on the parts of one batch; returns loss and gradient norm."""
-        items = sum(len(batch["labels"]) for batch in batches)
+        weights = [self.objective.weight(batch) for batch in batches]
         loss_sum = torch.zeros((), device=self.accelerator.device)
-        for batch in batches:
-            inputs = {name: values for name, values in batch.items() if name != "labels"}
-            share = len(batch["labels"]) / items
+        for batch, weight in zip(batches, weights, strict=True):
+            share = weight / sum(weights)
             with self.accelerator.autocast():
-                loss = self.objective.loss(self.adaptation.model(**inputs).logits, batch) * share
+                logits = self.adaptation.model(**inputs_of(batch)).logits
+                loss = self.objective.loss(logits, batch) * share
             loss_sum += loss.detach()
             if self.adaptation.penalty is not None:
                 loss = loss + self.adaptation.penalty() * share

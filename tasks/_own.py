@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from peftbench import Classification, Regression, UsageError
 from peftbench.assets import cache_folder, make_once
+from peftbench.completion import Completion, Decoding
 from peftbench.cutting import SHARES, cut, hashes
 from peftbench.objectives import SPLITS
 from peftbench.rows import Column, endings, read
@@ -48,16 +49,27 @@ class OwnRows:
     label: str = "label"
     value: str | None = None  # a column of numbers: regression, in place of `label`
     text_pair: str | None = None
+    prompt: str | None = None  # with `completion`: a text to be written for another one, in place of a label
+    completion: str | None = None
     group: str | None = None
     validation: str | None = None  # a file of its own
     test: str | None = None
     split_seed: int = 0
+    beams: int = 1
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) != (self.completion is None):
+            raise ValueError("prompt and completion go together: name a column for each")
+        Decoding(self.beams, self.max_new_tokens)
 
     kind: ClassVar[str] = ""  # of the files
 
     @property
-    def objective(self) -> Classification | Regression:
+    def objective(self) -> Classification | Regression | Completion:
         learned = self._prepared[1]
+        if self.prompt is not None:
+            return Completion(decoding=Decoding(self.beams, self.max_new_tokens))
         if self.value is not None:
             return Regression(learned["centre"], learned["spread"], ("pearson", "spearman", "rmse"))
         return Classification(tuple(learned["labels"]))
@@ -155,20 +167,24 @@ class OwnRows:
         return learned
 
     def _columns(self) -> dict[str, Column]:
+        group = {} if self.group is None else {"group": Column(self.group, "group")}
+        if self.prompt is not None and self.completion is not None:
+            texts = {"source": Column(self.prompt, "prompt"), "target": Column(self.completion, "completion")}
+            return {**texts, **group}
         columns = {"text": Column(self.text, "text")}
         if self.text_pair is not None:
             columns["text_pair"] = Column(self.text_pair, "text_pair")
         columns["label"] = (
             Column(self.label, "label") if self.value is None else Column(self.value, "value", float)
         )
-        if self.group is not None:
-            columns["group"] = Column(self.group, "group")
-        return columns
+        return {**columns, **group}
 
     def _check_values(self, given: Mapping[str, _Given]) -> None:
         labels, rows = given["train"].labels, given["train"].rows
         if rows == 0:
             raise UsageError(f"{self.path!r} has no rows")
+        if self.prompt is not None:
+            return
         if self.value is not None:
             if not np.ptp(given["train"].numbers) > 0:
                 one = given["train"].numbers[0]
@@ -198,15 +214,17 @@ class _Given:
     ) -> None:
         self.split, self.file, self.rows = split, file, 0
         self.labels: dict[str, int] = {}  # each label and the first row that has it, from 1
-        self.numbered = columns["label"].kind is float
-        self.names = [name for name in ("text", "text_pair", "group") if name in columns]
+        self.labelled = "label" in columns
+        self.numbered = self.labelled and columns["label"].kind is float
+        self.names = [name for name in ("text", "text_pair", "source", "group") if name in columns]
         codes: list[Any] = []
         writer = None
         with pa.OSFile(str(file), "wb") as sink:
             for batch in batches:
                 writer = writer or pa.ipc.new_stream(sink, batch.schema)
                 writer.write_batch(batch)
-                codes.append(self._codes(batch.column(batch.schema.get_field_index("label"))))
+                if self.labelled:
+                    codes.append(self._codes(batch.column(batch.schema.get_field_index("label"))))
                 self.rows += batch.num_rows
             if writer is not None:
                 writer.close()
@@ -232,6 +250,8 @@ class _Given:
 
     def strata(self, labels: list[str]) -> Any:
         """What the shares of the splits are kept within: the labels, or tenths of the numbers."""
+        if not self.labelled:
+            return np.zeros(self.rows, np.int64)
         if not self.numbered:
             return self.numbers.astype(np.int64)
         edges = np.quantile(self.numbers, np.linspace(0, 1, STRATA + 1)[1:-1])
@@ -242,7 +262,7 @@ class _Given:
         done, writer = 0, None
         with pa.OSFile(str(file), "wb") as sink:
             for batch in self.batches():
-                if not self.numbered:
+                if self.labelled and not self.numbered:
                     at = batch.schema.get_field_index("label")
                     numbers = pc.index_in(batch.column(at), pa.array(labels)).cast(pa.int64())
                     batch = batch.set_column(at, "label", numbers)
