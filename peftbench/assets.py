@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 import zipfile
@@ -116,8 +117,9 @@ def make_once(home: Path, make: Callable[[Path], None]) -> None:
     """Let `make` fill a folder aside and rename it to `home`, unless it is there."""
     if home.is_dir():
         return
-    aside = home.with_name(f".{home.name}-{os.getpid()}")
-    aside.mkdir(parents=True, exist_ok=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    # Its name is drawn: two machines on one cache have processes of the same number.
+    aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
     try:
         make(aside)
         try:

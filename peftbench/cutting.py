@@ -12,6 +12,11 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+GOLDEN = (5**0.5 - 1) / 2
+FEW = 20  # units of a stratum
+LARGE = (
+    0.05  # of a stratum's rows: units from there on go to the first split, where they shift the shares least
+)
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 Hashes = npt.NDArray[np.uint64]
@@ -36,7 +41,10 @@ def cut(
     """
     names, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     stratum = _most_frequent(unit, strata, len(names))
-    order = np.lexsort((names, stratum))  # names are sorted hashes: as good as shuffled
+    small = sizes < LARGE * np.bincount(stratum, weights=sizes)[stratum]
+    many = np.bincount(stratum)[stratum] >= FEW
+    # Names are sorted hashes: as good as shuffled.
+    order = np.lexsort((names, small & many, stratum))
     ends = np.cumsum(sizes[order])
     # How many rows of its stratum stand before each unit, and how many there are.
     starts_at = np.searchsorted(stratum[order], stratum[order], side="left")
@@ -44,6 +52,11 @@ def cut(
     before_stratum = ends[starts_at] - sizes[order][starts_at]
     middle = ends - sizes[order] / 2 - before_stratum
     position = middle / (ends[last_at] - before_stratum)
+    # A stratum of few units would put them at the same few places as every other one does, and a small share would get
+    # none of any: there the places are turned, from stratum to stratum by the golden ratio, which spreads them evenly.
+    units_in = last_at - starts_at + 1
+    turned = (position + stratum[order] * GOLDEN) % 1
+    position = np.where((units_in > 1) & (units_in < FEW), turned, position)
     bounds = np.cumsum(list(shares.values()))
     chosen = np.empty(len(names), np.int64)
     chosen[order] = np.searchsorted(bounds[:-1] / bounds[-1], position, side="right")

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -147,12 +148,13 @@ def _check_dataclass(kind: str, name: str, cls: type[Any], verb: str) -> None:
         raise UsageError(
             f"{kind} {name!r}: put @dataclass(frozen=True) below @{kind}, so that its fields are its options"
         )
+    typed = inspect.get_annotations(cls)
     bare = [
         name
         for name, value in vars(cls).items()
         if not name.startswith("_")
         and isinstance(value, bool | int | float | str | tuple)
-        and name not in getattr(cls, "__annotations__", {})
+        and name not in typed
     ]
     if bare:
         raise UsageError(

@@ -78,16 +78,16 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
 
     record = Record.from_file(folder / "record.json")
     registry.load_plugins(Path(p) for p in plugins)
-    name = spec.parse(record.run.method).name
-    try:
-        registry.find("method", name)
-    except UsageError:  # it came from a file of its own
-        gone = [p for p in record.run.plugins if not Path(p).exists()]
-        if gone:
-            raise UsageError(
-                f"method {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
-            ) from None
-        registry.load_plugins(Path(p) for p in record.run.plugins)
+    for kind, text in (("method", record.run.method), ("task", record.run.task)):
+        name = spec.parse(text).name
+        try:
+            registry.find(kind, name)
+        except UsageError:  # it came from a file of its own
+            if gone := [p for p in record.run.plugins if not Path(p).exists()]:
+                raise UsageError(
+                    f"{kind} {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
+                ) from None
+            registry.load_plugins(Path(p) for p in record.run.plugins)
     prepared = _rebuilt(record.run, folder)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:

@@ -97,6 +97,7 @@ class Classification:
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             raise ValueError(f"classification needs two labels or more, not {list(self.labels)}")
+        _check_metrics(self.metrics)
 
     @property
     def outputs(self) -> int:
@@ -149,6 +150,7 @@ class Regression:
     kind: str = "regression"
 
     def __post_init__(self) -> None:
+        _check_metrics(self.metrics)
         if not self.spread > 0:
             raise ValueError(f"the spread of the numbers must be above 0, not {self.spread}")
 
@@ -173,13 +175,21 @@ class Regression:
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         found, wanted = logits.float()[:, 0], batch["labels"]
         return {
-            "prediction": (found * self.spread + self.centre).cpu().numpy(),
-            "reference": (wanted * self.spread + self.centre).cpu().numpy(),
+            # In float64: the task's unit may be a date in seconds.
+            "prediction": (found.double() * self.spread + self.centre).cpu().numpy(),
+            "reference": (wanted.double() * self.spread + self.centre).cpu().numpy(),
             "nll": (0.5 * (found - wanted).square()).cpu().numpy(),
         }
 
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
         return {name: FORMULAS[name](predictions, references) for name in self.metrics}
+
+
+def _check_metrics(names: tuple[str, ...]) -> None:
+    if strange := [name for name in names if name not in FORMULAS]:
+        raise ValueError(f"unknown metric {strange[0]!r}; known: {', '.join(FORMULAS)}")
+    if not names:
+        raise ValueError("a task needs a metric")
 
 
 def _tokens(tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:

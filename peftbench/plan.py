@@ -14,7 +14,7 @@ from typing import Any
 from . import defaults, latency_asked, models, prepare, published, registry, spec
 from .comparison import Comparison, check
 from .environment import cuda_available, gpu_count, has_bfloat16
-from .errors import NotSupported, UsageError
+from .errors import NotSupported, PeftbenchError, UsageError
 from .latency_asked import LatencyAsked
 from .measure.parameters import count_parameters
 from .progress import notify
@@ -215,20 +215,17 @@ def _runs(
 def _counts(run: Run) -> tuple[int | None, int | None, str | None, bool]:
     """Adapter and head parameters, why the method can't serve the model, and whether it trains in steps."""
     try:
-        prepared = prepare.prepare(run, prepare.objective_of(run), "meta")
+        loaded = prepare.load_base(run, prepare.objective_of(run), "meta")
+        try:
+            prepared = prepare.inject(run, loaded, "meta")
+        except NotSupported:
+            raise
+        except PeftbenchError as error:
+            raise UsageError(f"{run.method}: {error}") from error
+        except Exception as error:
+            raise NotSupported(_raised(error, run.method)) from error
     except NotSupported as error:
         return None, None, str(error), False
-    except UsageError as error:
-        raise UsageError(f"{run.method}: {error}") from error
-    except Exception as error:  # noqa: BLE001  a stranger's inject may raise anything; the others go on
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return (
-            None,
-            None,
-            f"its inject() raises {said} ({Path(line.filename).name}, line {line.lineno})",
-            False,
-        )
     counts = count_parameters(prepared.adaptation, prepared.head, prepared.base)
     return counts.adapter, counts.head, None, prepared.adaptation.fit is None
 
@@ -261,3 +258,12 @@ def _dtype(asked: str, device: str) -> str:
     if asked == "auto":
         return "bfloat16" if has_bfloat16(device) else "float32"
     return asked
+
+
+def _raised(error: Exception, method: str) -> str:
+    """What a method's inject raised, and where in its own file, if it was there."""
+    own = registry.get("method", spec.parse(method).name).path.name
+    frames = traceback.extract_tb(error.__traceback__)
+    at = next((f for f in reversed(frames) if Path(f.filename).name == own), frames[-1])
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"its inject() raises {said} ({Path(at.filename).name}, line {at.lineno})"

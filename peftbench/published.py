@@ -73,9 +73,10 @@ class Published:
                 )
                 for split, rows in loaded.items()
             }
-        return {
-            split: pa.Table.from_batches(read(file, _kind_of(file), columns)) for split, file in files.items()
-        }
+        found = {split: list(read(file, _kind_of(file), columns)) for split, file in files.items()}
+        if empty := [split for split, batches in found.items() if not sum(b.num_rows for b in batches)]:
+            raise UsageError(f"data file {str(files[empty[0]])!r} has no rows")
+        return {split: pa.Table.from_batches(batches) for split, batches in found.items()}
 
     def fingerprint(self, splits: Sequence[str]) -> str:
         """Of the content of the files, or of the hub's tables."""

@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read(file: Path, kind: str, columns: Mapping[str, Column]) -> Iterator[pa.Re
         yield from checked(_READERS[kind](file, wanted), f"data file {str(file)!r}", columns)
     except _Wrong as wrong:
         raise UsageError(f"data file {str(file)!r}: {wrong}") from wrong
-    except (pa.ArrowInvalid, OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
         raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
 
 
@@ -76,9 +77,9 @@ def checked(
     for batch in batches:
         for column in columns.values():
             if column.name not in batch.schema.names:
+                hint = f"; name the right one with :{column.option}=COLUMN" if column.option else ""
                 raise UsageError(
-                    f"{where} has no column {column.name!r}; it has {', '.join(batch.schema.names)}; "
-                    f"name the right one with :{column.option}=COLUMN"
+                    f"{where} has no column {column.name!r}; it has {', '.join(batch.schema.names)}{hint}"
                 )
         made = [
             _typed(batch.column(column.name), column, f"{where}: row", row) for column in columns.values()
@@ -108,7 +109,9 @@ def _typed(values: pa.Array, column: Column, where: str, before: int) -> pa.Arra
         trimmed = pc.utf8_trim_whitespace(values)
         number = pc.match_substring_regex(trimmed, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
         refuse(pc.fill_null(pc.invert(number), True), "{!r} is no number")
-        return pc.cast(trimmed, pa.float64())
+        values = pc.cast(trimmed, pa.float64())
+    if pa.types.is_nested(values.type) or pa.types.is_temporal(values.type):
+        raise _Wrong(f"column {column.name!r} of type {values.type} holds no numbers")
     numbers = pc.cast(values, pa.float64())
     refuse(pc.fill_null(pc.invert(pc.is_finite(numbers)), True), "{!r} is no number")
     return numbers
@@ -129,17 +132,29 @@ def _as_text(values: pa.Array) -> pa.Array:
 
 def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     csv = pyarrow.csv
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=False, null_values=[]
-    )
-    mark = "\t" if ".tsv" in file.suffixes else ","
+    how = {
+        "read_options": csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+        "parse_options": csv.ParseOptions(
+            newlines_in_values=True, delimiter="\t" if ".tsv" in file.suffixes else ","
+        ),
+    }
     with _opened(file) as source:
-        yield from csv.open_csv(
-            source,
-            read_options=csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-            parse_options=csv.ParseOptions(newlines_in_values=True, delimiter=mark),
-            convert_options=convert,
-        )
+        names = csv.open_csv(source, **how).schema.names
+    columns = wanted if set(wanted) <= set(names) else names
+    _refuse_doubles(names, columns)
+    convert = csv.ConvertOptions(
+        include_columns=columns,  # the others may hold anything
+        column_types=dict.fromkeys(columns, pa.string()),
+        strings_can_be_null=False,
+        null_values=[],
+    )
+    with _opened(file) as source:
+        yield from csv.open_csv(source, convert_options=convert, **how)
+
+
+def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise _Wrong(f"column {twice[0]!r} stands twice in it")
 
 
 def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
@@ -171,17 +186,26 @@ def _batch(rows: list[dict[str, Any]], wanted: list[str]) -> pa.RecordBatch:
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """Of one type where they have one, else as they are written."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    """Texts, whatever the types of one batch: so the other rows of a file do not change how a value is written."""
+    if any(isinstance(value, list | dict) for value in values):
+        raise _Wrong("a value that is a list or an object is no text")
+    return pa.array([None if value is None else _written(value) for value in values], pa.string())
+
+
+def _written(value: Any) -> str:
+    """As Arrow writes it: `true`, and whole numbers without a point."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and np.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
 
 
 def _parquet(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     with pyarrow.parquet.ParquetFile(str(file)) as source:
         here = source.schema_arrow.names
         columns = wanted if set(wanted) <= set(here) else here
+        _refuse_doubles(here, columns)
         yield from source.iter_batches(BATCH_ROWS, columns=columns)
 
 
@@ -196,6 +220,8 @@ def _opened(file: Path) -> Any:
 
 def _said(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
+    if "invalid UTF8" in text or isinstance(error, UnicodeError):
+        text += "; save the file as UTF-8"
     # Arrow counts the header among a CSV file's rows.
     return re.sub(r"Row #(\d+)", lambda match: f"row {int(match[1]) - 1}", text)
 

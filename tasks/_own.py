@@ -29,7 +29,7 @@ from peftbench.rows import Column, endings, read
 if TYPE_CHECKING:
     import datasets
 
-PREPARED_VERSION = 1  # raise it when what is prepared changes
+PREPARED_VERSION = 2  # raise it when what is prepared changes
 MOST_LABELS = 1000  # more are no classes but numbers or texts
 STRATA = 10  # of numbers: tenths by size
 FILES = ("path", "validation", "test")  # fields that name files, whose content counts and not their place
@@ -123,7 +123,8 @@ class OwnRows:
     def _prepared(self) -> tuple[Path, dict[str, Any]]:
         """The folder with an Arrow file a split, and what was learned of the rows; made where it is not there."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in FILES}
-        key = json.dumps([PREPARED_VERSION, self.kind, self.fingerprint(), fields])
+        formats = {split: file.suffixes for split, file in self.files().items()}
+        key = json.dumps([PREPARED_VERSION, self.kind, self.fingerprint(), formats, fields])
         home = cache_folder() / "rows" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
         def make(folder: Path) -> None:
@@ -151,14 +152,18 @@ class OwnRows:
             if split == "train":
                 chosen = where["train"]
             if chosen is not None and not chosen.any():
+                apart = f"{len(np.unique(units)):,} " + ("groups" if self.group else "different texts")
                 raise UsageError(
-                    f"{self.path!r} has too few rows to cut a {split} split from ({len(units)} rows, "
-                    f"{len(np.unique(units))} apart); give one with :{split}=FILE"
+                    f"{self.path!r} has too few rows to cut a {split} split from ({len(units):,} rows, {apart}); give one with :{split}=FILE"
                     if split != "train"
                     else f"{self.path!r} has too few rows to train on"
                 )
             source.write(folder / f"{split}.arrow", chosen, labels)
-        learned: dict[str, Any] = {"labels": labels, "notices": list(_shared(given))}
+        self._check_cut(given["train"], where["train"], labels)
+        learned: dict[str, Any] = {
+            "labels": labels,
+            "notices": [*_shared(given), *_rare(given["train"], where["train"], labels)],
+        }
         for one in given.values():
             one.file.unlink()
         if self.value is not None:
@@ -179,10 +184,23 @@ class OwnRows:
         )
         return {**columns, **group}
 
+    def _check_cut(self, train: _Given, chosen: Any, labels: list[str]) -> None:
+        """Whether there is still something to learn in what was left to train on."""
+        if self.value is not None and not 0 < train.numbers[chosen].std() < np.inf:
+            raise UsageError(
+                f"{self.path!r}: column {self.value!r} has one value only in the training rows that the cut left; try "
+                "another :split_seed, or give the splits"
+            )
+        if train.labelled and self.value is None and len(np.unique(train.numbers[chosen])) < 2:
+            raise UsageError(
+                f"{self.path!r}: column {self.label!r} has one label only in the training rows that the cut left, of "
+                f"{len(labels)}; try another :split_seed, or give the splits"
+            )
+
     def _check_values(self, given: Mapping[str, _Given]) -> None:
         labels, rows = given["train"].labels, given["train"].rows
-        if rows == 0:
-            raise UsageError(f"{self.path!r} has no rows")
+        if empty := [split for split, one in given.items() if one.rows == 0]:
+            raise UsageError(f"{self.path!r} has no rows in the file of its {empty[0]} split")
         if self.prompt is not None:
             return
         if self.value is not None:
@@ -289,6 +307,15 @@ def hashes_of(given: _Given, seed: int, texts_alone: bool = False) -> Any:
             yield from (" \0 ".join(row) for row in zip(*columns, strict=True))
 
     return hashes(names(), seed)
+
+
+def _rare(train: _Given, chosen: Any, labels: list[str]) -> Iterator[str]:
+    """Labels that the cut left out of training."""
+    if train.labelled and not train.numbered:
+        here = set(np.unique(train.numbers[chosen]).tolist())
+        own = list(train.labels)
+        if lacking := sorted(own[code] for code in range(len(own)) if code not in here):
+            yield f"the cut left no training row of the labels {', '.join(lacking[:5])}"
 
 
 def _shared(given: Mapping[str, _Given]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench import Classification, Regression, task
+from peftbench import Classification, Regression, UsageError, task
 from peftbench.published import Published
 from peftbench.rows import Column
 
@@ -57,7 +57,10 @@ class Glue:
         wanted = {name: Column(column, "") for name, column in zip(names, self.columns, strict=True)}
         tables = self.published.read(("train", *self.tests), {**wanted, "label": Column("label", "", float)})
         if self.labels:
-            tables = {split: _whole(table) for split, table in tables.items()}
+            tables = {
+                split: _whole(table, len(self.labels), f"glue-{self.config}, {split}")
+                for split, table in tables.items()
+            }
         if self.group is not None:
             shared = names[self.columns.index(self.group)]
             tables = {split: t.append_column("group", t[shared]) for split, t in tables.items()}
@@ -73,9 +76,16 @@ class Glue:
         return datasets_of({"train": train, "validation": validation, "test": test})
 
 
-def _whole(table: pa.Table) -> pa.Table:
-    """Labels as whole numbers."""
-    numbers = pa.array(table["label"].to_numpy().astype(np.int64))
+def _whole(table: pa.Table, labels: int, where: str) -> pa.Table:
+    """Labels as whole numbers.
+
+    Raises:
+        UsageError: a label is not one of the task's, as in GLUE's own test files, which have none.
+    """
+    given = table["label"].to_numpy()
+    if strange := sorted(set(given[~np.isin(given, np.arange(labels))].tolist())):
+        raise UsageError(f"{where}: labels are 0 to {labels - 1}, and some rows have {strange[0]:g}")
+    numbers = pa.array(given.astype(np.int64))
     return table.set_column(table.schema.get_field_index("label"), "label", numbers)
 
 

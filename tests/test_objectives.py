@@ -64,6 +64,11 @@ def test_regression_predicts_in_the_tasks_own_unit() -> None:
     assert float(objective.loss(torch.tensor([[0.5], [1.0]]), batch)) == 2.0
     with pytest.raises(ValueError, match="above 0"):
         Regression(spread=0.0)
+    with pytest.raises(ValueError, match="unknown metric 'acc'; known: accuracy"):
+        Classification(("a", "b"), metrics=("acc",))
+    dates = Regression(centre=1.7e9, spread=1000.0)
+    apart = dates.predict(torch.linspace(-1, 1, 100)[:, None], {"labels": torch.linspace(-1, 1, 100)})
+    assert len(np.unique(apart["reference"])) == 100
 
 
 def test_parts_have_figures_of_their_own() -> None:

@@ -136,19 +136,24 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.csv", "text,label\na,x\nb\xff,y\n", "", "row 2: CSV conversion error to string: invalid UTF8"),
         ("a.csv", "text,label\na,x\nb,y,z\n", "", "row 2: Expected 2 columns, got 3"),
         ("a.csv", "", "", "Empty CSV file"),
-        ("a.csv", "text,label\n", "", "has no rows"),
+        ("a.csv", "text,label\n", "", "has no rows in the file of its train split"),
         ("a.csv", "review;label\na;x\n", "", "has no column 'text'; it has review;label; name the right one with :text="),
         ("a.csv", "text,label\na,x\nb,y\n", ":value=label", "row 1, column 'label': 'x' is no number"),
         ("a.csv", "text,label\na,1\nb,nan\n", ":value=label", "row 2, column 'label': 'nan' is no number"),
         ("a.csv", "text,label\na,1\nb,1\nc,1\nd,1\n", ":value=label", "has one value only, 1"),
         ("a.csv", "text,label\na,x\nb,x\n", "", "has one label only, 'x'"),
-        ("a.csv", "text,label\na,x\nb,y\n", "", "too few rows to cut a validation split from (2 rows, 2 apart)"),
+        ("a.csv", "text,label\na,x\nb,y\n", "", "too few rows to cut a validation split from (2 rows, 2 different texts)"),
         ("a.csv", "text,label\n" + "".join(f"t{i},{i}.5\n" for i in range(50)), "", "which are no classes; if they are"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "", "line 2 is not JSON"),
         ("a.jsonl", '["a"]\n', "", "line 1 is no JSON object"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "", "row 2, column 'label': it is empty"),
         ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n', "", "is no text"),
         ("a.jsonl", '{"review": "a", "stars": 1}\n', "", "has no column 'text'; it has review, stars"),
+        ("a.csv", "text,label,label\na,x,y\n", "", "column 'label' stands twice in it"),
+        ("a.csv", "text,label\na,1\nb,1e999\n", ":value=label", "row 2, column 'label': 'inf' is no number"),
+        ("a.csv", "text,label\nb\xe9,x\n", "", "save the file as UTF-8"),
+        ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', "", "save the file as UTF-8"),
+        ("a.jsonl", '{"text": "a", "label": [1]}\n', ":value=label", "is no text"),
         ("a.parquet", "no parquet", "", "does not read: Parquet"),
     ],
 )  # fmt: skip
@@ -180,3 +185,55 @@ def test_what_is_prepared_is_prepared_once(tmp_path: Path, monkeypatch: pytest.M
     assert task(f"csv:path={moved}").objective == want
     with pytest.raises(KeyError):
         assert task(f"csv:path={moved}:split_seed=3").objective
+
+
+@pytest.mark.parametrize(("labels", "each"), [(77, 4), (100, 8), (10, 8), (50, 2), (2, 100)])
+def test_few_rows_a_label_still_fill_every_split(labels: int, each: int) -> None:
+    """Alike strata must not put their few rows at the same places of the cut."""
+    strata = np.repeat(np.arange(labels), each)
+    found = cut(hashes([f"row {i}" for i in range(labels * each)], 0), strata, SHARES)
+    for split, share in SHARES.items():
+        assert found[split].mean() == pytest.approx(share, abs=0.05), split
+
+
+def test_a_large_group_trains() -> None:
+    """Wherever else it went, the shares would be far off."""
+    names = [f"g{i // 10}" if i >= 300 else "large" for i in range(1000)]
+    for seed in range(5):
+        found = cut(hashes(names, seed), np.zeros(1000, np.int64), SHARES)
+        assert found["train"][0] and found["train"].mean() == pytest.approx(0.7, abs=0.02)
+
+
+def test_a_cut_that_leaves_one_label_or_lacks_one_is_said(tmp_path: Path) -> None:
+    """Groups stay whole, so the only row of a label may go to another side."""
+    rows = [{"text": f"t{i}", "label": "abc"[(i % 2) + (i == 777)], "g": f"g{i // 10}"} for i in range(1000)]
+    one = [{**row, "label": "b" if i == 777 else "a"} for i, row in enumerate(rows)]
+    lacking, refused = 0, 0
+    for seed in range(8):
+        three = task(f"jsonl:path={write(tmp_path, 'three.jsonl', rows)}:group=g:split_seed={seed}")
+        two = task(f"jsonl:path={write(tmp_path, 'two.jsonl', one)}:group=g:split_seed={seed}")
+        gone = "the cut left no training row of the labels c" in three.notices()
+        assert gone == (2 not in three.splits()["train"]["label"])
+        lacking += gone
+        try:
+            assert set(two.splits()["train"]["label"]) == {0, 1}
+        except UsageError as error:
+            refused += "one label only in the training rows that the cut left" in str(error)
+    assert lacking and refused
+
+
+def test_columns_that_nobody_wants_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a number that is none, far behind what a reader looks at first."""
+    monkeypatch.setattr("peftbench.rows.BLOCK_BYTES", 2000)
+    rows = [{**row, "price": i} for i, row in enumerate(ROWS)]
+    file = write(tmp_path, "a.csv", [*rows, {**ROWS[0], "price": "n/a"}])
+    assert sum(map(len, task(f"csv:path={file}").splits().values())) == 401
+
+
+def test_a_value_is_written_alike_whatever_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peftbench.rows.BATCH_ROWS", 10)
+    labels = [*([True, False] * 10), *(["true", "false"] * 10), *([1.0, 0.0] * 10), *(["1", 0] * 10)]
+    file = write(tmp_path, "a.jsonl", [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
+    assert task(f"jsonl:path={file}").objective.labels == ("0", "1", "false", "true")
