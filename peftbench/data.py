@@ -85,9 +85,9 @@ class Encoded:
         assert self.texts is not None
         return np.asarray(self.texts[column].take(pyarrow.array(items)).to_pylist(), dtype=object)
 
-    def groups(self, items: IntArray) -> npt.NDArray[np.str_]:
+    def groups(self, items: IntArray) -> npt.NDArray[Any]:
         """The group of each of some items: those of one group belong together. By default each is its own."""
-        return self.text("group", items).astype(str) if self.has("group") else items.astype(str)
+        return self.text("group", items) if self.has("group") else items.astype(str)
 
     def some(self, items: IntArray) -> Encoded:
         """Some of its items, in that order."""

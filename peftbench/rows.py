@@ -35,6 +35,7 @@ class Column:
     name: str  # in the file
     option: str  # of the SPEC, that names it
     kind: type[str | float] = str
+    is_name: bool = False  # a word that stands for something: blanks around it are none of its own
 
 
 class _Wrong(Exception):
@@ -104,7 +105,7 @@ def _typed(values: pa.Array, column: Column, where: str, before: int) -> pa.Arra
         texts = _as_text(values)
         empty = pc.or_kleene(pc.is_null(texts), pc.equal(pc.utf8_trim_whitespace(texts), ""))
         refuse(pc.fill_null(empty, True), "it is empty")
-        return texts
+        return pc.utf8_trim_whitespace(texts) if column.is_name else texts
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         trimmed = pc.utf8_trim_whitespace(values)
         number = pc.match_substring_regex(trimmed, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")

@@ -172,7 +172,7 @@ class OwnRows:
         return learned
 
     def _columns(self) -> dict[str, Column]:
-        group = {} if self.group is None else {"group": Column(self.group, "group")}
+        group = {} if self.group is None else {"group": Column(self.group, "group", is_name=True)}
         if self.prompt is not None and self.completion is not None:
             texts = {"source": Column(self.prompt, "prompt"), "target": Column(self.completion, "completion")}
             return {**texts, **group}
@@ -180,7 +180,9 @@ class OwnRows:
         if self.text_pair is not None:
             columns["text_pair"] = Column(self.text_pair, "text_pair")
         columns["label"] = (
-            Column(self.label, "label") if self.value is None else Column(self.value, "value", float)
+            Column(self.label, "label", is_name=True)
+            if self.value is None
+            else Column(self.value, "value", float)
         )
         return {**columns, **group}
 

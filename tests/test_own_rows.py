@@ -94,6 +94,11 @@ def test_rows_keep_their_side_when_others_come_and_go() -> None:
     assert rare["train"][7] or rare["validation"][7]  # a single row of a label is no test
 
 
+def test_blanks_around_a_label_are_none_of_it(tmp_path: Path) -> None:
+    rows = [{**row, "label": f" {row['label']}" if i % 3 else row["label"]} for i, row in enumerate(ROWS)]
+    assert task(f"csv:path={write(tmp_path, 'a.csv', rows)}").objective == Classification(("no", "yes"))
+
+
 def test_numbers_are_regression(tmp_path: Path) -> None:
     found = task(f"jsonl:path={write(tmp_path, 'a.jsonl', ROWS)}:value=stars")
     splits = found.splits()
