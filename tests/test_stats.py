@@ -104,7 +104,7 @@ def test_pseudo_values_of_a_mean_are_its_items() -> None:
     draw = np.random.default_rng(0)
     right = draw.random(60) < 0.7
     frame = pd.DataFrame(
-        {"prediction": right.astype(int), "reference": 1, "group": np.arange(60).astype(str)}
+        {"prediction": right.astype(int), "reference": 1, "group": np.arange(60).astype(str), "nll": 0.0}
     )
     objective = Means()
     found = pseudo_values(objective, frame, objective.score(*_columns(frame)))
@@ -121,7 +121,7 @@ def test_pseudo_values_of_a_mean_are_its_items() -> None:
 
 
 def test_many_groups_share_blocks_and_methods_share_them_too() -> None:
-    frame = pd.DataFrame({"prediction": 1, "reference": 1, "group": np.arange(5000).astype(str)})
+    frame = pd.DataFrame({"prediction": 1, "reference": 1, "group": np.arange(5000).astype(str), "nll": 0.0})
     objective = Means()
     found = pseudo_values(objective, frame, objective.score(*_columns(frame)))
     assert 90 < len(found) <= BLOCKS
@@ -143,7 +143,7 @@ def test_the_jackknife_interval_of_f1_covers() -> None:
         for _ in range(3):
             prediction = np.where(draw.random(80) < 0.8, reference, 1 - reference)
             frame = pd.DataFrame(
-                {"prediction": prediction, "reference": reference, "group": groups, "score": 0.0}
+                {"prediction": prediction, "reference": reference, "group": groups, "score": 0.0, "nll": 0.0}
             )
             quality = objective.score(*_columns(frame))
             values.append(quality["macro_f1"])

@@ -128,5 +128,5 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_schemas_are_named() -> None:
-    with pytest.raises(PeftbenchError, match="schema 7, this program reads 3"):
+    with pytest.raises(PeftbenchError, match="schema 7, this program reads 4"):
         Record.from_text('{"schema": 7}')
