@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +44,9 @@ class Completion:
 
     metrics: tuple[str, ...] = ("rouge_l", "bleu")  # of `text_metrics`; the first is the primary one
     decoding: Decoding = Decoding()
-    decoder_start: int | None = (
-        None  # the token that an encoder-decoder's decoder begins with; None: a decoder alone
-    )
+    keeps: Literal["start", "end"] = "end"  # of a source that is too long
+    # The token that an encoder-decoder's decoder begins with; None: a decoder alone.
+    decoder_start: int | None = None
     kind: str = "generation"
 
     @property
@@ -72,18 +72,24 @@ class Completion:
             source, target = [*source, end], [*target, end]
             if self.decoder_start is None:
                 room = max(max_length - len(target), int(max_length * LEAST_SOURCE))
-                source = source[-room:]  # what stands before the target most closely is kept
+                source = self._cut(source, room)
                 target = target[: max_length - len(source)]
                 columns["input_ids"].append([*source, *target])
                 columns["labels"].append([IGNORED] * len(source) + target)
                 columns["source_tokens"].append(len(source))
             else:
-                source = [*source[: max_length - 1], end] if len(source) > max_length else source
+                source = self._cut(source, max_length)
                 target = target[:max_length]
                 columns["input_ids"].append(source)
                 columns["labels"].append(target)
                 columns["decoder_input_ids"].append([self.decoder_start, *target[:-1]])
         return columns
+
+    def _cut(self, source: list[int], room: int) -> list[int]:
+        """A source, its end included, in so many tokens."""
+        if len(source) <= room:
+            return source
+        return [*source[: room - 1], source[-1]] if self.keeps == "start" else source[-room:]
 
     def weight(self, batch: dict[str, Tensor]) -> int:
         """Tokens that the loss is the mean of."""

@@ -34,6 +34,7 @@ def footnotes(
     training = [r for r in results if r.record.run.kind == "training"]
     notes = _quality(table, items, groups, seeds, sequence)
     notes += [f"Data: {said}." for said in dict.fromkeys(n for r in training for n in r.record.notices or ())]
+    notes += _further(table)
     notes += _checks(table)
     notes += _guards(table)
     notes += _rates(table, training)
@@ -108,10 +109,15 @@ def _guards(table: Table) -> list[str]:
     seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
     if seedless:
         names = ", ".join(row.label for row in seedless)
-        notes.append(
-            f"{names}: departs from the shared budget: solved to convergence on the whole training split, so it does not "
-            "depend on the seed and ran once."
-        )
+        if all(_is_frozen(row) for row in seedless):
+            notes.append(
+                f"{names}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
+            )
+        else:
+            notes.append(
+                f"{names}: departs from the shared budget: solved to convergence on the whole training split, so it does "
+                "not depend on the seed and ran once."
+            )
     learned = next((row for row in seedless if row.score is not None), None)
     if learned and learned.score:
         sign = 1 if table.higher_is_better else -1
@@ -122,17 +128,39 @@ def _guards(table: Table) -> list[str]:
             if row.score and not row.seedless and sign * row.score.value <= bar
         ]
         if below:
-            notes.append(
-                f"No better than the converged {learned.label}, so nothing learned beyond the frozen features: "
-                + ", ".join(below)
-                + "."
+            bar_is = (
+                "No better than the frozen model, so nothing learned: "
+                if _is_frozen(learned)
+                else f"No better than the converged {learned.label}, so nothing learned beyond the frozen features: "
             )
+            notes.append(f"{bar_is}{', '.join(below)}.")
     return notes
+
+
+def _is_frozen(row: Row) -> bool:
+    """Whether nothing of it trains, not even a head."""
+    return not row.costs.adapter_parameters and not row.costs.head_parameters
+
+
+def _further(table: Table) -> list[str]:
+    """Metrics beside the primary one, where there are several."""
+    names = list(dict.fromkeys(n for row in table.rows for n in row.quality if not n.startswith("nll")))
+    others = [name for name in names if name != table.metric]
+    rows = [row for row in table.rows if row.quality]
+    if len(others) < 2:
+        return []
+    each = "; ".join(
+        f"{row.label} " + "/".join(f"{row.quality[n].value:.3f}" if n in row.quality else "-" for n in others)
+        for row in rows
+    )
+    return [f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}."]
 
 
 def _rates(table: Table, results: list[Result]) -> list[str]:
     """Where the learning rates come from."""
-    head = f"head {results[0].record.run.head_learning_rate:g} for all"
+    rate = results[0].record.run.head_learning_rate
+    has_head = any(row.costs.head_parameters for row in table.rows)
+    head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
     tuned = [row for row in table.rows if row.tuned]
     given = [row for row in table.rows if row.learning_rate and not row.tuned]
     notes = []

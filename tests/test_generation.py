@@ -59,6 +59,10 @@ def test_what_is_too_long_loses_the_beginning_of_its_source() -> None:
     rows = {"source": ["abcdefgh"], "target": ["xy"]}
     found = Completion().encode(byte_tokenizer(), rows, 8)
     assert found["input_ids"][0] == [*ids("fgh"), END, *ids(" xy"), END]
+    start = Completion(keeps="start").encode(byte_tokenizer(), rows, 8)
+    assert start["input_ids"][0] == [*byte_tokenizer()("abcdefgh")["input_ids"][:3], END, *ids(" xy"), END]
+    both = Completion(keeps="start", decoder_start=0).encode(byte_tokenizer(), rows, 5)
+    assert both["input_ids"][0] == [*byte_tokenizer()("abcdefgh")["input_ids"][:4], END]
     long = Completion().encode(byte_tokenizer(), {"source": ["ab"], "target": ["x" * 20]}, 8)
     assert long["input_ids"][0] == [*byte_tokenizer()("ab")["input_ids"][:3], END, *ids(" xxx")]
 
