@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -320,3 +321,14 @@ def test_an_encoder_out_of_an_encoder_decoder_is_no_checkpoint(
     _, record = trained("head", checkpoint("t5"))
     with pytest.raises(UsageError, match="T5Stack, which transformers does not load"):
         exported(record, tmp_path, merged=True)
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_what_came_from_a_file_that_is_gone_is_asked_for(kind: str, trained: Any, tmp_path: Path) -> None:
+    _, record = trained("lora", "tiny-encoder")
+    moved = dataclasses.replace(record.run, plugins=(str(tmp_path / "gone.py"),), **{kind: "in-no-registry"})
+    (tmp_path / "record.json").write_text(dataclasses.replace(record, run=moved).to_text())
+    with pytest.raises(
+        UsageError, match=f"{kind} 'in-no-registry' came from .*gone.py, which is gone; say where"
+    ):
+        export(tmp_path, tmp_path / "to", merged=False)

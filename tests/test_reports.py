@@ -17,6 +17,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from peftbench import registry
+from peftbench.api import Compared
 from peftbench.record import Record
 from peftbench.results import Result
 from peftbench.runs import Budget, Run
@@ -308,3 +309,11 @@ def test_guards_of_the_neighbours(
     busy = dataclasses.replace(one.record, training={**(one.record.training or {}), **seen})
     (table,) = tabulate([dataclasses.replace(one, record=busy)], "full", ())
     assert any(said in note for note in table.footnotes)
+
+
+def test_a_claim_that_does_not_hold_is_no_good_end(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """The command then ends with status 1, as it does for a run that failed."""
+    kept = result(make_run("lora"), tmp_path, 0.8)
+    broken = result(make_run("full"), tmp_path, 0.8, merge="fail")
+    assert Compared([kept], None, None).good
+    assert not Compared([kept, broken], None, None).good
