@@ -7,6 +7,8 @@ In the folder a data set is a sub-folder with a file a split, `glue/sst2/train.j
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +19,10 @@ import pyarrow as pa
 
 from .errors import UsageError
 from .hub import in_reach
-from .rows import KINDS, Column, checked, endings, read
+from .rows import KINDS, Column, checked, endings, opened, read
 
 VARIABLE = "PEFTBENCH_DATA_DIR"
+OTHER_NAMES = (("validation", "dev"), ("validation", "valid"))  # what a split's file may be called
 
 
 def use(folder: str | None) -> None:
@@ -33,7 +36,7 @@ class Published:
     """A data set, by the sub-folder of `--data-dir` and by its hub id."""
 
     folder: str  # glue/sst2
-    hub: str  # nyu-mll/glue
+    hub: str | None = None  # nyu-mll/glue; None: it is in no layout that can be loaded from there
     config: str | None = None  # sst2
 
     def files(self, splits: Sequence[str]) -> dict[str, Path]:
@@ -42,14 +45,12 @@ class Published:
         Raises:
             UsageError: the folder is there and lacks a split.
         """
-        named = os.environ.get(VARIABLE)
-        home = None if named is None else Path(named).expanduser() / self.folder
-        if home is None or not home.is_dir():
+        home = self._home
+        if home is None:
             return {}
         found = {}
         for split in splits:
-            names = [f"{split}{end}" for kind in KINDS for end in endings(kind)]
-            here = [home / name for name in names if (home / name).is_file()]
+            here = _files_of(home, split)
             if not here:
                 there = ", ".join(sorted(file.name for file in home.iterdir())) or "nothing"
                 raise UsageError(
@@ -92,14 +93,70 @@ class Published:
                     digest.update(part)
         return digest.hexdigest()
 
+    def documents(self, splits: Sequence[str]) -> dict[str, Any]:
+        """The JSON document of each split.
+
+        Raises:
+            UsageError: the folder has none of them, or one does not read.
+        """
+        found, files = {}, self.files(splits)
+        if not files:
+            raise UsageError(self._lacking(splits))
+        for split, file in files.items():
+            try:
+                with opened(file) as source:
+                    found[split] = json.load(source)
+            except (ValueError, OSError, EOFError) as error:
+                raise UsageError(f"data file {str(file)!r} does not read as JSON: {error}") from error
+        return found
+
+    def objects(self, file: Path) -> Iterator[dict[str, Any]]:
+        """The JSON objects of a file, one a line, nested ones too.
+
+        Raises:
+            UsageError: a line is no JSON object.
+        """
+        with opened(file) as source:
+            for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    item = json.loads(line)
+                except ValueError as error:
+                    raise UsageError(
+                        f"data file {str(file)!r}: line {number} is not JSON: {error}"
+                    ) from error
+                if not isinstance(item, dict):
+                    raise UsageError(f"data file {str(file)!r}: line {number} is no JSON object")
+                yield item
+
+    def beside(self, name: str) -> Path | None:
+        """Another file of that name in the user's folder."""
+        home = self._home
+        return None if home is None else next(iter(_files_of(home, name)), None)
+
+    @property
+    def _home(self) -> Path | None:
+        named = os.environ.get(VARIABLE)
+        home = None if named is None else Path(named).expanduser() / self.folder
+        return home if home is not None and home.is_dir() else None
+
+    def _lacking(self, splits: Sequence[str]) -> str:
+        files = ", ".join(f"{self.folder}/{split}.json" for split in splits)
+        return (
+            f"the data of {self.folder} is not here: give --data-dir DIR with {files} as published (also .gz)"
+        )
+
     def _from_hub(self, split: str) -> pa.Table:
         import datasets
 
+        if self.hub is None:
+            raise UsageError(self._lacking([split]))
         name = self.hub if self.config is None else f"{self.hub} ({self.config})"
         if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE") or not in_reach():
             datasets.config.HF_HUB_OFFLINE = True  # what was downloaded before still serves
         try:
-            rows: Any = datasets.load_dataset(self.hub, self.config, split=split)
+            rows = _loaded(self.hub, self.config, split)
         except Exception as error:
             said = " ".join(str(error).split())[:120]
             raise UsageError(
@@ -107,6 +164,29 @@ class Published:
                 f"also .gz), or connect to the hub once ({type(error).__name__}: {said})"
             ) from error
         return rows.data.table
+
+
+def _loaded(hub: str, config: str | None, split: str) -> Any:
+    """A split from the hub; of a data set that is still a script there, the hub's own conversion to Parquet."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(hub, config, split=split)
+    except RuntimeError as error:
+        if "script" not in str(error):
+            raise
+        return datasets.load_dataset(hub, config, split=split, revision="refs/convert/parquet")
+
+
+def _files_of(home: Path, name: str) -> list[Path]:
+    """The files of a split, whatever they are packed with."""
+    names = (
+        f"{one}{end}"
+        for one in (name, *(name.replace(split, other) for split, other in OTHER_NAMES if split in name))
+        for kind in KINDS
+        for end in endings(kind)
+    )
+    return [home / one for one in names if (home / one).is_file()]
 
 
 def _kind_of(file: Path) -> str:

@@ -139,7 +139,7 @@ def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
             newlines_in_values=True, delimiter="\t" if ".tsv" in file.suffixes else ","
         ),
     }
-    with _opened(file) as source:
+    with opened(file) as source:
         names = csv.open_csv(source, **how).schema.names
     columns = wanted if set(wanted) <= set(names) else names
     _refuse_doubles(names, columns)
@@ -149,7 +149,7 @@ def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         strings_can_be_null=False,
         null_values=[],
     )
-    with _opened(file) as source:
+    with opened(file) as source:
         yield from csv.open_csv(source, convert_options=convert, **how)
 
 
@@ -161,7 +161,7 @@ def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
 def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     """One object a line; a missing value is null. Names that no object has are reported with those that the first has."""
     rows: list[dict[str, Any]] = []
-    with _opened(file) as source:
+    with opened(file) as source:
         for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
             if not line.strip():
                 continue
@@ -210,8 +210,8 @@ def _parquet(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         yield from source.iter_batches(BATCH_ROWS, columns=columns)
 
 
-def _opened(file: Path) -> Any:
-    """The bytes of a file, unpacked."""
+def opened(file: Path) -> Any:
+    """The bytes of a file, unpacked, to read."""
     if file.suffix == ".gz":
         return gzip.open(file, "rb")
     if file.suffix == ".xz":

@@ -31,6 +31,7 @@ Weights = dict[tuple[str, ...], float]
 
 NIST_ORDER = 5  # longest n-gram, as in Doddington 2002
 CIDER_ORDER = 4  # as in Vedantam et al. 2015
+WEBNLG_REFERENCES = 6
 CIDER_SIGMA = 6.0  # words, of the penalty on a difference in length
 
 
@@ -79,6 +80,22 @@ def _bleu(hypotheses: Texts, references: References, lowercase: bool = False) ->
 
     def row(hypothesis: str, its: list[str]) -> list[float]:
         found = metric.sentence_score(hypothesis, its)
+        return [*found.counts, *found.totals, found.sys_len, found.ref_len]
+
+    return _by_item(row, hypotheses, references)
+
+
+def _bleu_words(hypotheses: Texts, references: References) -> Floats:
+    """The same counts over lower-case text cut at every mark, against at most six references, as WebNLG is scored."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(tokenize="none", effective_order=True)
+
+    def cut(text: str) -> str:
+        return " ".join(re.split(r"(\W)", text.lower()))
+
+    def row(hypothesis: str, its: list[str]) -> list[float]:
+        found = metric.sentence_score(cut(hypothesis), [cut(one) for one in its[:WEBNLG_REFERENCES]])
         return [*found.counts, *found.totals, found.sys_len, found.ref_len]
 
     return _by_item(row, hypotheses, references)
@@ -304,11 +321,25 @@ def _exact(hypotheses: Texts, references: References) -> Floats:
     )
 
 
+def _logical_form(hypotheses: Texts, references: References) -> Floats:
+    """(items, 2): whether a query on one table asks what a reference asks, and 1: case, space and the conditions' order are nothing.
+
+    WikiSQL's own script compares the numbers of columns (Zhong et al. 2017), this one their names.
+    """
+
+    def form(text: str) -> tuple[str, frozenset[str]]:
+        said, _, where = " ".join(text.lower().split()).partition(" where ")
+        return said, frozenset(where.split(" and "))
+
+    return _scores(lambda text, its: float(form(text) in [form(one) for one in its]), hypotheses, references)
+
+
 TEXT_METRICS = {
     metric.name: metric
     for metric in (  # name, higher is better, is a share
         TextMetric("bleu", True, True, _bleu, _bleu_value),
         TextMetric("bleu_e2e", True, True, partial(_bleu, lowercase=True), _bleu_value),
+        TextMetric("bleu_words", True, True, _bleu_words, _bleu_value),
         TextMetric("nist", True, False, _nist, _nist_value),
         TextMetric("nist_e2e", True, False, partial(_nist, pooled=True), _nist_value),
         TextMetric("meteor", True, True, _meteor, _mean, _no_wordnet),
@@ -319,6 +350,7 @@ TEXT_METRICS = {
         TextMetric("cider", True, False, _cider, _mean),
         TextMetric("chrf", True, True, _chrf, _chrf_value),
         TextMetric("ter", False, True, _ter, _ter_value),
+        TextMetric("logical_form", True, True, _logical_form, _mean),
         TextMetric("exact_match", True, True, _exact, _mean),
     )
 }

@@ -1,4 +1,4 @@
-"""Rows of a published data set with labels: its training split is cut for validation, another one is the test split."""
+"""Rows of a published data set: its training split is cut for validation, another one is the test split."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def carve(train: pa.Table, unit: str, strata: np.ndarray[Any, Any] | None) -> tu
     labels = np.zeros(train.num_rows, np.int64) if strata is None else strata
     where = cut(hashes(names, 0), labels, {"train": 1 - share, "validation": share})
     return train.filter(pa.array(where["train"])), train.filter(pa.array(where["validation"]))
+
+
+def some_sources(table: pa.Table, inputs: int) -> pa.Table:
+    """The rows of so many sources, evenly spread."""
+    sources = table["source"].to_numpy()
+    names = list(dict.fromkeys(sources))
+    kept = {names[i] for i in np.linspace(0, len(names) - 1, min(inputs, len(names))).round().astype(int)}
+    return table.filter(pa.array([source in kept for source in sources]))
 
 
 def datasets_of(tables: Mapping[str, pa.Table]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from peftbench import UsageError, task
@@ -19,7 +18,7 @@ from peftbench.completion import Completion, Decoding
 from peftbench.published import Published
 from peftbench.rows import Column
 
-from ._published import carve, datasets_of
+from ._published import carve, datasets_of, some_sources
 
 if TYPE_CHECKING:
     import datasets
@@ -68,7 +67,7 @@ class E2E:
         if self.train == "validation":
             tables["train"], tables["validation"] = carve(tables["validation"], "source", None)
         if self.inputs:
-            tables["test"] = _some(tables["test"], self.inputs)
+            tables["test"] = some_sources(tables["test"], self.inputs)
         return datasets_of({split: tables[split] for split in ("train", "validation", "test")})
 
 
@@ -89,11 +88,3 @@ def linear(meaning: str) -> str:
 def _linear(table: pa.Table) -> pa.Table:
     sources = pa.array([linear(meaning) for meaning in table["source"].to_pylist()])
     return table.set_column(table.schema.get_field_index("source"), "source", sources)
-
-
-def _some(table: pa.Table, inputs: int) -> pa.Table:
-    """The rows of so many sources, evenly spread."""
-    sources = table["source"].to_numpy()
-    names = list(dict.fromkeys(sources))
-    kept = {names[i] for i in np.linspace(0, len(names) - 1, min(inputs, len(names))).round().astype(int)}
-    return table.filter(pa.array([source in kept for source in sources]))
