@@ -23,6 +23,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 from peftbench import Adaptation, Claims, Facts, NotSupported, Preset, layer_stream, method, sites
 
+SERVED = ("sdpa",)  # implementations of attention whose mask is (batch, 1, query, key) or none
+
 
 @method(
     "prefix",
@@ -55,9 +57,12 @@ class Prefix:
     def inject(self, model: nn.Module) -> Adaptation:
         attentions = [site.module for site in sites(model, "attention")]
         config: Any = model.config
-        if not config._attn_implementation or config._attn_implementation == "eager":
+        if config._attn_implementation not in SERVED:
+            exchangeable = getattr(getattr(model, "base_model", model), "_supports_sdpa", False)
             raise NotSupported(
                 f"{config.model_type} models do not take a prefix: their attention can't be exchanged"
+                if not exchangeable
+                else f"a prefix needs attention of the kind {' or '.join(SERVED)}, not {config._attn_implementation}"
             )
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         # T5's heads are `d_kv` wide, whatever the width of the model.

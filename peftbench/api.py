@@ -60,6 +60,9 @@ def run(
     tune: int | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     max_length: int | None = None,
+    train_sizes: Sequence[int | None] = (None,),
+    attention: str | None = None,
+    checkpoint_activations: bool = False,
     lr: float | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -93,6 +96,9 @@ def run(
         tune=tune,
         batch_size=batch_size,
         max_length=max_length,
+        train_sizes=tuple(train_sizes),
+        attention=attention,
+        checkpointing=checkpoint_activations,
         learning_rate=lr,
         device=device,
         dtype=dtype,
@@ -189,11 +195,11 @@ def plan_only(asked: Comparison) -> list[Planned]:
 def _tune(
     planned: list[Planned], count: int, do: Callable[[list[Planned]], list[Result]]
 ) -> tuple[list[Planned], list[Result]]:
-    """Each model and task has a grid of its own."""
+    """Each model, task and number of training items has a grid of its own."""
     tuned: list[Planned] = []
     trials: list[Result] = []
-    for place in dict.fromkeys((item.run.model, item.run.task) for item in planned):
-        ours = [item for item in planned if (item.run.model, item.run.task) == place]
+    for cell in dict.fromkeys(item.run.cell for item in planned):
+        ours = [item for item in planned if item.run.cell == cell]
         at_rates, results = tuning.tune(ours, count, do)
         tuned += at_rates
         trials += results
@@ -206,11 +212,8 @@ def _more_seeds(
     """The runs of the next look, for each table that does not resolve yet what is asked."""
     more = []
     for table in tables(results, reference or "", sequence):
-        ours = [
-            item
-            for item in planned
-            if (item.run.model, item.run.task, item.run.kind) == (table.model, table.task, "training")
-        ]
+        cell = (table.model, table.task, table.settings["train_items"])
+        ours = [item for item in planned if item.run.cell == cell and item.run.kind == "training"]
         have = {item.run.seed for item in ours if item.seeded}
         target = sequence.next_look(len(have))
         if target is None or table.resolution is None or _points(table, table.resolution) <= sequence.resolve:

@@ -16,6 +16,7 @@ import typer
 
 from . import defaults
 from .errors import PeftbenchError, UsageError, unknown
+from .options import cells_of, check_timeout, choice, folder_of, plugins_of, report_plugins_of, sizes_of
 
 app = typer.Typer(
     add_completion=False,
@@ -63,6 +64,25 @@ def run_command(
     max_length: Annotated[
         int | None, typer.Option(help="Tokens; longer items are cut. Default: the task's, 48 for most.")
     ] = None,
+    train_size: Annotated[
+        str,
+        typer.Option(
+            help="Items of the training split, as in 100,1000,all: a table each, and one over them."
+        ),
+    ] = "all",
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="The library's implementation: eager, sdpa, flash_attention_2, ...; default: the model's."
+        ),
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoint-activations",
+            help="Compute activations again for the backward pass: less memory, more time.",
+        ),
+    ] = False,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate of the methods asked for; default: presets.")
     ] = None,
@@ -121,19 +141,22 @@ def run_command(
         batch_size=batch_size,
         accumulate=accumulate,
         max_length=max_length,
+        train_sizes=sizes_of(train_size),
+        attention=attention,
+        checkpointing=checkpoint_activations,
         learning_rate=lr,
-        device=_choice("device", device, ("auto", "cpu", "cuda")),
-        dtype=_choice("dtype", dtype, ("auto", "float32", "bfloat16")),
+        device=choice("device", device, ("auto", "cpu", "cuda")),
+        dtype=choice("dtype", dtype, ("auto", "float32", "bfloat16")),
         baselines=baselines,
-        latency_grid=_grid(latency_grid),
+        latency_grid=cells_of(latency_grid),
         profile=profile,
-        plugins=_plugins(plugins),
-        data_dir=_folder(data_dir),
+        plugins=plugins_of(plugins),
+        data_dir=folder_of(data_dir),
     )
     check(asked)
-    registry.load_plugins(Path(p) for p in _report_plugins(plugins))
+    registry.load_plugins(Path(p) for p in report_plugins_of(plugins))
     registry.get("report", report)
-    _check_timeout(timeout)
+    check_timeout(timeout)
     opened = Store(store)
     if curve < 0:
         raise UsageError(f"--curve must be 0 or more, not {curve}; 0 scores validation at no moment")
@@ -187,19 +210,19 @@ def latency_command(
     asked = LatencyAsked(
         methods=tuple(str(s) for s in spec.parse_list(methods)),
         models=tuple(name.strip() for name in model.split(",") if name.strip()),
-        device=_choice("device", device, ("auto", "cpu", "cuda")),
-        dtype=_choice("dtype", dtype, ("float32", "bfloat16")),
-        cells=_grid(latency_grid),
+        device=choice("device", device, ("auto", "cpu", "cuda")),
+        dtype=choice("dtype", dtype, ("float32", "bfloat16")),
+        cells=cells_of(latency_grid),
         processes=processes,
         rounds=rounds,
         execution=execution,
         new_tokens=new_tokens,
         tasks=tasks,
-        plugins=_plugins(plugins),
+        plugins=plugins_of(plugins),
     )
     check(asked)
-    _check_timeout(timeout)
-    registry.load_plugins(Path(p) for p in _report_plugins(plugins))
+    check_timeout(timeout)
+    registry.load_plugins(Path(p) for p in report_plugins_of(plugins))
     render_latency([], report)
     with Display(quiet) as display:
         how = Execution(timeout_s=timeout, retry_failed=retry_failed)
@@ -259,10 +282,10 @@ def list_command(
 
     from .listing import listing
 
-    _choice("format", form, ("text", "json", "markdown"))
+    choice("format", form, ("text", "json", "markdown"))
     if form == "markdown" and what != "methods":
         raise UsageError("--format markdown is there for `peftbench list methods`; write text or json")
-    rows = listing(what, store, _plugins(plugins))
+    rows = listing(what, store, plugins_of(plugins))
     if form == "markdown":
         from . import registry
         from .methods_table import methods_table
@@ -286,7 +309,7 @@ def check_command(
     from .engine import ask, worker
 
     with worker() as works:
-        answer = ask({"job": "check", "what": what, "plugins": _plugins(plugins)}, works)
+        answer = ask({"job": "check", "what": what, "plugins": plugins_of(plugins)}, works)
     typer.echo(text_of(answer["checked"]), nl=False)
     if any(one["outcome"] == "fail" for one in answer["checked"]):
         raise typer.Exit(1)
@@ -324,7 +347,7 @@ def export_command(
         "folder": str(stored.folder.resolve()),
         "to": str(to.expanduser().resolve()),
         "merged": merged,
-        "plugins": _plugins(plugins),
+        "plugins": plugins_of(plugins),
     }
     with worker() as works:
         answer = ask(job, works)
@@ -340,7 +363,7 @@ def new_command(
     """Write a method of your own in one file, with its test: it works, and shows where to edit."""
     from .new import new
 
-    typer.echo(new(kind, name, to, [Path(p) for p in _plugins(None)]), nl=False)
+    typer.echo(new(kind, name, to, [Path(p) for p in plugins_of(None)]), nl=False)
 
 
 @app.command("doctor")
@@ -377,45 +400,3 @@ def _wrong(message: str) -> int:
 
 def _interrupted() -> None:
     print("peftbench: interrupted; what is finished is kept, the same command carries on", file=sys.stderr)
-
-
-def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise unknown(f"value of --{option}:", value, choices, "one of " + ", ".join(choices))
-    return value
-
-
-def _folder(path: Path | None) -> str | None:
-    if path is not None and not path.expanduser().is_dir():
-        raise UsageError(f"--data-dir {str(path)!r} is not a folder")
-    return None if path is None else str(path.expanduser().resolve())
-
-
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout > 0:
-        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}")
-
-
-def _grid(text: str | None) -> tuple[tuple[int, int], ...] | None:
-    if text is None:
-        return None
-    if text.strip().lower() in ("", "none"):
-        return ()
-    cells = []
-    for cell in text.split(","):
-        batch, times, length = cell.strip().lower().partition("x")
-        if not times or not batch.isdecimal() or not length.isdecimal() or not int(batch) or not int(length):
-            raise UsageError(f"--latency-grid {cell.strip()!r} is not BATCHxLENGTH; write it as in 1x32,4x32")
-        cells.append((int(batch), int(length)))
-    return tuple(cells)
-
-
-def _plugins(given: list[Path] | None) -> tuple[str, ...]:
-    """Those of the command line and those of PEFTBENCH_PLUGINS."""
-    named = [part for part in os.environ.get("PEFTBENCH_PLUGINS", "").split(os.pathsep) if part]
-    return tuple(str(path) for path in (given or [])) + tuple(named)
-
-
-def _report_plugins(given: list[Path] | None) -> list[Any]:
-    """The plugin folders that hold reports: the only plugins that this process needs."""
-    return [path for p in _plugins(given) if (path := Path(p) / "reports").is_dir()]

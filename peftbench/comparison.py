@@ -25,6 +25,11 @@ class Comparison:
     batch_size: int = defaults.BATCH_SIZE
     accumulate: int = 1
     max_length: int | None = None  # tokens; None: the task's
+    train_sizes: tuple[int | None, ...] = (
+        None,
+    )  # items of the training split, each in turn; None: all of it
+    attention: str | None = None  # the library's implementation; None: its default
+    checkpointing: bool = False  # activations are computed again for the backward pass
     learning_rate: float | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -38,11 +43,14 @@ class Comparison:
     plugins: tuple[str, ...] = ()
     data_dir: str | None = None  # a folder of published data sets
 
-    def resolve_budget(self, task_length: int = defaults.MAX_LENGTH) -> Budget:
+    def resolve_budget(
+        self, task_length: int = defaults.MAX_LENGTH, train_items: int | None = None
+    ) -> Budget:
         """The budget's own numbers where nothing departs from them; else "custom".
 
         Args:
             task_length: at how many tokens the task cuts its items, unless something else is asked for.
+            train_items: of the training split; None: all of it.
         """
         max_length = self.max_length or task_length
         own = defaults.BUDGETS[self.budget]
@@ -50,7 +58,7 @@ class Comparison:
         if steps is None and epochs is None:
             steps, epochs = own["steps"], own["epochs"]  # type: ignore[assignment]
         sizes = (steps, epochs, self.batch_size, max_length)
-        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length)
+        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length) and not train_items
         return Budget(
             name=self.budget if same else "custom",
             steps=steps,
@@ -58,6 +66,7 @@ class Comparison:
             batch_size=self.batch_size,
             accumulate=self.accumulate,
             max_length=max_length,
+            train_items=train_items,
         )
 
     @property
@@ -107,6 +116,10 @@ def check(asked: Comparison) -> None:
         if value is not None and not value > 0:
             option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
             raise UsageError(f"--{option} must be above 0, not {value}")
+    if small := [size for size in asked.train_sizes if size is not None and size < 2]:
+        raise UsageError(f"--train-size must be 2 or more, or all, not {small[0]}")
+    if not asked.train_sizes:
+        raise UsageError("--train-size is empty; give some, as in --train-size 100,1000,all")
     if asked.accumulate > asked.batch_size:
         raise UsageError(
             f"--accumulate {asked.accumulate} cuts a batch of {asked.batch_size} into empty parts"

@@ -98,6 +98,12 @@ class Encoded:
         )
 
 
+def first_of_shuffled(split: Encoded, count: int) -> Encoded:
+    """So many items, in the split's order: the same for every method and seed, and fewer are always among more."""
+    shuffled = np.random.default_rng(stream_seed(0, "train items")).permutation(len(split))
+    return split.some(np.sort(shuffled[:count]))
+
+
 def encode(
     name: str, objective: Objective, load: Any, tokenizer: Any, max_length: int, cache_key: str
 ) -> dict[str, Encoded]:

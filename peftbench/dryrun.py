@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tabulate import tabulate
 
@@ -15,12 +16,12 @@ from .sweep import Execution, is_missing
 def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> str:
     """A line for each method and kind of run, and the number of runs that are to be done."""
     everything = [*_trials(planned, trials), *planned]
-    lines: dict[tuple[str, ...], list[Planned]] = {}
+    lines: dict[tuple[Any, ...], list[Planned]] = {}
     for item in everything:
         run = item.run
-        lines.setdefault((run.model, run.task, run.kind, run.method), []).append(item)
+        lines.setdefault((*run.cell, run.kind, run.method), []).append(item)
     body, total = [], 0
-    for (model, task, kind, method), items in lines.items():
+    for (model, task, size, kind, method), items in lines.items():
         states = [(item, store.get(item.run.key)) for item in items]
         missing = sum(is_missing(item, stored, how) for item, stored in states)
         failed = sum(stored is not None and stored.record.status == "failed" for _, stored in states)
@@ -30,7 +31,7 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
         body.append(
             {
                 "model": model,
-                "task": task,
+                "task": task if size is None else f"{task}, {size:,} training items",
                 "run": kind,
                 "method": method,
                 "learning rate": ""
@@ -56,10 +57,10 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
 
 
 def _trials(planned: Sequence[Planned], count: int) -> list[Planned]:
-    first: dict[tuple[str, ...], Planned] = {}
+    first: dict[tuple[Any, ...], Planned] = {}
     for item in planned:
         if item.tunable:
-            first.setdefault((item.run.model, item.run.task, item.run.method), item)
+            first.setdefault((*item.run.cell, item.run.method), item)
     return [run for item in first.values() for j in tuning.grid(count) for run in tuning.trial_runs(item, j)]
 
 

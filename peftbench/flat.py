@@ -18,7 +18,17 @@ def flat_rows(table: Table) -> list[dict[str, Any]]:
             "task": table.task,
             **{
                 name: table.settings[name]
-                for name in ("device", "dtype", "steps", "epochs", "batch_size", "max_length")
+                for name in (
+                    "device",
+                    "dtype",
+                    "attention",
+                    "checkpointing",
+                    "steps",
+                    "epochs",
+                    "batch_size",
+                    "max_length",
+                    "train_items",
+                )
             },
             **_flat(row, table),
         }

@@ -88,11 +88,20 @@ class MeanPooledClassifier(nn.Module):
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
 
 
-def load(source: Source, objective: Objective | None, seed: int, device: str = "cpu") -> Loaded:
+def load(
+    source: Source,
+    objective: Objective | None,
+    seed: int,
+    device: str = "cpu",
+    attention: str | None = None,
+) -> Loaded:
     """The model with its head, in float32, in evaluation mode. With `device="meta"` it has shapes and no weights.
 
     Without an objective it is what its checkpoint says: a language model with its own output layer, else an encoder
     with two classes. That serves for measurements of inference.
+
+    Args:
+        attention: the library's implementation of attention; None: its default for the model.
 
     Raises:
         NotSupported: the library has no such head for this model.
@@ -100,6 +109,8 @@ def load(source: Source, objective: Objective | None, seed: int, device: str = "
     """
     kind = _head_for(source, objective)
     arguments: dict[str, Any] = {"dtype": torch.float32}
+    if attention is not None:
+        arguments["attn_implementation"] = attention
     if kind == "sequence":
         arguments["num_labels"] = 2 if objective is None else objective.outputs
     missing: set[str] = set()
@@ -123,10 +134,14 @@ def load(source: Source, objective: Objective | None, seed: int, device: str = "
                     encoder.pooler = None  # nobody reads it, so it would be counted and never trained
                 model = MeanPooledClassifier(encoder, arguments["num_labels"])
                 missing = {"classifier.weight", "classifier.bias"}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         if "Unrecognized configuration class" in reason:
             raise NotSupported(f"{source.name!r} has no classification head in this library") from error
+        if attention is not None and any(word in reason for word in ("attn_implementation", "ttention")):
+            raise UsageError(
+                f"--attention {attention!r} does not go with {source.name!r}: {reason}"
+            ) from error
         raise UsageError(f"model {source.name!r} does not load: {reason}") from error
     tokenizer = None
     if source.weights:
@@ -176,11 +191,11 @@ def _head_for(source: Source, objective: Objective | None) -> str:
 
 def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) -> Any:
     """A model with random weights from a config."""
-    dtype = arguments.pop("dtype")
-    config = transformers.AutoConfig.from_pretrained(source.location, **arguments)
-    arguments["dtype"] = dtype
+    of_model = {name: value for name, value in arguments.items() if name in ("dtype", "attn_implementation")}
+    of_config = {name: value for name, value in arguments.items() if name not in of_model}
+    config = transformers.AutoConfig.from_pretrained(source.location, **of_config)
     with torch.device(device), stream(0, "weights"):
-        return head.from_config(config, dtype=dtype)
+        return head.from_config(config, **of_model)
 
 
 def resolve(name: str) -> Source:

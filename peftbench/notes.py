@@ -109,13 +109,15 @@ def _guards(table: Table) -> list[str]:
     seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
     if seedless:
         names = ", ".join(row.label for row in seedless)
+        items = table.settings["train_items"]
+        given = "" if items is None else f" as it is here ({items:,} items)"
         if all(_is_frozen(row) for row in seedless):
             notes.append(
                 f"{names}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
             )
         else:
             notes.append(
-                f"{names}: departs from the shared budget: solved to convergence on the whole training split, so it does "
+                f"{names}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does "
                 "not depend on the seed and ran once."
             )
     learned = next((row for row in seedless if row.score is not None), None)

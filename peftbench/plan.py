@@ -56,7 +56,17 @@ def plan(asked: Comparison) -> list[Planned]:
     good = [p for p in planned if p.refusal is None and not p.baseline]
     if not good:
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
-    return sorted(planned, key=lambda p: (p.run.model, p.run.task, KINDS.index(p.run.kind), p.run.seed))
+    sizes = list(asked.train_sizes)
+    return sorted(
+        planned,
+        key=lambda p: (
+            p.run.model,
+            p.run.task,
+            KINDS.index(p.run.kind),
+            sizes.index(p.run.budget.train_items) if p.run.budget.train_items in sizes else 0,
+            p.run.seed,
+        ),
+    )
 
 
 def plan_latency(asked: LatencyAsked) -> list[Planned]:
@@ -183,20 +193,32 @@ def _runs(
         learning_rate=rate,
         head_learning_rate=defaults.HEAD_LEARNING_RATE,
         weight_decay=declared.preset.weight_decay,
-        budget=asked.resolve_budget(prepare.length_of(task)),
+        budget=asked.resolve_budget(prepare.length_of(task), asked.train_sizes[0]),
         device=device,
         dtype=dtype,
         grid=None,
         plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
         identity={**identity, "method": prepare.method_identity(method)},
         data_dir=asked.data_dir,
+        attention=asked.attention,
+        checkpointing=asked.checkpointing,
     )
     adapter, head, refusal, has_steps = _counts(first)
-    runs = [dataclasses.replace(first, seed=seed) for seed in range(seeds if refusal is None else 1)]
+    sized = [
+        dataclasses.replace(first, budget=asked.resolve_budget(prepare.length_of(task), size))
+        for size in dict.fromkeys(asked.train_sizes)
+    ]
+    runs = [
+        dataclasses.replace(run, seed=seed)
+        for run in sized
+        for seed in range(seeds if refusal is None else 1)
+    ]
+    # What a pass and a step cost does not depend on how many items there are to train on.
+    whole = dataclasses.replace(first, budget=dataclasses.replace(first.budget, train_items=None))
     if cells and refusal is None:
-        runs += latency_processes(first, cells)
+        runs += latency_processes(whole, cells)
     if refusal is None and has_steps and asked.profile:
-        runs.append(dataclasses.replace(first, kind="profile"))
+        runs.append(dataclasses.replace(whole, kind="profile"))
     seeded = not declared.claims.seedless and refusal is None
     return [
         Planned(

@@ -11,6 +11,7 @@ from torch import nn
 from . import data, defaults, models, registry, spec
 from .adaptation import Adaptation
 from .completion import Completion
+from .compute import checkpoint_activations
 from .declare import Claims, Method, MethodDeclaration, Task
 from .errors import NotSupported
 from .objectives import Objective
@@ -97,9 +98,8 @@ def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:
 
 def load_base(run: Run, objective: Objective | None, device: str) -> models.Loaded:
     """The run's model as its checkpoint and its seed make it; without weights on the "meta" device."""
-    return models.load(
-        models.resolve(run.model), objective, run.seed, device="meta" if device == "meta" else "cpu"
-    )
+    where = "meta" if device == "meta" else "cpu"
+    return models.load(models.resolve(run.model), objective, run.seed, where, run.attention)
 
 
 def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
@@ -124,6 +124,8 @@ def inject(run: Run, loaded: models.Loaded, device: str) -> Prepared:
     adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
     freeze_all_but(adaptation, head)
     adaptation.model.eval()  # what a method adds begins in training mode
+    if run.checkpointing and run.kind != "latency":  # which is inference, without a backward pass
+        checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
     return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base)
@@ -139,7 +141,21 @@ def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> Non
 
 
 def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, data.Encoded]:
-    """The run's tokenised splits, from the cache where they are in it."""
+    """The run's tokenised splits, from the cache where they are in it; of the training split what the budget gives.
+
+    Raises:
+        NotSupported: the budget asks for more training items than there are.
+    """
     identity = run.identity
     key = data.cache_key(run.task, identity["task"], identity["data"], run.model, identity["model"])
-    return data.encode(run.task, objective_for(run, task), task.splits, tokenizer, run.budget.max_length, key)
+    objective, length = objective_for(run, task), run.budget.max_length
+    encoded = data.encode(run.task, objective, task.splits, tokenizer, length, key)
+    wanted = run.budget.train_items
+    if wanted is None:
+        return encoded
+    if wanted > len(encoded["train"]):
+        raise NotSupported(
+            f"--train-size {wanted:,}: the training split of {run.task} has {len(encoded['train']):,} items; ask for "
+            "fewer, or all"
+        )
+    return {**encoded, "train": data.first_of_shuffled(encoded["train"], wanted)}

@@ -24,6 +24,7 @@ class Budget:
     max_length: int  # tokens; longer items are cut
     warmup_share: float = 0.06  # of the steps, linear from 0
     clip_norm: float = 1.0  # of the gradient over all that trains
+    train_items: int | None = None  # of the training split, the same for all; None: all of it
 
     def resolve_steps(self, train_items: int) -> int:
         """Optimizer steps on a training split of that size."""
@@ -67,7 +68,14 @@ class Run:
     plugins: tuple[str, ...]  # files and folders to load first
     identity: dict[str, Any]  # hashes of sources, data and weights
     data_dir: str | None = None  # a folder of published data sets
+    attention: str | None = None  # the library's implementation of it; None: its default for the model
+    checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
+
+    @property
+    def cell(self) -> tuple[str, str, int | None]:
+        """Its place in a comparison: methods are tuned and compared inside one."""
+        return self.model, self.task, self.budget.train_items
 
     @property
     def scored_split(self) -> str:
@@ -80,6 +88,13 @@ class Run:
         parts = dataclasses.asdict(self)
         del parts["plugins"], parts["data_dir"], parts["half_decade"]
         del parts["budget"]["name"]
+        # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
+        if self.budget.train_items is None:
+            del parts["budget"]["train_items"]
+        if self.attention is None:
+            del parts["attention"]
+        if not self.checkpointing:
+            del parts["checkpointing"]
         if self.kind in ("latency", "profile"):
             for name in ("learning_rate", "head_learning_rate", "weight_decay"):
                 del parts[name]

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from .progress import notify
 from .record import Record
-from .runs import Planned
+from .runs import Planned, Run
 from .store import Stored
 
 
@@ -17,6 +17,7 @@ class Display:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.total = 0
+        self.cells: set[tuple[str, str, int | None]] = set()
         self.number = 0
         self.fresh = 0
         self.now: dict[int, str] = {}  # by job
@@ -46,6 +47,7 @@ class Display:
 
     def planned(self, planned: list[Planned]) -> None:
         self.total += len(planned)
+        self.cells |= {item.run.cell for item in planned}
         if self.bar is not None:
             self.bar.update(self.whole, description="runs", total=self.total)
             if self.part is None:
@@ -60,7 +62,7 @@ class Display:
         if self.bar is None:
             return
         if "started" in event:
-            self.now[event["job"]] = _title(event["started"])
+            self.now[event["job"]] = self._title(Run.from_json(event["started"]))
         if "exit" in event:
             self.now.pop(event["job"], None)
         if "phase" in event:
@@ -73,7 +75,15 @@ class Display:
         self.number += 1
         if self.bar is not None:
             self.bar.update(self.whole, completed=self.number)
-        self.say(f"[{self.number}/{self.total}] {_title(item.run.to_json())}: {_outcome(stored.record)}")
+        self.say(f"[{self.number}/{self.total}] {self._title(item.run)}: {_outcome(stored.record)}")
+
+    def _title(self, run: Run) -> str:
+        """What a run is, with its model, task and training items where there are several of them."""
+        size = run.budget.train_items
+        parts = (run.model, run.task, "all training items" if size is None else f"{size:,} training items")
+        several = [len({cell[place] for cell in self.cells}) > 1 for place in range(len(parts))]
+        where = [part for part, said in zip(parts, several, strict=True) if said]
+        return ", ".join([_what(run), *where])
 
     def say(self, text: str) -> None:
         """One line, above the bar where there is one."""
@@ -85,14 +95,14 @@ class Display:
             notify(text)
 
 
-def _title(run: dict[str, Any]) -> str:
-    if run["kind"] == "latency":
-        return f"{run['method']} latency, process {run['seed'] + 1}"
-    if run["kind"] == "profile":
-        return f"{run['method']} inside a step"
-    if run["kind"] == "tuning":
-        return f"{run['method']} at {run['learning_rate']:g}, trial seed {run['seed']}"
-    return f"{run['method']} seed {run['seed']}"
+def _what(run: Run) -> str:
+    if run.kind == "latency":
+        return f"{run.method} latency, process {run.seed + 1}"
+    if run.kind == "profile":
+        return f"{run.method} inside a step"
+    if run.kind == "tuning":
+        return f"{run.method} at {run.learning_rate:g}, trial seed {run.seed}"
+    return f"{run.method} seed {run.seed}"
 
 
 def _outcome(record: Record) -> str:

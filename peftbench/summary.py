@@ -47,8 +47,9 @@ def summarise(tables: Sequence[Table]) -> list[Summary]:
     """One summary for each model, device, data type and reference that has tables of two tasks or more."""
     by_model: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
-        place = (table.model, table.reference, table.settings["device"], table.settings["dtype"])
-        by_model.setdefault((*place, table.settings["name"]), []).append(table)
+        names = ("device", "dtype", "attention", "checkpointing", "name", "train_items")
+        place = (table.model, table.reference, *(table.settings[name] for name in names))
+        by_model.setdefault(place, []).append(table)
     found = []
     for group in by_model.values():
         shares = [table for table in group if table.is_share]

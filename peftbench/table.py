@@ -13,7 +13,7 @@ from . import notes, stats
 from .costs import NO_COSTS, Costs, costs_of, curve_end, seconds_to
 from .record import Record
 from .results import MethodScores, Result, method_scores
-from .runs import Budget
+from .runs import Run
 from .sequence import Sequence as SeedSequence
 from .tuning import Curve, curve
 
@@ -118,18 +118,18 @@ def tabulate(
         newest[_who(result)] = result.record.run.identity["method"]
     current = [r for r in found if r.record.run.identity["method"] == newest[_who(r)]]
     by_table: dict[tuple[Any, ...], list[Result]] = {}
-    latencies: dict[tuple[str, ...], list[Record]] = {}
-    profiles: dict[tuple[str, ...], dict[str, Any]] = {}
+    latencies: dict[tuple[Any, ...], list[Record]] = {}
+    profiles: dict[tuple[Any, ...], dict[str, Any]] = {}
     for result in current:
         run = result.record.run
         if run.kind == "latency":
-            latencies.setdefault((run.model, run.task, run.method, run.device), []).append(result.record)
+            latencies.setdefault(_of_pass(run, run.method), []).append(result.record)
         elif run.kind == "profile":
-            profiles[run.model, run.task, run.method, run.device, run.dtype] = result.record.profile or {}
+            profiles[_of_step(run, run.method)] = result.record.profile or {}
         else:
             budget = {k: v for k, v in run.budget.__dict__.items() if k != "name"}
             data = (run.identity.get("data"), run.identity.get("model"), run.identity.get("task"))
-            shared = (run.model, run.task, run.device, run.dtype, run.head_learning_rate)
+            shared = (*_of_step(run, ""), run.head_learning_rate)
             by_table.setdefault((*shared, *budget.values(), *data), []).append(result)
     stale = len(found) - len(current)
     return [
@@ -139,6 +139,16 @@ def tabulate(
     ]
 
 
+def _of_pass(run: Run, method: str) -> tuple[Any, ...]:
+    """What a forward pass is the same for."""
+    return run.model, run.task, method, run.device, run.attention
+
+
+def _of_step(run: Run, method: str) -> tuple[Any, ...]:
+    """What a training step is the same for."""
+    return *_of_pass(run, method), run.dtype, run.checkpointing
+
+
 def _who(result: Result) -> tuple[str, ...]:
     run = result.record.run
     return run.model, run.task, run.method
@@ -146,8 +156,8 @@ def _who(result: Result) -> tuple[str, ...]:
 
 def _table(
     results: list[Result],
-    latencies: dict[tuple[str, ...], list[Record]],
-    profiles: dict[tuple[str, ...], dict[str, Any]],
+    latencies: dict[tuple[Any, ...], list[Record]],
+    profiles: dict[tuple[Any, ...], dict[str, Any]],
     reference: str,
     baselines: Sequence[str],
     sequence: SeedSequence | None,
@@ -178,8 +188,8 @@ def _table(
     curves = {method: curve(tried) for method, tried in trials.items()}
     rows = []
     for method, group in by_method.items():
-        latency = latencies.get((first.model, first.task, method[0], first.device), [])
-        profile = profiles.get((first.model, first.task, method[0], first.device, first.dtype))
+        latency = latencies.get(_of_pass(first, method[0]), [])
+        profile = profiles.get(_of_step(first, method[0]))
         twice = sum(other[0] == method[0] for other in by_method) > 1
         row = _row(
             method, f"{method[0]} at {method[1]:g}" if twice else method[0], method[0] in baselines, group
@@ -208,13 +218,15 @@ def _table(
         unit=metric["unit"],
         higher_is_better=metric["higher_is_better"],
         reference=compared.anchor[0] if compared.anchor else None,
-        caption=_caption(first.budget, results, rows),
+        caption=_caption(first, results, rows),
         rows=tuple(rows),
         footnotes=(),
         settings={
             "device": first.device,
             "dtype": first.dtype,
             "head_learning_rate": first.head_learning_rate,
+            "attention": first.attention,
+            "checkpointing": first.checkpointing,
             **first.budget.__dict__,
         },
         alpha=alpha,
@@ -314,7 +326,8 @@ def _reason(record: Record) -> str:
     return f"{record.reason}{phase}"
 
 
-def _caption(budget: Budget, results: list[Result], rows: list[Row]) -> str:
+def _caption(run: Run, results: list[Result], rows: list[Row]) -> str:
+    budget = run.budget
     steps: set[int] = {r.record.training["steps"] for r in results if r.record.training}
     length = (
         f"{'/'.join(str(s) for s in sorted(steps))} steps"
@@ -322,6 +335,12 @@ def _caption(budget: Budget, results: list[Result], rows: list[Row]) -> str:
         else f"{budget.steps or budget.epochs} steps"
     )
     trained = f"{length} of {budget.batch_size} items, at most {budget.max_length} tokens"
+    if budget.train_items is not None:
+        trained += f", from {budget.train_items:,} training items"
+    if run.attention is not None:
+        trained += f", {run.attention} attention"
+    if run.checkpointing:
+        trained += ", activations computed again for the backward pass"
     if budget.name == "quick":
         return f"Quick budget ({trained}): costs are meaningful, the ranking is not."
     rated = [row for row in rows if row.learning_rate]

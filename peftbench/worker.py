@@ -221,7 +221,8 @@ def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
         progress.send({"memory": progress.memory_now()})
         traceback.print_exc()
         status = "not supported" if isinstance(error, NotSupported) else "failed"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        said = str(error) if isinstance(error, NotSupported) else f"{type(error).__name__}: {error}"
+        reason = " ".join(said.split())[:300]
         record = Record(run, run.key, status, reason, environment=describe(run.device, conditions))
         record = dataclasses.replace(
             record, failed_phase=progress.current_phase, failed_step=progress.current_step

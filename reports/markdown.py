@@ -10,6 +10,7 @@ from tabulate import tabulate
 from peftbench import report
 from peftbench.costs import Latency
 from peftbench.ratios import Slowdown
+from peftbench.sizes import Sizes, by_size
 from peftbench.stats import Estimate
 from peftbench.summary import Summary, summarise
 from peftbench.table import Row, Table
@@ -21,8 +22,10 @@ MISSING = "–"
 
 @report("markdown", suffix=".md", latency=latency_markdown)
 def markdown(tables: Sequence[Table]) -> str:
-    """One row a method, baselines marked, units in the header, footnotes below; several tasks are summed up at the end."""
-    return "\n".join([*(_one(table) for table in tables), *(_summary(s) for s in summarise(tables))])
+    """One row a method, baselines marked, units in the header, footnotes below; numbers of training items and tasks are
+    summed up at the end."""
+    parts = [*(_one(table) for table in tables), *(_sizes(s) for s in by_size(tables))]
+    return "\n".join([*parts, *(_summary(s) for s in summarise(tables))])
 
 
 def _one(table: Table) -> str:
@@ -47,7 +50,9 @@ def _one(table: Table) -> str:
         disable_numparse=True,
         colalign=["left"] + ["right"] * (len(headers) - 1),
     )
-    lines = [f"### {table.task} with {table.model}", "", table.caption, "", text, ""]
+    size = table.settings["train_items"]
+    of = "" if size is None else f" ({size:,} training items)"
+    lines = [f"### {table.task}{of} with {table.model}", "", table.caption, "", text, ""]
     lines += [f"- **{row.label}** {_trouble(row)}" for row in table.rows if row.reason]
     lines += [f"- {note}" for note in table.footnotes]
     return "\n".join(lines) + "\n"
@@ -154,6 +159,29 @@ def _summary(summary: Summary) -> str:
     )
     if summary.left_out:
         lines.append(f"- Not in it, other units: {', '.join(summary.left_out)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _sizes(found: Sizes) -> str:
+    percent = 100.0 if found.is_share else 1.0
+    headers = ["method", *("all" if size is None else f"{size:,}" for size in found.sizes)]
+    body = [
+        [method, *(MISSING if row is None else _score(row, percent) for row in rows)]
+        for method, rows in found.rows.items()
+    ]
+    unit = f" {found.unit}" if found.unit else ""
+    text = tabulate(
+        body,
+        headers,
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * len(found.sizes),
+    )
+    lines = [f"### {found.metric}{unit} by training items, {found.task} with {found.model}", "", text, ""]
+    lines.append(
+        "- The same items for every method and seed, the fewer among the more; validation and test are whole throughout. "
+        "Marks are those of each column's own table."
+    )
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 import transformers
 from accelerate.state import AcceleratorState
-from torch import nn
 
 from peftbench import registry
 from peftbench.runs import Budget, LatencyGrid, Run
@@ -99,14 +98,6 @@ def _deberta(vocabulary: int) -> Any:
 def _mpnet(vocabulary: int) -> Any:
     """A family that is not in the table of roles."""
     return transformers.MPNetModel(transformers.MPNetConfig(vocab_size=vocabulary, pad_token_id=0, **SIZES))
-
-
-def checkpoint_activations(model: nn.Module) -> None:
-    """From now on a training pass keeps each block's input alone. Outputs and gradients stay the same."""
-    backbone: Any = getattr(model, "base_model", model)
-    # transformers 5.23 renames the switch and warns about the old name; 5.17 has only the old one.
-    enable = getattr(backbone, "activation_checkpointing_enable", None)
-    (enable or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 MAKERS: dict[str, Callable[[int], Any]] = {

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from peftbench import NotSupported, UsageError, weight_of
 from peftbench.architecture import sites
+from peftbench.compute import checkpoint_activations
 from peftbench.prepare import Prepared, canonical
 from peftbench.runs import Run
 
-from .conftest import checkpoint_activations
 from .test_contract import adapted, inputs, logits
 from .test_lora import build, fill, gpt2, inject, meta, roberta
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from peftbench import NotSupported
-from peftbench.compute import frozen_in
+from peftbench.compute import checkpoint_activations, frozen_in
 from peftbench.prepare import Prepared, inject
 from peftbench.runs import Run
 from peftbench.starters import byte_tokenizer
 
-from .conftest import MAKERS, checkpoint_activations
+from .conftest import MAKERS
 from .test_contract import FAMILIES, METHODS, fresh, inputs, move
 
 Make = Callable[..., Run]

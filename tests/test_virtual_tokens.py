@@ -14,9 +14,9 @@ import transformers
 from torch import Tensor
 
 from peftbench import Adaptation, NotSupported, UsageError, registry
+from peftbench.compute import checkpoint_activations
 from peftbench.runs import Run
 
-from .conftest import checkpoint_activations
 from .test_contract import adapted, inputs, logits
 from .test_lora import build, gpt2, inject, meta
 

@@ -1,0 +1,60 @@
+"""From the words of the command line to values, with errors that say what to write."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError, unknown
+
+
+def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise unknown(f"value of --{option}:", value, choices, "one of " + ", ".join(choices))
+    return value
+
+
+def sizes_of(text: str) -> tuple[int | None, ...]:
+    sizes: list[int | None] = []
+    for size in (part.strip() for part in text.split(",") if part.strip()):
+        if size.lower() != "all" and not size.isdecimal():
+            raise UsageError(f"--train-size {size!r} is no number of items; write it as in 100,1000,all")
+        sizes.append(None if size.lower() == "all" else int(size))
+    return tuple(sizes)
+
+
+def folder_of(path: Path | None) -> str | None:
+    if path is not None and not path.expanduser().is_dir():
+        raise UsageError(f"--data-dir {str(path)!r} is not a folder")
+    return None if path is None else str(path.expanduser().resolve())
+
+
+def check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}")
+
+
+def cells_of(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    if text is None:
+        return None
+    if text.strip().lower() in ("", "none"):
+        return ()
+    cells = []
+    for cell in text.split(","):
+        batch, times, length = cell.strip().lower().partition("x")
+        if not times or not batch.isdecimal() or not length.isdecimal() or not int(batch) or not int(length):
+            raise UsageError(f"--latency-grid {cell.strip()!r} is not BATCHxLENGTH; write it as in 1x32,4x32")
+        cells.append((int(batch), int(length)))
+    return tuple(cells)
+
+
+def plugins_of(given: list[Path] | None) -> tuple[str, ...]:
+    """Those of the command line and those of PEFTBENCH_PLUGINS."""
+    named = [part for part in os.environ.get("PEFTBENCH_PLUGINS", "").split(os.pathsep) if part]
+    return tuple(str(path) for path in (given or [])) + tuple(named)
+
+
+def report_plugins_of(given: list[Path] | None) -> list[Any]:
+    """The plugin folders that hold reports: the only plugins that this process needs."""
+    return [path for p in plugins_of(given) if (path := Path(p) / "reports").is_dir()]

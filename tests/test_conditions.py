@@ -1,0 +1,163 @@
+"""What a comparison may ask beside methods, models and tasks: fewer training items, attention, activations computed again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import peftbench
+from peftbench import UsageError, prepare, registry
+from peftbench.comparison import Comparison, check
+from peftbench.engine import make_plan, worker
+from peftbench.errors import NotSupported
+from peftbench.execute import execute
+from peftbench.record import Record
+from peftbench.results import Result
+from peftbench.runs import Conditions, Run
+from peftbench.sizes import by_size
+from peftbench.table import tabulate
+
+Make = Callable[..., Run]
+
+
+def sized(run: Run, items: int | None) -> Run:
+    return dataclasses.replace(run, budget=dataclasses.replace(run.budget, train_items=items))
+
+
+def encoded(run: Run) -> Any:
+    loaded = prepare.load_base(run, prepare.objective_of(run), "meta")
+    return prepare.encode(run, prepare.build_task(run.task), loaded.tokenizer)
+
+
+def test_fewer_items_are_the_same_for_all_and_among_the_more(make_run: Make) -> None:
+    def texts(run: Run, items: int | None) -> set[tuple[int, ...]]:
+        tokens = encoded(sized(run, items))["train"].lists["input_ids"]
+        return {tuple(tokens.some(np.array([i])).values) for i in range(len(tokens.lengths))}
+
+    run = make_run(task="synthetic")
+    few, more, all_of_them = (texts(run, items) for items in (10, 40, None))
+    assert len(few) == 10 and len(more) == 40 and few < more < all_of_them
+    for other in (make_run("full", task="synthetic"), make_run(seed=7, task="synthetic")):
+        assert texts(other, 10) == few
+    whole, part = encoded(run), encoded(sized(run, 10))
+    assert len(part["test"]) == len(whole["test"]) and len(part["validation"]) == len(whole["validation"])
+    with pytest.raises(NotSupported, match="the training split of synthetic has 512 items"):
+        encoded(sized(run, 513))
+
+
+def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
+    run = make_run()
+    old = run.to_json()
+    del old["attention"], old["checkpointing"], old["budget"]["train_items"]
+    assert Run.from_json(old) == run
+    keys = {
+        r.key
+        for r in (
+            run,
+            sized(run, 5),
+            *(dataclasses.replace(run, **c) for c in ({"attention": "eager"}, {"checkpointing": True})),
+        )
+    }
+    assert len(keys) == 4
+
+
+def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
+    asked = Comparison(
+        ("lora",),
+        models=("tiny-encoder",),
+        tasks=("synthetic",),
+        train_sizes=(20, None),
+        seeds=2,
+        baselines=False,
+    )
+    with worker() as works:
+        planned = make_plan(asked, works)
+    found = [(item.run.kind, item.run.budget.train_items) for item in planned]
+    assert (
+        found
+        == [("training", 20)] * 2 + [("training", None)] * 2 + [("profile", None)] + [("latency", None)] * 3
+    )
+    for wrong, said in (((1,), "must be 2 or more"), ((), "is empty")):
+        with pytest.raises(UsageError, match=said):
+            check(dataclasses.replace(asked, train_sizes=wrong))
+
+
+def test_scores_by_size(make_run: Make, tmp_path: Path) -> None:
+    results = []
+    for method in ("lora", "full"):
+        for size in (8, 30, None):
+            if (method, size) == ("full", 30):
+                continue
+            run = sized(make_run(method, steps=2), size)
+            out = tmp_path / f"{method}{size}"
+            out.mkdir()
+            results.append(Result(execute(run, out, Conditions()), out))
+    tables = tabulate(results, "full", ("full",))
+    assert sorted(table.settings["train_items"] or 0 for table in tables) == [0, 8, 30]
+    (found,) = by_size(tables)
+    assert found.sizes == (8, 30, None)
+    assert [row is not None for row in found.rows["full"]] == [True, False, True]
+    text = registry.get("report", "markdown").target(tables)
+    assert "### accuracy % by training items, synthetic" in text and "from 30 training items" in text
+    assert "| full     |" in text and "(30 training items) with tiny-encoder" in text
+    flat = peftbench.flat.flat_rows(tables[0])
+    assert flat[0]["train_items"] == tables[0].settings["train_items"]
+    assert not by_size(tables[:1])
+
+
+def test_attention_is_the_one_that_is_asked_for(make_run: Make, checkpoint: Callable[[str], str]) -> None:
+    for model in ("tiny-encoder", "tiny-decoder", checkpoint("gpt2")):
+        outputs = []
+        for attention in ("eager", "sdpa"):
+            run = make_run(model=model, attention=attention)
+            prepared = prepare.prepare(run, prepare.objective_of(run), "cpu")
+            config: Any = prepared.adaptation.model.config
+            assert config._attn_implementation == attention
+            ids = torch.arange(5, 29).view(3, 8)
+            outputs.append(
+                prepared.adaptation.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            )
+        # The same sums in another order: float32 rounding, of logits of order 1.
+        torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-4)
+    run = make_run("prefix", attention="eager")
+    with pytest.raises(NotSupported, match="a prefix needs attention of the kind sdpa, not eager"):
+        prepare.prepare(run, prepare.objective_of(run), "meta")
+    run = make_run(attention="nonsense")
+    with pytest.raises(UsageError, match="--attention 'nonsense' does not go with 'tiny-encoder'"):
+        prepare.prepare(run, prepare.objective_of(run), "meta")
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix", "full"])
+def test_activations_computed_again_change_memory_and_nothing_else(
+    method: str, make_run: Make, tmp_path: Path
+) -> None:
+    records: list[Record] = []
+    for checkpointing in (False, True):
+        out = tmp_path / str(checkpointing)
+        out.mkdir()
+        run = make_run(method, model="tiny-decoder", steps=3, checkpointing=checkpointing)
+        records.append(execute(run, out, Conditions()))
+        inside = execute(dataclasses.replace(run, kind="profile"), out, Conditions())
+        records.append(inside)
+    kept, kept_inside, again, again_inside = records
+    assert kept.training is not None and again.training is not None
+    assert again.training["losses"] == pytest.approx(kept.training["losses"], rel=1e-5)
+    assert again.quality == pytest.approx(kept.quality, rel=1e-4)
+    assert not [c for c in again.checks or () if c["outcome"] == "fail"]
+    assert kept_inside.profile is not None and again_inside.profile is not None
+    by_kind = "memory_by_kind"
+    # Two blocks' activations are left out; the head's and the embedding's stay.
+    assert (
+        again_inside.profile[by_kind]["activations_bytes"]
+        < 0.8 * kept_inside.profile[by_kind]["activations_bytes"]
+    )
+    flops = [
+        sum(part["flops"] for part in r.profile["flops"]) for r in (kept_inside, again_inside) if r.profile
+    ]
+    assert flops[1] > 1.1 * flops[0]
