@@ -35,6 +35,17 @@ PROBE_ITEMS = 8
 
 
 @dataclass(frozen=True)
+class Checked:
+    """One check of one method on one family of models, or of one task."""
+
+    subject: str  # the SPEC
+    family: str
+    name: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Check:
     """One claim and what came of it."""
 

@@ -31,6 +31,10 @@ _CLICK_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
 FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub."),
+]
 PluginsOption = Annotated[
     list[Path] | None,
     typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
@@ -88,10 +92,7 @@ def run_command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Compute: auto, float32 or bfloat16.")] = "auto",
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub."),
-    ] = None,
+    data_dir: DataDirOption = None,
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
     baselines: Annotated[bool, typer.Option(help="Add full fine-tuning and the head alone.")] = True,
@@ -301,15 +302,21 @@ def list_command(
 
 @app.command("check")
 def check_command(
-    what: Annotated[str, typer.Argument(help="A method's SPEC, or a Python file with methods.")],
+    what: Annotated[
+        str, typer.Argument(help="SPEC of a method or a task, or a Python or TOML file with some.")
+    ],
     plugins: PluginsOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
-    """Does a method keep its claims? On tiny CPU models of three families, without a download."""
+    """Does a method keep its claims, on tiny CPU models of three families? Do a task's splits and metrics hold up?"""
     from .contract_text import text_of
     from .engine import ask, worker
 
     with worker() as works:
-        answer = ask({"job": "check", "what": what, "plugins": plugins_of(plugins)}, works)
+        answer = ask(
+            {"job": "check", "what": what, "plugins": plugins_of(plugins), "data_dir": folder_of(data_dir)},
+            works,
+        )
     typer.echo(text_of(answer["checked"]), nl=False)
     if any(one["outcome"] == "fail" for one in answer["checked"]):
         raise typer.Exit(1)

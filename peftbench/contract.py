@@ -1,4 +1,4 @@
-"""`peftbench check`: the checks of every run, on tiny models of three families, with a sentence on what to do.
+"""`peftbench check` of a method: the checks of every run, on tiny models of three families, with a sentence on what to do.
 
 The same `execute` does it, on a few steps at a learning rate that moves everything. A method that can't serve a family is
 no failure; one that can serve none of them is.
@@ -8,62 +8,67 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from . import defaults, execute, prepare, progress, registry
-from .checks import FAIL, PASS
-from .errors import NotSupported, UsageError
+from . import defaults, execute, prepare, progress, registry, spec
+from .checks import FAIL, PASS, Checked
+from .contract_tasks import check_task
+from .errors import NotSupported, UsageError, unknown
 from .runs import Budget, Conditions, Run
 
 FAMILIES = ("tiny-encoder", "tiny-decoder", "tiny-fused")  # BERT, Llama, GPT-2 with its fused projections
 STEPS, LEARNING_RATE = 8, 1e-2
 
 
-@dataclass(frozen=True)
-class Checked:
-    """One check of one method on one family."""
-
-    method: str
-    family: str
-    name: str
-    outcome: str
-    detail: str
-
-
 def check(what: str, plugins: Sequence[str], out: Path) -> list[Checked]:
-    """Check a method by SPEC, or every method that a file registers.
+    """Check a method or task by SPEC, or every one that a file registers.
 
     Raises:
-        UsageError: there is no such method or file, or the file registers no method.
+        UsageError: there is no such method, task or file, or the file registers none.
     """
     registry.load_plugins(Path(p) for p in plugins)
     found = []
-    for number, method in enumerate(_methods(what)):
+    methods, tasks = _asked(what)
+    for task in tasks:
+        progress.phase(task)
+        found += check_task(task)
+    for number, method in enumerate(methods):
         for family in FAMILIES:
             folder = out / f"{number}-{family}"
             folder.mkdir()
             progress.phase(f"{method} on {family}")
             found += _on(method, family, folder)
-        ours = [one for one in found if one.method == method]
+        ours = [one for one in found if one.subject == method]
         if all(one.outcome == "not supported" for one in ours):
             found.append(Checked(method, "all", "runs", FAIL, "it serves none of the three families"))
     return found
 
 
-def _methods(what: str) -> list[str]:
-    if not (what.endswith(".py") or Path(what).is_file()):
-        prepare.build_method(what)  # raises where there is none
-        return [what]
-    before = set(registry.load("method"))
+def _asked(what: str) -> tuple[list[str], list[str]]:
+    """The methods and the tasks that are to be checked."""
+    if not (what.endswith((".py", ".toml")) or Path(what).is_file()):
+        if (name := spec.parse(what).name) in registry.load("task"):
+            prepare.build_task(what)  # raises where a field is wrong
+            return [], [what]
+        if not registry.answers("method", name):
+            known = {**registry.load("method"), **registry.load("task")}
+            raise unknown(
+                "method or task", name, known, "peftbench list methods|tasks, or a file of your own"
+            )
+        prepare.build_method(what)
+        return [what], []
+    before = {kind: set(registry.load(kind)) for kind in ("method", "task")}
     registry.load_plugins([Path(what)])
     place = Path(what).expanduser().resolve()
-    new = [
-        name for name, entry in registry.load("method").items() if entry.path == place or name not in before
-    ]
-    if not new:
-        raise UsageError(f"{what!r} registers no method; put @method(...) on a frozen dataclass in it")
-    return new
+    methods, tasks = (
+        [n for n, entry in registry.load(kind).items() if entry.path == place or n not in before[kind]]
+        for kind in ("method", "task")
+    )
+    if not methods and not tasks:
+        raise UsageError(
+            f"{what!r} registers no method and no task; put @method(...) or @task(...) on a frozen dataclass in it"
+        )
+    return methods, tasks
 
 
 def _on(method: str, family: str, folder: Path) -> list[Checked]:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from .errors import UsageError
-from .hub import in_reach
+from .hub import load
 from .rows import KINDS, Column, checked, endings, opened, read
 
 VARIABLE = "PEFTBENCH_DATA_DIR"
@@ -148,15 +148,11 @@ class Published:
         )
 
     def _from_hub(self, split: str) -> pa.Table:
-        import datasets
-
         if self.hub is None:
             raise UsageError(self._lacking([split]))
         name = self.hub if self.config is None else f"{self.hub} ({self.config})"
-        if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE") or not in_reach():
-            datasets.config.HF_HUB_OFFLINE = True  # what was downloaded before still serves
         try:
-            rows = _loaded(self.hub, self.config, split)
+            rows = load(self.hub, self.config, split)
         except Exception as error:
             said = " ".join(str(error).split())[:120]
             raise UsageError(
@@ -164,18 +160,6 @@ class Published:
                 f"also .gz), or connect to the hub once ({type(error).__name__}: {said})"
             ) from error
         return rows.data.table
-
-
-def _loaded(hub: str, config: str | None, split: str) -> Any:
-    """A split from the hub; of a data set that is still a script there, the hub's own conversion to Parquet."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(hub, config, split=split)
-    except RuntimeError as error:
-        if "script" not in str(error):
-            raise
-        return datasets.load_dataset(hub, config, split=split, revision="refs/convert/parquet")
 
 
 def _files_of(home: Path, name: str) -> list[Path]:

@@ -17,6 +17,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -78,7 +79,12 @@ def register(
     """
     code = inspect.unwrap(target)
     path = Path(inspect.getsourcefile(code) or "<unknown>").resolve()
-    entry = Entry(name, kind, target, declared, path, inspect.getsourcelines(code)[1], also)
+    enter(Entry(name, kind, target, declared, path, inspect.getsourcelines(code)[1], also))
+
+
+def enter(entry: Entry) -> None:
+    """The same of an entry that is made already."""
+    name, kind, also = entry.name, entry.kind, entry.also
     others = _entries[kind].values()
     taken = [other for other in others if other.name == name or (other.also and other.also(name) is not None)]
     taken += [other for other in others if also is not None and also(other.name) is not None]
@@ -139,6 +145,12 @@ def find(kind: str, name: str) -> tuple[Entry, Mapping[str, str]]:
     raise unknown(kind, name, entries, f"peftbench list {kind}s; --plugins FILE for one of your own")
 
 
+def answers(kind: str, name: str) -> bool:
+    """Whether something answers to a name, its own or another one."""
+    entries = load(kind)
+    return name in entries or any(e.also is not None and e.also(name) is not None for e in entries.values())
+
+
 def load_plugins(paths: Iterable[Path]) -> None:
     """Import plugin files, and the files of plugin folders (with or without methods/, tasks/, reports/ inside).
 
@@ -150,15 +162,21 @@ def load_plugins(paths: Iterable[Path]) -> None:
             inner = [path / f"{kind}s" for kind in KINDS if (path / f"{kind}s").is_dir()]
             for folder in inner or [path]:
                 kind = folder.name.removesuffix("s") if folder in inner else "method"
-                for file in sorted(folder.glob("*.py")):
+                for file in sorted([*folder.glob("*.py"), *_declared(folder)]):
                     if not file.name.startswith(("_", "test_")):
                         _import_plugin(file, kind)
         elif path.is_file():
             _import_plugin(path, "method")
         else:
             raise UsageError(
-                f"plugin {str(path)!r} does not exist; --plugins takes a Python file or a folder"
+                f"plugin {str(path)!r} does not exist; --plugins takes a Python or TOML file or a folder"
             )
+
+
+def _declared(folder: Path) -> list[Path]:
+    """The TOML files of a folder that declare a task: a pyproject.toml, for one, does not."""
+    kind = re.compile(r"^kind\s*=", re.MULTILINE)
+    return [f for f in folder.glob("*.toml") if kind.search(f.read_text(encoding="utf-8", errors="replace"))]
 
 
 def _import_plugin(path: Path, kind: str) -> None:
@@ -167,6 +185,12 @@ def _import_plugin(path: Path, kind: str) -> None:
         return
     for loaded in KINDS:
         load(loaded)
+    if path.suffix == ".toml":
+        from .declared_tasks import declare
+
+        declare(path)
+        _loaded_plugins[path] = path.stem
+        return
     if (other := sys.modules.get(name)) is not None:
         if Path(other.__file__ or "").resolve() == path:  # stands in methods/ and came through the first door
             return
@@ -205,6 +229,8 @@ def _with_siblings(path: Path) -> set[Path]:
         if current in found or not current.is_file():
             continue
         found.add(current)
+        if current.suffix != ".py":
+            continue
         for node in ast.walk(ast.parse(current.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 names = [node.module] if node.module else [alias.name for alias in node.names]

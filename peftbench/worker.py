@@ -231,9 +231,11 @@ def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def _check(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    from . import published
     from .contract import check
     from .errors import PeftbenchError
 
+    published.use(job["data_dir"])
     try:
         return {"checked": [dataclasses.asdict(one) for one in check(job["what"], job["plugins"], out)]}
     except PeftbenchError as error:

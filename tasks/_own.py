@@ -25,6 +25,7 @@ from peftbench.completion import Completion, Decoding
 from peftbench.cutting import SHARES, cut, hashes
 from peftbench.objectives import SPLITS
 from peftbench.rows import Column, endings, read
+from peftbench.text_metrics import TEXT_METRICS
 
 if TYPE_CHECKING:
     import datasets
@@ -55,10 +56,12 @@ class OwnRows:
     validation: str | None = None  # a file of its own
     test: str | None = None
     split_seed: int = 0
+    metric: str | None = None  # the primary one, in place of the kind's first
     beams: int = 1
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
+        self._metrics  # noqa: B018  checks the name
         if (self.prompt is None) != (self.completion is None):
             raise ValueError("prompt and completion go together: name a column for each")
         Decoding(self.beams, self.max_new_tokens)
@@ -69,12 +72,35 @@ class OwnRows:
     def objective(self) -> Classification | Regression | Completion:
         learned = self._prepared[1]
         if self.prompt is not None:
-            return Completion(decoding=Decoding(self.beams, self.max_new_tokens))
+            return Completion(self._metrics, Decoding(self.beams, self.max_new_tokens))
         if self.value is not None:
-            return Regression(learned["centre"], learned["spread"], ("pearson", "spearman", "rmse"))
-        return Classification(tuple(learned["labels"]))
+            return Regression(learned["centre"], learned["spread"], self._metrics)
+        if self.metric == "f1" and len(learned["labels"]) != 2:
+            raise UsageError(
+                f"{self.path!r}: f1 is of the second of two labels, and column {self.label!r} has {len(learned['labels'])}; "
+                "take metric=macro_f1"
+            )
+        return Classification(tuple(learned["labels"]), self._metrics)
+
+    @property
+    def _metrics(self) -> tuple[str, ...]:
+        """The metrics of its kind, the primary one first."""
+        usual: tuple[str, ...]
+        known: tuple[str, ...]
+        if self.prompt is not None:
+            usual, known = ("rouge_l", "bleu"), tuple(TEXT_METRICS)
+        elif self.value is not None:
+            usual = known = ("pearson", "spearman", "rmse")
+        else:
+            usual, known = ("accuracy", "macro_f1"), ("accuracy", "macro_f1", "f1", "matthews")
+        if self.metric is None:
+            return usual
+        if self.metric not in known:
+            raise ValueError(f"metric must be one of {', '.join(known)}, not {self.metric!r}")
+        return (self.metric, *(name for name in usual if name != self.metric))
 
     def fingerprint(self) -> str:
+        """Of the content of every split that is given."""
         digest = hashlib.sha256()
         for split, file in self.files().items():
             with file.open("rb") as source:
@@ -90,6 +116,14 @@ class OwnRows:
     def notices(self) -> list[str]:
         """What a reader should know of these rows."""
         return list(self._prepared[1]["notices"])
+
+    def given(self, columns: Mapping[str, Column]) -> dict[str, Iterable[pa.RecordBatch]]:
+        """The rows of every split that is given; the others are cut off `train`."""
+        return {split: read(file, self.kind, columns) for split, file in self.files().items()}
+
+    def formats(self) -> Any:
+        """What of the way in which the rows are kept tells how they are read."""
+        return {split: file.suffixes for split, file in self.files().items()}
 
     def files(self) -> dict[str, Path]:
         """The file of each split that has one; the others are cut off `train`."""
@@ -123,8 +157,7 @@ class OwnRows:
     def _prepared(self) -> tuple[Path, dict[str, Any]]:
         """The folder with an Arrow file a split, and what was learned of the rows; made where it is not there."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in FILES}
-        formats = {split: file.suffixes for split, file in self.files().items()}
-        key = json.dumps([PREPARED_VERSION, self.kind, self.fingerprint(), formats, fields])
+        key = json.dumps([PREPARED_VERSION, self.kind, self.fingerprint(), self.formats(), fields])
         home = cache_folder() / "rows" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
         def make(folder: Path) -> None:
@@ -136,8 +169,8 @@ class OwnRows:
     def _prepare(self, folder: Path) -> dict[str, Any]:
         columns = self._columns()
         given = {
-            split: _Given(split, read(file, self.kind, columns), folder / f"given-{split}.arrow", columns)
-            for split, file in self.files().items()
+            split: _Given(split, batches, folder / f"given-{split}.arrow", columns)
+            for split, batches in self.given(columns).items()
         }
         labels = sorted(given["train"].labels)
         self._check_values(given)
@@ -154,7 +187,7 @@ class OwnRows:
             if chosen is not None and not chosen.any():
                 apart = f"{len(np.unique(units)):,} " + ("groups" if self.group else "different texts")
                 raise UsageError(
-                    f"{self.path!r} has too few rows to cut a {split} split from ({len(units):,} rows, {apart}); give one with :{split}=FILE"
+                    f"{self.path!r} has too few rows to cut a {split} split from ({len(units):,} rows, {apart}); give one with :{split}=..."
                     if split != "train"
                     else f"{self.path!r} has too few rows to train on"
                 )
