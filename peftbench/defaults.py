@@ -7,6 +7,9 @@ from .runs import Budget
 METHODS = "lora,adapter,prefix"
 MODEL = "minilm-l6"
 TASK = "rotten-tomatoes"
+SUITES = {  # names of several tasks: of each a model gets those that it can serve
+    "starter": ("rotten-tomatoes", "newsgroups", "reuters-r8", "boolq", "xsum-1k"),  # need no hub
+}
 CHECK_TASK = "synthetic"  # of `peftbench check`: needs no download
 BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import registry
+from . import defaults, registry
 from .errors import unknown
 from .store import Store, Stored
 
@@ -32,7 +32,8 @@ def listing(what: str, store: Path, plugins: Sequence[str]) -> list[dict[str, An
             {"name": "a folder or a hub id", "where": "saved by save_pretrained, or the hub's name"},
         ]
     kind = what.removesuffix("s")
-    return [_entry(entry) for _, entry in sorted(registry.load(kind).items())]
+    entries = [_entry(entry) for _, entry in sorted(registry.load(kind).items())]
+    return [*entries, *_suites()] if what == "tasks" else entries
 
 
 def _entry(entry: registry.Entry) -> dict[str, Any]:
@@ -50,6 +51,17 @@ def _entry(entry: registry.Entry) -> dict[str, Any]:
         row["lr"] = entry.declared.preset.learning_rate
     row["summary"] = entry.summary
     return row
+
+
+def _suites() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "fields": "",
+            "summary": f"Several: {', '.join(tasks)}; each model gets those that it can serve.",
+        }
+        for name, tasks in defaults.SUITES.items()
+    ]
 
 
 def _starters() -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def load(
         NotSupported: the library has no such head for this model.
         UsageError: the files are not a model.
     """
-    kind = _head_for(source, objective)
+    kind = head_for(source, objective)
     arguments: dict[str, Any] = {"dtype": torch.float32}
     if attention is not None:
         arguments["attn_implementation"] = attention
@@ -171,7 +171,7 @@ def decoder_start(source: Source) -> int | None:
     return int(config.pad_token_id if start is None else start)
 
 
-def _head_for(source: Source, objective: Objective | None) -> str:
+def head_for(source: Source, objective: Objective | None) -> str:
     """Which of `HEADS` a task asks of a model.
 
     Raises:

@@ -45,15 +45,22 @@ def plan(asked: Comparison) -> list[Planned]:
     )
     cells = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
     planned = []
-    tasks = dict(_task(text) for text in asked.tasks)
+    wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
+    of_suites = {name for text in asked.tasks for name in defaults.SUITES.get(text, ())}
+    tasks = dict(_task(text) for text in dict.fromkeys(wanted))
     revisions = {name: _trainable(name).revision for name in asked.models}
     for model, revision in revisions.items():
         for task_name, of_task in tasks.items():
+            if task_name in of_suites and (reason := _refusal(model, task_name)) is not None:
+                notify(f"{task_name} left out: {reason}")
+                continue
             identity = {"model": revision, **of_task}
             for method_name, baseline in methods.items():
                 runs = _runs(asked, model, task_name, method_name, baseline, device, dtype, identity, cells)
                 planned += [dataclasses.replace(item, reference=method_name == reference) for item in runs]
     good = [p for p in planned if p.refusal is None and not p.baseline]
+    if not planned:
+        raise UsageError(f"none of the tasks {', '.join(tasks)} is for the models {', '.join(asked.models)}")
     if not good:
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
     sizes = list(asked.train_sizes)
@@ -165,6 +172,15 @@ def _task(text: str) -> tuple[str, dict[str, str]]:
     entry = registry.get("task", name)
     identity = {"task": f"{entry.declared} {entry.source_sha256()}", "data": task.fingerprint()}
     return spec.canonical(name, task), identity
+
+
+def _refusal(model: str, task: str) -> str | None:
+    """Why a model can't serve a task at all, whatever the method."""
+    try:
+        models.head_for(models.resolve(model), prepare.build_task(task).objective)
+    except NotSupported as error:
+        return str(error)
+    return None
 
 
 def _runs(

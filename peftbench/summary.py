@@ -11,7 +11,7 @@ from . import stats
 from .stats import Estimate
 from .table import MARGIN, Row, Table
 
-RANKED_TASKS = 10  # ranks over fewer tasks are mostly chance
+RANKED_TASKS = 10  # mean ranks over fewer tasks are mostly chance, and are said to be
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,13 @@ class MethodSummary:
 
     method: str
     tasks: int
-    difference: Estimate  # mean of the tasks' differences, better is positive, with a t over tasks
+    difference: (
+        Estimate | None
+    )  # mean of the tasks' differences, better is positive, with a t over tasks; None of the reference itself
     wins: int  # the task's interval is above 0
     ties: int  # shown equal: inside +-1 point
     losses: int  # below 0
-    mean_rank: float | None  # 1 is best; from `RANKED_TASKS` tasks on
+    mean_rank: float  # 1 is best
 
     @property
     def undecided(self) -> int:
@@ -56,9 +58,11 @@ def summarise(tables: Sequence[Table]) -> list[Summary]:
         if len({table.task for table in shares}) < 2 or not shares[0].reference:
             continue
         methods = dict.fromkeys(row.method for table in shares for row in table.rows)
-        summaries = [s for m in methods if (s := _method(m, shares)) is not None]
+        reference = shares[0].reference
+        found_of = (_reference(m, shares) if m == reference else _method(m, shares) for m in methods)
+        summaries = [summary for summary in found_of if summary is not None]
         left_out = tuple(table.task for table in group if not table.is_share)
-        reference, tasks = shares[0].reference, tuple(dict.fromkeys(table.task for table in shares))
+        tasks = tuple(dict.fromkeys(table.task for table in shares))
         found.append(Summary(shares[0].model, reference, tasks, left_out, tuple(summaries)))
     return found
 
@@ -82,8 +86,14 @@ def _method(method: str, tables: Sequence[Table]) -> MethodSummary | None:
         outcomes.count("win"),
         outcomes.count("tie"),
         outcomes.count("loss"),
-        float(np.mean(ranks)) if len(rows) >= RANKED_TASKS else None,
+        float(np.mean(ranks)),
     )
+
+
+def _reference(method: str, tables: Sequence[Table]) -> MethodSummary | None:
+    """What the others are compared with: its rank alone."""
+    ranks = [_rank(table, row) for table in tables if (row := _row(table, method)) is not None]
+    return MethodSummary(method, len(ranks), None, 0, 0, 0, float(np.mean(ranks))) if len(ranks) > 1 else None
 
 
 def _outcome(sign: float, difference: Estimate) -> str:

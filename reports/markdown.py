@@ -12,7 +12,7 @@ from peftbench.costs import Latency
 from peftbench.ratios import Slowdown
 from peftbench.sizes import Sizes, by_size
 from peftbench.stats import Estimate
-from peftbench.summary import Summary, summarise
+from peftbench.summary import RANKED_TASKS, Summary, summarise
 from peftbench.table import Row, Table
 
 from ._latency import latency_markdown
@@ -132,31 +132,38 @@ def _checks(row: Row) -> str:
 
 
 def _summary(summary: Summary) -> str:
-    ranked = any(method.mean_rank is not None for method in summary.methods)
     headers = [
         "method",
         "tasks",
         f"mean difference to {summary.reference}, points",
         "better/equal/worse (undecided)",
+        "mean rank",
     ]
     body = []
     for method in summary.methods:
-        tally = f"{method.wins}/{method.ties}/{method.losses} ({method.undecided})"
-        line = [method.method, str(method.tasks), _with_interval(method.difference, 100.0, sign="+"), tally]
-        rank = MISSING if method.mean_rank is None else f"{method.mean_rank:.1f}"
-        body.append([*line, rank] if ranked else line)
+        line = [method.method, str(method.tasks)]
+        if method.difference is None:
+            line += [MISSING, MISSING]
+        else:
+            tally = f"{method.wins}/{method.ties}/{method.losses} ({method.undecided})"
+            line += [_with_interval(method.difference, 100.0, sign="+"), tally]
+        body.append([*line, f"{method.mean_rank:.1f}"])
     text = tabulate(
         body,
-        [*headers, "mean rank"] if ranked else headers,
+        headers,
         tablefmt="github",
         disable_numparse=True,
-        colalign=["left"] + ["right"] * (len(headers) - 1 + ranked),
+        colalign=["left"] + ["right"] * (len(headers) - 1),
     )
     lines = [f"### {len(summary.tasks)} tasks with {summary.model}", "", text, ""]
     lines.append(
         "- ± is the 95 % interval over tasks: what another task would say. Better and worse: the task's own interval "
         "excludes 0; equal: shown to lie within ±1 point."
     )
+    if len(summary.tasks) < RANKED_TASKS:
+        lines.append(
+            f"- Mean ranks over fewer than {RANKED_TASKS} tasks are mostly chance: no claim can rest on them."
+        )
     if summary.left_out:
         lines.append(f"- Not in it, other units: {', '.join(summary.left_out)}.")
     return "\n".join(lines) + "\n"

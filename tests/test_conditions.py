@@ -161,3 +161,31 @@ def test_activations_computed_again_change_memory_and_nothing_else(
         sum(part["flops"] for part in r.profile["flops"]) for r in (kept_inside, again_inside) if r.profile
     ]
     assert flops[1] > 1.1 * flops[0]
+
+
+def test_a_suite_gives_a_model_what_it_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftbench import defaults, plan
+
+    monkeypatch.setitem(defaults.SUITES, "both", ("synthetic", "writes"))
+    monkeypatch.setattr(plan, "_task", lambda text: (text, {"task": "1", "data": "1"}))
+    monkeypatch.setattr(
+        plan, "_refusal", lambda model, task: "it does not write" if task == "writes" else None
+    )
+    said: list[str] = []
+    monkeypatch.setattr(plan, "notify", said.append)
+    asked = Comparison(
+        ("lora",), models=("tiny-encoder",), tasks=("both", "synthetic"), baselines=False, latency_grid=()
+    )
+    planned = plan.plan(asked)
+    assert {item.run.task for item in planned} == {"synthetic"} and len(planned) == 4
+    assert said == ["writes left out: it does not write"]
+
+
+def test_what_writes_is_left_out_of_a_suite_for_an_encoder(tmp_path: Path) -> None:
+    from peftbench import plan
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"q": "q{i}", "a": "a{i}"}}\n' for i in range(30)))
+    task = f"jsonl:path={file}:prompt=q:completion=a"
+    assert "does not write text" in (plan._refusal("tiny-encoder", task) or "")
+    assert plan._refusal("tiny-decoder", task) is None and plan._refusal("tiny-encoder", "synthetic") is None

@@ -223,14 +223,15 @@ def test_a_row_that_lost_seeds_takes_nothing_from_the_others(
 
 
 def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    """Two tasks won, one lost: a mean with a t over tasks, a tally, and no ranks below ten tasks."""
+    """Two tasks won, one lost: a mean with a t over tasks, a tally, and ranks that are said to be mostly chance."""
     results = []
     for number, (lora, full) in enumerate(((0.9, 0.5), (0.8, 0.5), (0.3, 0.5))):
         for method, share in (("lora", lora), ("full", full), ("adapter", full)):
             for seed in range(3):
                 results.append(result(make_run(method, seed=seed, task=f"task-{number}"), tmp_path, share))
     (summary,) = summarise(tabulate(results, "full", ("full",)))
-    lora_row, adapter_row = summary.methods
+    lora_row, adapter_row, full_row = summary.methods
+    assert full_row.method == "full" and full_row.difference is None and lora_row.difference is not None
     assert (lora_row.wins, lora_row.ties, lora_row.losses, lora_row.undecided) == (2, 0, 1, 0)
     assert (adapter_row.ties, adapter_row.tasks) == (3, 3)
     values = [0.4, 0.3, -0.2]
@@ -238,12 +239,14 @@ def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> No
     assert lora_row.difference.half_width() == pytest.approx(
         scipy_stats.t.ppf(0.975, 2) * scipy_stats.sem(values)
     )
-    assert lora_row.mean_rank is None
+    # lora is first, first and third of three; the two others share the places that it leaves.
+    assert [row.mean_rank for row in summary.methods] == pytest.approx([5 / 3, 13 / 6, 13 / 6])
     said = text(tabulate(results, "full", ("full",)), "markdown")
     assert "### 3 tasks with tiny-encoder" in said and "2/0/1 (0)" in said
+    assert "Mean ranks over fewer than 10 tasks are mostly chance" in said
 
 
-def test_ranks_from_ten_tasks_on(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_ranks_over_ten_tasks(make_run: Callable[..., Run], tmp_path: Path) -> None:
     results = [
         result(make_run(method, seed=seed, task=f"task-{number}"), tmp_path, share)
         for number in range(10)
@@ -251,7 +254,8 @@ def test_ranks_from_ten_tasks_on(make_run: Callable[..., Run], tmp_path: Path) -
         for seed in range(2)
     ]
     (summary,) = summarise(tabulate(results, "full", ("full",)))
-    assert [method.mean_rank for method in summary.methods] == [1.0, 2.5]
+    assert [method.mean_rank for method in summary.methods] == [1.0, 2.5, 2.5]
+    assert "mostly chance" not in text(tabulate(results, "full", ("full",)), "markdown")
 
 
 def test_results_of_an_older_source_are_left_out(make_run: Callable[..., Run], tmp_path: Path) -> None:
