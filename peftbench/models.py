@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .errors import NotSupported, UsageError, unknown
+from .gguf import converted
 from .hub import in_reach
 from .objectives import Objective
-from .starters import STARTERS, Source, quiet
+from .quiet import quiet
+from .starters import STARTERS, Source
 from .streams import stream
 
 HEADS = {
@@ -210,13 +212,18 @@ def resolve(name: str) -> Source:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UsageError(
-                f"model folder {name!r} has no config.json; give a folder saved by save_pretrained"
+                f"model folder {name!r} has no config.json; give a folder saved by save_pretrained, or a GGUF file by its name"
             )
         weights = any(folder.glob("*.safetensors"))
         return Source(name, str(folder.resolve()), _folder_revision(folder), weights)
+    if folder.suffix == ".gguf" and folder.is_file():
+        revision = _revision([folder])
+        return Source(name, str(converted(folder.resolve(), revision)), revision)
     if folder.is_absolute() or name.startswith(("./", "../", "~")) or folder.exists():
         raise UsageError(
-            f"model {name!r} is not a folder; give a folder saved by save_pretrained, or a hub id"
+            f"model {name!r} is not there; give a folder saved by save_pretrained, a GGUF file, or a hub id"
+            if not folder.exists()
+            else f"model {name!r} is not a folder; give one saved by save_pretrained, a GGUF file, or a hub id"
         )
     folder = _from_hub(name)
     return Source(name, str(folder), folder.name)
@@ -279,12 +286,16 @@ def _set_padding(model: Any, tokenizer: Any) -> None:
 
 def _folder_revision(folder: Path) -> str:
     """A hash of the config and of each weight file's name, size and both ends: enough to see that it changed."""
+    endings = (".json", ".safetensors", ".gguf", ".txt", ".model")
+    return _revision([file for file in sorted(folder.iterdir()) if file.suffix in endings])
+
+
+def _revision(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".gguf", ".txt", ".model"):
-            size = file.stat().st_size
-            with file.open("rb") as stream_in:
-                start = stream_in.read(1 << 20)
-                stream_in.seek(max(0, size - (1 << 20)))
-                digest.update(f"{file.name}\0{size}\0".encode() + start + stream_in.read())
+    for file in files:
+        size = file.stat().st_size
+        with file.open("rb") as stream_in:
+            start = stream_in.read(1 << 20)
+            stream_in.seek(max(0, size - (1 << 20)))
+            digest.update(f"{file.name}\0{size}\0".encode() + start + stream_in.read())
     return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import defaults, latency_asked, models, prepare, published, registry, spec
+from . import defaults, fits, latency_asked, models, prepare, published, registry, spec
 from .comparison import Comparison, check
 from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, PeftbenchError, UsageError
@@ -262,10 +262,13 @@ def _counts(run: Run) -> tuple[int | None, int | None, str | None, bool]:
             raise UsageError(f"{run.method}: {error}") from error
         except Exception as error:
             raise NotSupported(_raised(error, run.method)) from error
+        has_steps = prepared.adaptation.fit is None
+        if (reason := fits.why_not(prepared, has_steps and run.kind != "latency", run.device)) is not None:
+            raise NotSupported(reason)
     except NotSupported as error:
         return None, None, str(error), False
     counts = count_parameters(prepared.adaptation, prepared.head, prepared.base)
-    return counts.adapter, counts.head, None, prepared.adaptation.fit is None
+    return counts.adapter, counts.head, None, has_steps
 
 
 def _methods(asked: Comparison) -> dict[str, bool]:

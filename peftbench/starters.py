@@ -12,6 +12,8 @@ import transformers
 from torch import nn
 
 from .assets import cache_folder, fetch, make_once
+from .gguf import convert
+from .quiet import quiet
 from .streams import stream
 
 TINY_VERSION = 2  # raise it when the tiny models change
@@ -38,26 +40,7 @@ def _smollm2(name: str) -> Source:
     """Converted once from the quantised file to safetensors; training never reads the GGUF."""
     home = cache_folder() / "models" / name
 
-    def make(folder: Path) -> None:
-        gguf = next(fetch(name).glob("*.gguf"))
-        options: dict[str, Any] = {"gguf_file": gguf.name, "dtype": torch.float32}
-        if hasattr(
-            transformers, "GgufConfig"
-        ):  # newer releases keep the weights packed unless told otherwise
-            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        with quiet():
-            packed = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), **options)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-            config = packed.config
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config
-            # A model that was loaded from GGUF refuses to be saved; a plain one with its numbers does not.
-            dense = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        dense.load_state_dict(packed.state_dict())
-        dense.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    make_once(home, make)
+    make_once(home, lambda folder: convert(next(fetch(name).glob("*.gguf")), folder))
     return Source(name, str(home), "bcc81830d10c")
 
 
@@ -152,16 +135,3 @@ def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
         zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)
     )
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-
-
-class quiet:
-    """Silence the library's load report and progress bars: what it says is in the loading info."""
-
-    def __enter__(self) -> None:
-        logging = transformers.utils.logging
-        self.level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *failure: object) -> None:
-        transformers.utils.logging.set_verbosity(self.level)

@@ -163,7 +163,10 @@ def _plan(job: dict[str, Any], out: Path) -> dict[str, Any]:
         comparison = Comparison(
             **{
                 **asked,
-                **{name: tuple(asked[name]) for name in ("methods", "models", "tasks", "plugins")},
+                **{
+                    name: tuple(asked[name])
+                    for name in ("methods", "models", "tasks", "plugins", "train_sizes")
+                },
                 "latency_grid": None if grid is None else tuple((b, n) for b, n in grid),
             }
         )

@@ -144,7 +144,7 @@ def test_doctor(home: Path) -> None:
         (["--methods", "lroa"], "unknown method 'lroa'; did you mean 'lora'"),
         (["--methods", "lora", "--task", "rotten-tomatos"], "did you mean 'rotten-tomatoes'"),
         (["--methods", "lora", "--model", "minilm-6l"], "did you mean 'minilm-l6'"),
-        (["--methods", "lora", "--model", "./nowhere"], "is not a folder"),
+        (["--methods", "lora", "--model", "./nowhere"], "is not there; give a folder"),
         (["--methods", "lora:rnk=4"], "did you mean 'rank'"),
         (["--methods", "lora:rank=four"], "rank must be an int"),
         (["--methods", "lora:rank=0"], "rank must be 1 or more, not 0"),
