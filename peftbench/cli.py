@@ -80,6 +80,12 @@ def run_command(
             help="The library's implementation: eager, sdpa, flash_attention_2, ...; default: the model's."
         ),
     ] = None,
+    forgetting: Annotated[
+        str | None,
+        typer.Option(
+            help="SPEC of a task: a language model's loss on its texts, before and after, as in xsum-1k."
+        ),
+    ] = None,
     checkpoint_activations: Annotated[
         bool,
         typer.Option(
@@ -145,6 +151,7 @@ def run_command(
         train_sizes=sizes_of(train_size),
         attention=attention,
         checkpointing=checkpoint_activations,
+        forgetting=forgetting,
         learning_rate=lr,
         device=choice("device", device, ("auto", "cpu", "cuda")),
         dtype=choice("dtype", dtype, ("auto", "float32", "bfloat16")),

@@ -29,6 +29,7 @@ class Comparison:
         None,
     )  # items of the training split, each in turn; None: all of it
     attention: str | None = None  # the library's implementation; None: its default
+    forgetting: str | None = None  # SPEC of a task: a language model's loss on its texts, before and after
     checkpointing: bool = False  # activations are computed again for the backward pass
     learning_rate: float | None = None
     device: str = "auto"

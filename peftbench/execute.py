@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from . import checks, curve, data, progress, scoring
+from . import checks, curve, data, forgetting, progress, scoring
 from .adaptation import Batch
 from .compute import frozen_in
 from .environment import describe
@@ -62,6 +62,13 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     task = build_task(run.task)
     objective = objective_for(run, task)
     loaded = load_base(run, objective, run.device)
+    accelerator = accelerator_for(run.device, run.dtype)
+    device = accelerator.device
+    texts = None if run.forgetting is None else forgetting.held_out(run.forgetting, loaded.tokenizer)
+    before = (
+        None if texts is None else forgetting.loss(loaded.model.to(device), texts, accelerator, run.dtype)
+    )
+    loaded.model.to("cpu")  # where every method draws
     tensors = checks.Tensors(loaded.model, without=loaded.head.values())
     base = checks.fingerprints(tensors.now())
     prepared = inject(run, loaded, run.device)
@@ -69,8 +76,6 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     counts = count_parameters(adaptation, head, prepared.base)
     encoded = encode(run, task, prepared.tokenizer)
     pad = data.padding(prepared.tokenizer)
-    accelerator = accelerator_for(run.device, run.dtype)
-    device = accelerator.device
     probe = _probe(encoded["train"], pad, device)
     start = checks.at_start(adaptation, claims, head, tensors, base, probe)
     memory = MemoryMeter(device)
@@ -120,6 +125,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = scoring.figures(objective, predictions)
+    forgot = None
+    if texts is not None and before is not None:
+        after = forgetting.loss(adaptation.model, texts, accelerator, run.dtype)
+        forgot = {"before_nll": before, "after_nll": after, "tokens": texts.tokens}
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
     progress.phase("check")
@@ -146,6 +155,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "training": training,
         "curve": points or None,
         "quality": quality,
+        "forgetting": forgot,
         "metric": dataclasses.asdict(objective.metric),
         "notices": notices_of(task) or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],

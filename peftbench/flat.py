@@ -59,6 +59,12 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         "mark": row.mark,
         **_difference("nll_", row.nll_difference),
     }
+    if row.forgetting is not None:
+        flat |= {
+            "forgetting_nats": row.forgetting.value,
+            "forgetting_nats_half_width": row.forgetting.half_width(),
+            "forgetting_text": table.settings["forgetting"],
+        }
     for metric, estimate in row.quality.items():
         flat |= {metric: estimate.value, f"{metric}_half_width": estimate.half_width()}
     for check in row.checks:

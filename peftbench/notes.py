@@ -226,6 +226,11 @@ def _costs(table: Table) -> list[str]:
             f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
             f"reaches what {table.reference} ends with there; median of the seeds that reach it."
         )
+    if any(row.forgetting for row in rows):
+        notes.append(
+            f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
+            "before; above 0 is worse; ± over seeds alone."
+        )
     return notes + _latency(rows)
 
 

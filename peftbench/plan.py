@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import defaults, fits, latency_asked, models, prepare, published, registry, spec
+from . import defaults, fits, forgetting, latency_asked, models, prepare, published, registry, spec
 from .comparison import Comparison, check
 from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, PeftbenchError, UsageError
@@ -48,13 +48,18 @@ def plan(asked: Comparison) -> list[Planned]:
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
     of_suites = {name for text in asked.tasks for name in defaults.SUITES.get(text, ())}
     tasks = dict(_task(text) for text in dict.fromkeys(wanted))
+    beside = {}
+    if asked.forgetting is not None:
+        name, of_it = _task(asked.forgetting)
+        asked = dataclasses.replace(asked, forgetting=name)
+        beside = {"forgetting": " ".join(of_it.values())}
     revisions = {name: _trainable(name).revision for name in asked.models}
     for model, revision in revisions.items():
         for task_name, of_task in tasks.items():
             if task_name in of_suites and (reason := _refusal(model, task_name)) is not None:
                 notify(f"{task_name} left out: {reason}")
                 continue
-            identity = {"model": revision, **of_task}
+            identity = {"model": revision, **of_task, **beside}
             for method_name, baseline in methods.items():
                 runs = _runs(asked, model, task_name, method_name, baseline, device, dtype, identity, cells)
                 planned += [dataclasses.replace(item, reference=method_name == reference) for item in runs]
@@ -217,8 +222,13 @@ def _runs(
         identity={**identity, "method": prepare.method_identity(method)},
         data_dir=asked.data_dir,
         attention=asked.attention,
+        forgetting=asked.forgetting,
         checkpointing=asked.checkpointing,
     )
+    if asked.forgetting is not None:
+        forgetting.check(
+            prepare.build_task(task).objective, models.kind_of(models.resolve(model)) == "causal"
+        )
     adapter, head, refusal, has_steps = _counts(first)
     sized = [
         dataclasses.replace(first, budget=asked.resolve_budget(prepare.length_of(task), size))
@@ -230,7 +240,9 @@ def _runs(
         for seed in range(seeds if refusal is None else 1)
     ]
     # What a pass and a step cost does not depend on how many items there are to train on.
-    whole = dataclasses.replace(first, budget=dataclasses.replace(first.budget, train_items=None))
+    whole = dataclasses.replace(
+        first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
+    )
     if cells and refusal is None:
         runs += latency_processes(whole, cells)
     if refusal is None and has_steps and asked.profile:

@@ -31,6 +31,7 @@ class Record:
     training: dict[str, Any] | None = None  # raw, one number a step
     quality: dict[str, float] | None = None  # by metric, on the test split
     metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share
+    forgetting: dict[str, float] | None = None  # nats a token on another text: before_nll, after_nll, tokens
     curve: list[dict[str, Any]] | None = None  # validation figures at moments of training
     latency: list[dict[str, Any]] | None = None  # raw, by cell, variant and round
     generation: list[dict[str, Any]] | None = None  # the same, of prompts and decoding

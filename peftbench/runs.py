@@ -69,6 +69,9 @@ class Run:
     identity: dict[str, Any]  # hashes of sources, data and weights
     data_dir: str | None = None  # a folder of published data sets
     attention: str | None = None  # the library's implementation of it; None: its default for the model
+    forgetting: str | None = (
+        None  # SPEC of a task on whose texts a language model's loss is taken before and after
+    )
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
 
@@ -76,6 +79,12 @@ class Run:
     def cell(self) -> tuple[str, str, int | None]:
         """Its place in a comparison: methods are tuned and compared inside one."""
         return self.model, self.task, self.budget.train_items
+
+    @property
+    def without_forgetting(self) -> Run:
+        """The same, not looking at what is forgotten; its results are the same."""
+        identity = {name: part for name, part in self.identity.items() if name != "forgetting"}
+        return dataclasses.replace(self, forgetting=None, identity=identity)
 
     @property
     def scored_split(self) -> str:
@@ -91,10 +100,9 @@ class Run:
         # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
         if self.budget.train_items is None:
             del parts["budget"]["train_items"]
-        if self.attention is None:
-            del parts["attention"]
-        if not self.checkpointing:
-            del parts["checkpointing"]
+        for name in ("attention", "forgetting", "checkpointing"):
+            if not parts[name]:
+                del parts[name]
         if self.kind in ("latency", "profile"):
             for name in ("learning_rate", "head_learning_rate", "weight_decay"):
                 del parts[name]

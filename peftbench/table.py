@@ -51,6 +51,7 @@ class Row:
     quality: Mapping[str, stats.Estimate] = field(default_factory=dict)  # every metric, "nll" among them
     nll_difference: stats.Estimate | None = None  # to the reference method, paired by item
     checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
+    forgetting: stats.Estimate | None = None  # nats a token on another text, after minus before
     curve: Curve | None = None  # its learning rates on validation, where it was tuned
     costs: Costs = NO_COSTS
     seconds_to_reference: tuple[
@@ -117,6 +118,8 @@ def tabulate(
     for result in sorted(found, key=lambda r: r.record.started_at):
         newest[_who(result)] = result.record.run.identity["method"]
     current = [r for r in found if r.record.run.identity["method"] == newest[_who(r)]]
+    stale = len(found) - len(current)
+    current = _once(current)
     by_table: dict[tuple[Any, ...], list[Result]] = {}
     latencies: dict[tuple[Any, ...], list[Record]] = {}
     profiles: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -131,7 +134,6 @@ def tabulate(
             data = (run.identity.get("data"), run.identity.get("model"), run.identity.get("task"))
             shared = (*_of_step(run, ""), run.head_learning_rate)
             by_table.setdefault((*shared, *budget.values(), *data), []).append(result)
-    stale = len(found) - len(current)
     return [
         _table(group, latencies, profiles, reference, baselines, sequence, stale)
         for group in by_table.values()
@@ -147,6 +149,15 @@ def _of_pass(run: Run, method: str) -> tuple[Any, ...]:
 def _of_step(run: Run, method: str) -> tuple[Any, ...]:
     """What a training step is the same for."""
     return *_of_pass(run, method), run.dtype, run.checkpointing
+
+
+def _once(results: list[Result]) -> list[Result]:
+    """Each run once: where one was done with and without looking at what it forgets, the one that tells more."""
+    kept: dict[str, Result] = {}
+    for result in sorted(results, key=lambda r: r.record.run.forgetting is not None):
+        kept[result.record.run.without_forgetting.key] = result
+    chosen = {id(result) for result in kept.values()}
+    return [result for result in results if id(result) in chosen]
 
 
 def _who(result: Result) -> tuple[str, ...]:
@@ -227,6 +238,7 @@ def _table(
             "head_learning_rate": first.head_learning_rate,
             "attention": first.attention,
             "checkpointing": first.checkpointing,
+            "forgetting": next((r.record.run.forgetting for r in results if r.record.run.forgetting), None),
             **first.budget.__dict__,
         },
         alpha=alpha,
@@ -305,6 +317,19 @@ def _row(method: Method, label: str, baseline: bool, group: list[Result]) -> Row
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
         checks=_checks(good),
+        forgetting=_forgetting(good),
+    )
+
+
+def _forgetting(good: list[Record]) -> stats.Estimate | None:
+    """The mean over seeds with a t over them."""
+    found = [r.forgetting["after_nll"] - r.forgetting["before_nll"] for r in good if r.forgetting]
+    if not found:
+        return None
+    if len(found) < 2:
+        return stats.Estimate(found[0], None, None, 1)
+    return stats.Estimate(
+        statistics.fmean(found), statistics.variance(found) / len(found), len(found) - 1.0, len(found)
     )
 
 

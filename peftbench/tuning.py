@@ -103,7 +103,10 @@ def trial_runs(item: Planned, half_decade: int) -> list[Planned]:
     """The runs of one trial of a method, for one of its reported runs at its preset."""
     run = item.run
     first = dataclasses.replace(
-        run, kind="tuning", learning_rate=rate(run.learning_rate, half_decade), half_decade=half_decade
+        run.without_forgetting,
+        kind="tuning",
+        learning_rate=rate(run.learning_rate, half_decade),
+        half_decade=half_decade,
     )
     return [dataclasses.replace(item, run=dataclasses.replace(first, seed=seed)) for seed in SEEDS]
 

@@ -37,6 +37,8 @@ def _one(table: Table) -> str:
         headers.append(f"vs {table.reference} (p)")
     if any(row.nll_difference for row in table.rows):
         headers.append(f"NLL vs {table.reference}")
+    if any(row.forgetting for row in table.rows):
+        headers.append("forgetting")
     headers.append("checks")
     headers += ["trained", "head", "stored kB", "train peak MB", "step ms (p95)", "tokens/s"]
     if any(row.seconds_to_reference for row in table.rows):
@@ -71,6 +73,8 @@ def _line(
         line.append(_difference(row, percent))
     if f"NLL vs {table.reference}" in headers:
         line.append(_nll(row))
+    if "forgetting" in headers:
+        line.append(MISSING if row.forgetting is None else _nats(row.forgetting))
     line.append(_checks(row))
     line += [
         _count(row.costs.adapter_parameters),
@@ -116,10 +120,12 @@ def _difference(row: Row, percent: float) -> str:
 
 
 def _nll(row: Row) -> str:
-    if row.nll_difference is None:
-        return MISSING
-    half = row.nll_difference.half_width()
-    return f"{row.nll_difference.value:+.3f}" + ("" if half is None else f" ±{half:.3f}")
+    return MISSING if row.nll_difference is None else _nats(row.nll_difference)
+
+
+def _nats(estimate: Estimate) -> str:
+    half = estimate.half_width()
+    return f"{estimate.value:+.3f}" + ("" if half is None else f" ±{half:.3f}")
 
 
 def _checks(row: Row) -> str:

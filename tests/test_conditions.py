@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import peftbench
-from peftbench import UsageError, prepare, registry
+from peftbench import UsageError, defaults, plan, prepare, registry
 from peftbench.comparison import Comparison, check
 from peftbench.engine import make_plan, worker
 from peftbench.errors import NotSupported
@@ -22,6 +22,7 @@ from peftbench.results import Result
 from peftbench.runs import Conditions, Run
 from peftbench.sizes import by_size
 from peftbench.table import tabulate
+from peftbench.tuning import trial_runs
 
 Make = Callable[..., Run]
 
@@ -164,8 +165,6 @@ def test_activations_computed_again_change_memory_and_nothing_else(
 
 
 def test_a_suite_gives_a_model_what_it_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    from peftbench import defaults, plan
-
     monkeypatch.setitem(defaults.SUITES, "both", ("synthetic", "writes"))
     monkeypatch.setattr(plan, "_task", lambda text: (text, {"task": "1", "data": "1"}))
     monkeypatch.setattr(
@@ -182,10 +181,80 @@ def test_a_suite_gives_a_model_what_it_can_serve(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_writes_is_left_out_of_a_suite_for_an_encoder(tmp_path: Path) -> None:
-    from peftbench import plan
-
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(f'{{"q": "q{i}", "a": "a{i}"}}\n' for i in range(30)))
     task = f"jsonl:path={file}:prompt=q:completion=a"
     assert "does not write text" in (plan._refusal("tiny-encoder", task) or "")
     assert plan._refusal("tiny-decoder", task) is None and plan._refusal("tiny-encoder", "synthetic") is None
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(f'{{"q": "ask {i}", "a": "say {i % 3} now"}}\n' for i in range(60)))
+    return f"jsonl:path={file}:prompt=q:completion=a"
+
+
+def test_what_is_forgotten_is_the_loss_on_another_text(make_run: Make, tmp_path: Path, pairs: str) -> None:
+    results = []
+    for method in ("full", "head", "prefix"):
+        for forgets in (None, "synthetic"):
+            run = make_run(
+                method,
+                "tiny-decoder",
+                task=pairs,
+                steps=8,
+                forgetting=forgets,
+                learning_rate=0.0 if method == "head" else 1e-2,
+            )
+            out = tmp_path / f"{method} {forgets}"
+            out.mkdir()
+            results.append(Result(execute(run, out, Conditions()), out))
+    plain, full, _, head, _, prefix = (result.record for result in results)
+    assert plain.forgetting is None and plain.quality == full.quality  # looking changes nothing
+    assert full.forgetting is not None and head.forgetting is not None and prefix.forgetting is not None
+    assert head.forgetting["after_nll"] == head.forgetting["before_nll"] == full.forgetting["before_nll"]
+    assert full.forgetting["after_nll"] != full.forgetting["before_nll"]
+    assert prefix.forgetting["before_nll"] == full.forgetting["before_nll"]  # without the method
+    # By the library's own loss, text by text, over the tokens of all of them.
+    loaded = prepare.load_base(full.run, prepare.objective_of(full.run), "cpu")
+    texts = list(dict.fromkeys(prepare.build_task("synthetic").splits()["test"]["text"]))
+    chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, 50).round().astype(int)]
+    total, tokens = 0.0, 0
+    for text in chosen:
+        ids = torch.tensor([loaded.tokenizer(text)["input_ids"][:128]])
+        with torch.no_grad():
+            total += float(loaded.model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        tokens += ids.shape[1] - 1
+    assert full.forgetting["tokens"] == tokens
+    assert full.forgetting["before_nll"] == pytest.approx(total / tokens, rel=1e-5)
+    (table,) = tabulate(results, "full", ("full", "head"))
+    rows = {row.method: row for row in table.rows}
+    assert rows["full"].seeds_tried == 1 and rows["full"].forgetting is not None  # each run stands once
+    assert rows["head"].forgetting is not None and rows["head"].forgetting.value == 0
+    text = registry.get("report", "markdown").target([table])
+    assert (
+        "| forgetting |" in text.replace("  ", " ").replace("  ", " ")
+        and "texts of synthetic, nats a token" in text
+    )
+
+
+def test_an_encoder_has_no_text_to_forget() -> None:
+    asked = Comparison(("lora",), models=("tiny-encoder",), tasks=("synthetic",), forgetting="synthetic")
+    with pytest.raises(UsageError, match="--forgetting is the loss of a language model on a text"):
+        plan.plan(asked)
+
+
+def test_forgetting_is_of_the_reported_runs_alone(pairs: str) -> None:
+    asked = Comparison(
+        ("lora",), models=("tiny-decoder",), tasks=(pairs,), forgetting="synthetic", seeds=1, baselines=False
+    )
+    planned = plan.plan(asked)
+    assert {(item.run.kind, item.run.forgetting) for item in planned} == {
+        ("training", "synthetic"), ("profile", None), ("latency", None),
+    }  # fmt: skip
+    without = plan.plan(dataclasses.replace(asked, forgetting=None))
+    keys = [{item.run.kind: item.run.key for item in its} for its in (planned, without)]
+    assert [kind for kind in keys[0] if keys[0][kind] != keys[1][kind]] == ["training"]
+    assert trial_runs(planned[0], 1)[0].run.key == trial_runs(without[0], 1)[0].run.key
+    assert planned[0].run.identity["forgetting"]
