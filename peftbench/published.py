@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from .errors import UsageError
 from .hub import load
-from .rows import KINDS, Column, checked, endings, opened, read
+from .rows import KINDS, Column, checked, endings, opened, read, sha256_of
 
 VARIABLE = "PEFTBENCH_DATA_DIR"
 OTHER_NAMES = (("validation", "dev"), ("validation", "valid"))  # what a split's file may be called
@@ -86,8 +86,7 @@ class Published:
         for split in splits:
             digest.update(split.encode() + b"\0")
             if files:
-                with files[split].open("rb") as source:
-                    digest.update(hashlib.file_digest(source, "sha256").digest())
+                digest.update(sha256_of(files[split]))
             else:
                 for part in _bytes(self._from_hub(split)):
                     digest.update(part)

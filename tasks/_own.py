@@ -24,7 +24,7 @@ from peftbench.assets import cache_folder, make_once
 from peftbench.completion import Completion, Decoding
 from peftbench.cutting import SHARES, cut, hashes
 from peftbench.objectives import SPLITS
-from peftbench.rows import Column, endings, read
+from peftbench.rows import Column, endings, read, sha256_of
 from peftbench.text_metrics import TEXT_METRICS
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class OwnRows:
         """Of the content of every split that is given."""
         digest = hashlib.sha256()
         for split, file in self.files().items():
-            with file.open("rb") as source:
-                digest.update(split.encode() + hashlib.file_digest(source, "sha256").digest())
+            digest.update(split.encode() + sha256_of(file))
         return digest.hexdigest()
 
     def splits(self) -> dict[str, datasets.Dataset]:

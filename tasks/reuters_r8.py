@@ -23,7 +23,7 @@ class ReutersR8:
 
     @property
     def objective(self) -> Classification:
-        # Half of the items are of one topic: the mean over topics says more than the share of right answers.
+        # Half of the items are of one topic, so the mean over topics stands beside the share of right answers.
         return Classification(
             ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade"),
             ("accuracy", "macro_f1"),
