@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from peftbench import UsageError, fits, models, prepare
+from peftbench import Classification, UsageError, data, fits, models, prepare
 from peftbench.comparison import Comparison
 from peftbench.plan import plan
 from peftbench.runs import Run
@@ -159,3 +159,29 @@ def test_weights_in_bfloat16_on_disk_become_float32(tmp_path: Path, checkpoint: 
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     tied: Any = loaded.model
     assert tied.get_input_embeddings().weight is tied.get_output_embeddings().weight
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_decoder_without_a_padding_token_classifies_a_padded_row_as_it_does_alone(
+    family: str, tmp_path: Path, checkpoint: Callable[[str], str]
+) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint(family))
+    model.config.pad_token_id = None
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    objective = Classification(("a", "b"))
+    loaded = models.load(models.resolve(str(tmp_path)), objective, 0)
+    assert loaded.tokenizer.pad_token == "[SEP]" and loaded.tokenizer.padding_side == "right"
+    encoded = objective.encode(loaded.tokenizer, {"text": ["short", "a longer text"], "label": [0, 1]}, 32)
+    lists = encoded["input_ids"]
+    ragged = data.Ragged(np.concatenate(lists), np.cumsum([0, *map(len, lists)]))
+    split = data.Encoded({"input_ids": ragged}, {"labels": np.array([0, 1])})
+    both, alone = (
+        data.collate(split, np.array(items), data.padding(loaded.tokenizer), torch.device("cpu"))
+        for items in ([0, 1], [0])
+    )
+    with torch.no_grad():
+        padded, plain = (loaded.model(**data.inputs_of(batch)).logits[0] for batch in (both, alone))
+    torch.testing.assert_close(padded, plain, atol=1e-5, rtol=1e-5)

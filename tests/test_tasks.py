@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import os
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from peftbench.execute import execute
 from peftbench.prepare import build_task, length_of, notices_of
 from peftbench.registry import load, load_plugins
 from peftbench.runs import Conditions
+
+REAL = os.environ.get(published.VARIABLE)  # a folder of the published data, where there is one
 
 # columns, splits, labels (None: a number), primary metric
 GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...], int | None, str]] = {
@@ -72,6 +77,81 @@ def test_glue(config: str, data: Path) -> None:
     assert all(text.startswith("train") for text in [*splits["train"]["text"], *splits["validation"]["text"]])
     assert not set(splits["train"]["text"]) & set(splits["validation"]["text"])
     assert length_of(f"glue-{config}") == 128
+
+
+def _independent(name: str, predicted: list[float], wanted: list[float]) -> float:
+    """The metric of GLUE's table by plain arithmetic."""
+    pairs = list(zip(predicted, wanted, strict=True))
+    if name == "accuracy":
+        return sum(p == w for p, w in pairs) / len(pairs)
+    if name in ("f1", "macro_f1", "matthews"):
+        labels = sorted(set(predicted) | set(wanted))
+
+        def cells(label: float) -> tuple[int, int, int, int]:
+            hits = sum(p == label == w for p, w in pairs)
+            false, missed = sum(p == label != w for p, w in pairs), sum(p != label == w for p, w in pairs)
+            return hits, false, missed, len(pairs) - hits - false - missed
+
+        def f1_of(label: float) -> float:
+            hits, false, missed, _ = cells(label)
+            return 2 * hits / (2 * hits + false + missed)
+
+        if name == "f1":
+            return f1_of(1)
+        if name == "macro_f1":
+            return sum(map(f1_of, labels)) / len(labels)
+        hits, false, missed, rest = cells(1)
+        below = (hits + false) * (hits + missed) * (rest + false) * (rest + missed)
+        return (hits * rest - false * missed) / math.sqrt(below)
+    if name == "spearman":
+
+        def ranks(values: list[float]) -> list[float]:
+            return [sum(o < v for o in values) + (sum(o == v for o in values) + 1) / 2 for v in values]
+
+        predicted, wanted = ranks(predicted), ranks(wanted)
+    middle = [sum(values) / len(values) for values in (predicted, wanted)]
+    one, other = ([v - m for v in values] for values, m in zip((predicted, wanted), middle, strict=True))
+    cross = sum(a * b for a, b in zip(one, other, strict=True))
+    return float(cross / (sum(a * a for a in one) * sum(b * b for b in other)) ** 0.5)
+
+
+@pytest.mark.parametrize("config", GLUE)
+def test_glue_numbers_of_fixed_predictions(config: str) -> None:
+    """A fixed file of predictions, scored by the task and by plain arithmetic."""
+    labels = GLUE[config][2]
+    draw = random.Random(config)
+    if labels is None:
+        wanted = [draw.randrange(26) / 5 for _ in range(90)]
+        predicted = [round(w + draw.gauss(0, 1), 1) for w in wanted]
+    else:
+        wanted = [float(draw.randrange(labels)) for _ in range(90)]
+        predicted = [w if draw.random() < 0.7 else float(draw.randrange(labels)) for w in wanted]
+    found = build_task(f"glue-{config}").objective.score(np.array(predicted), np.array(wanted))
+    assert GLUE[config][3] in found
+    for name, value in found.items():
+        assert value == pytest.approx(_independent(name, predicted, wanted), rel=1e-12), name
+
+
+@pytest.mark.skipif(REAL is None, reason="set PEFTBENCH_DATA_DIR to a folder of the published data")
+def test_the_published_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes of the real files, those that the folder has."""
+    assert REAL is not None
+    monkeypatch.setenv(published.VARIABLE, REAL)
+    for config, test in {"sst2": 872, "cola": 1043, "mrpc": 408, "stsb": 1500}.items():
+        if (Path(REAL) / "glue" / config).is_dir():
+            assert len(build_task(f"glue-{config}").splits()["test"]) == test
+    # inputs and references: of E2E's test split, of WebNLG's and DART's whole validation split
+    texts = {
+        "e2e-nlg:train=validation": ("e2e_nlg", (630, 4693)),
+        "webnlg:cut_from=validation": ("webnlg", (870, 2258)),
+        "dart:cut_from=validation": ("dart", (2721, 6980)),
+    }
+    for name, (folder, expected) in texts.items():
+        if (Path(REAL) / folder).is_dir():
+            splits = build_task(name).splits()
+            parts = [splits["test"]] if folder == "e2e_nlg" else splits.values()
+            rows = [source for part in parts for source in part["source"]]
+            assert (len(set(rows)), len(rows)) == expected
 
 
 def test_mnli_is_scored_whole_and_by_its_parts(data: Path, make_run: Any, tmp_path: Path) -> None:
