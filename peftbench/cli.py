@@ -245,10 +245,18 @@ def report_command(
     store: StoreOption = Path(defaults.STORE),
     report: FormatOption = defaults.REPORT,
     baseline: Annotated[str, typer.Option(help="SPEC that differences are taken to.")] = defaults.REFERENCE,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Those to show, as in method,score,peak,macro_f1; default: all that have something."
+        ),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Column to sort by, as in peak or score:desc.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Print the tables of everything in a store."""
     from .api import render, tables
+    from .columns import arranged
     from .results import Result
     from .store import Store
 
@@ -265,7 +273,7 @@ def report_command(
             baseline = canonical(baseline)
     if baseline not in known and baseline != defaults.REFERENCE:
         raise unknown("method of this store:", baseline, known, "one of " + ", ".join(known))
-    text = render(tables(found, baseline), report)
+    text = render(arranged(tables(found, baseline), columns, sort), report)
     if out is None:
         typer.echo(text, nl=False)
         return

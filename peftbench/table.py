@@ -85,6 +85,7 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
     settings: Mapping[str, Any]
+    columns: tuple[str, ...] = ()  # that were asked for; none: the report's own
     alpha: float = (
         stats.ALPHA
     )  # the chance with which an interval may miss; less where seeds were added in looks

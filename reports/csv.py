@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from peftbench import report
-from peftbench.flat import flat_rows
+from peftbench.columns import selected
 from peftbench.latency_table import LatencyTable
 from peftbench.table import Table
 
@@ -21,4 +21,4 @@ def _latency(tables: Sequence[LatencyTable]) -> str:
 @report("csv", suffix=".csv", latency=_latency)
 def csv(tables: Sequence[Table]) -> str:
     """Every column, units in the header, unknown left empty."""
-    return pd.DataFrame([row for table in tables for row in flat_rows(table)]).to_csv(index=False)
+    return pd.DataFrame([row for table in tables for row in selected(table)]).to_csv(index=False)

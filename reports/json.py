@@ -6,7 +6,8 @@ import json as library
 from collections.abc import Sequence
 
 from peftbench import report
-from peftbench.flat import flat_rows, tuning_curve
+from peftbench.columns import selected
+from peftbench.flat import tuning_curve
 from peftbench.latency_table import LatencyTable
 from peftbench.table import Table
 
@@ -26,7 +27,7 @@ def json(tables: Sequence[Table]) -> str:
             "task": table.task,
             "caption": table.caption,
             "settings": dict(table.settings),
-            "rows": flat_rows(table),
+            "rows": selected(table),
             "tuning": {row.label: tuning_curve(row) for row in table.rows if row.curve},
             "footnotes": list(table.footnotes),
         }

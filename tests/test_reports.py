@@ -7,6 +7,9 @@ import dataclasses
 import io
 import json
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from peftbench import registry
+from peftbench import UsageError, registry
 from peftbench.api import Compared
+from peftbench.columns import arranged
 from peftbench.record import Record
 from peftbench.results import Result
 from peftbench.runs import Budget, Run
@@ -141,11 +145,80 @@ def text(tables: list[Table], report: str) -> str:
     return made
 
 
-def test_markdown_is_golden(tables: list[Table]) -> None:
-    golden = Path(__file__).with_name("golden_table.md")
+@pytest.mark.parametrize(("report", "ending"), [("markdown", "md"), ("latex", "tex")])
+def test_text_is_golden(report: str, ending: str, tables: list[Table]) -> None:
+    golden = Path(__file__).with_name(f"golden_table.{ending}")
     if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(text(tables, "markdown"), encoding="utf-8")
-    assert text(tables, "markdown") == golden.read_text(encoding="utf-8")
+        golden.write_text(text(tables, report), encoding="utf-8")
+    assert text(tables, report) == golden.read_text(encoding="utf-8")
+
+
+STRANGE = "<script>alert(1)</script> | a\\b & 50% $x$ #1 _{~^} **b** \x1b[31m\x00 名前"
+
+
+def hostile(tables: list[Table]) -> list[Table]:
+    """The same with a strange text wherever a name or an error comes from outside."""
+    rows = tuple(
+        dataclasses.replace(row, label=STRANGE, reason=STRANGE if row.reason else None)
+        for row in tables[0].rows
+    )
+    changes = {
+        "task": STRANGE,
+        "model": STRANGE,
+        "reference": STRANGE,
+        "caption": STRANGE,
+        "footnotes": (STRANGE,),
+    }
+    return [dataclasses.replace(tables[0], rows=rows, **changes)]
+
+
+def test_strange_names_stay_text(tables: list[Table]) -> None:
+    found = {name: text(hostile(tables), name) for name in registry.load("report")}
+    for name, said in found.items():
+        assert "\x00" not in said or name == "csv", name
+        assert "\x1b" not in said or name == "csv", name
+    assert "<script" not in found["markdown"] and "&lt;script>" in found["markdown"]
+    lines = [line for line in found["markdown"].splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1  # no cell was cut in two
+    body = found["latex"].split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert r"\textbackslash{}b \& 50\% \$x\$ \#1 \_\{\textasciitilde{}\textasciicircum{}\}" in body
+    assert not re.findall(r"(?<!\\)[#%_]", body)
+    assert json.loads(found["json"])[0]["task"] == STRANGE
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles_as_it_is(tables: list[Table], tmp_path: Path) -> None:
+    for number, made in enumerate((tables, hostile(tables))):
+        (tmp_path / f"{number}.tex").write_text(text(made, "latex"), encoding="utf-8")
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{number}.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout.decode("latin-1")[-800:]
+
+
+def test_columns_and_order_are_those_asked_for(tables: list[Table]) -> None:
+    made = arranged(tables, "method,score,nll,latency,seeds_good", "score:desc")
+    lines = text(made, "markdown").splitlines()[4:10]
+    assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [
+        "method", "accuracy %", "NLL vs full", "1x8 slow-down % (merged)", "seeds good",
+    ]  # fmt: skip
+    assert [line.split("|")[1].strip() for line in lines[2:]][:3] == [
+        "full (baseline)",
+        "lora",
+        "head (baseline)",
+    ]
+    assert lines[2].split("|")[-2].strip() == "3"
+    up = arranged(tables, None, "trained")
+    assert [row.method for row in up[0].rows][-2:] == ["adapter", "prefix"]  # without a figure, last
+    assert up[0].columns == ()
+    header = text(arranged(tables, "method,latency", None), "csv").splitlines()[0].split(",")
+    assert header[0] == "label" and all(name == "label" or name.startswith("latency_") for name in header)
+    for columns, sort, said in (
+        ("method,scoer", None, "did you mean 'score'"),
+        (None, "x:up", "NAME:desc"),
+        (" ", None, "is empty"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            arranged(tables, columns, sort)
 
 
 def test_csv_and_json_hold_every_column(tables: list[Table]) -> None:
