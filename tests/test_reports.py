@@ -162,7 +162,7 @@ def hostile(tables: list[Table]) -> list[Table]:
         dataclasses.replace(row, label=STRANGE, reason=STRANGE if row.reason else None)
         for row in tables[0].rows
     )
-    changes = {
+    changes: dict[str, Any] = {
         "task": STRANGE,
         "model": STRANGE,
         "reference": STRANGE,
