@@ -48,6 +48,8 @@ class E2E:
     def __post_init__(self) -> None:
         if self.train not in ("train", "validation"):
             raise ValueError(f"train must be train or validation, not {self.train!r}")
+        if self.inputs < 0:
+            raise ValueError(f"inputs must be 0 (all) or more, not {self.inputs}")
         self.objective  # noqa: B018  checks the decoding
 
     @property

@@ -18,7 +18,7 @@ from peftbench.assets import ASSETS, fetch
 from peftbench.completion import Completion, Decoding
 from peftbench.cutting import SHARES, cut, hashes
 
-from ._published import datasets_of
+from ._published import datasets_of, some_sources
 
 if TYPE_CHECKING:
     import datasets
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 class XSum1k:
     """One sentence that says what a news article is about; by ROUGE."""
 
+    inputs: int = 0  # of the test split, evenly spread; 0: all 200
     beams: int = 4
     max_new_tokens: int = 48
 
     max_length: ClassVar[int] = 384
 
     def __post_init__(self) -> None:
+        if self.inputs < 0:
+            raise ValueError(f"inputs must be 0 (all) or more, not {self.inputs}")
         Decoding(self.beams, self.max_new_tokens)
 
     @property
@@ -52,4 +55,7 @@ class XSum1k:
             [{"source": item["document"], "target": item["summary"]} for item in items]
         )
         where = cut(hashes((item["id"] for item in items), 0), np.zeros(len(items), np.int64), SHARES)
-        return datasets_of({split: rows.filter(pa.array(chosen)) for split, chosen in where.items()})
+        tables = {split: rows.filter(pa.array(chosen)) for split, chosen in where.items()}
+        if self.inputs:
+            tables["test"] = some_sources(tables["test"], self.inputs)
+        return datasets_of(tables)
