@@ -349,6 +349,25 @@ def show_command(
     typer.echo(show(Store(store).find(run)))
 
 
+@app.command("verify")
+def verify_command(
+    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Do a stored run again: reproduced bit for bit, within its interval, or not (status 1), and what differs."""
+    from .engine import ask, worker
+    from .verify_text import NOT_REPRODUCED, job_of, text_of
+
+    job, record = job_of(store, run, plugins_of(plugins), folder_of(data_dir))
+    with worker() as works:
+        verdict = ask(job, works)["verdict"]
+    typer.echo(text_of(verdict, bool((record.metric or {}).get("is_share"))), nl=False)
+    if verdict["outcome"] == NOT_REPRODUCED:
+        raise typer.Exit(1)
+
+
 @app.command("export")
 def export_command(
     run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],

@@ -74,20 +74,8 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
     Raises:
         UsageError: the model or the method is not what it was, or has no such form.
     """
-    from . import registry, spec
-
     record = Record.from_file(folder / "record.json")
-    registry.load_plugins(Path(p) for p in plugins)
-    for kind, text in (("method", record.run.method), ("task", record.run.task)):
-        name = spec.parse(text).name
-        try:
-            registry.find(kind, name)
-        except UsageError:  # it came from a file of its own
-            if gone := [p for p in record.run.plugins if not Path(p).exists()]:
-                raise UsageError(
-                    f"{kind} {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
-                ) from None
-            registry.load_plugins(Path(p) for p in record.run.plugins)
+    load_sources(record.run, plugins)
     prepared = _rebuilt(record.run, folder)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
@@ -101,6 +89,30 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
             to.rmdir()
         shutil.move(out, to)
     return sorted(path.name for path in to.iterdir())
+
+
+def load_sources(run: Run, plugins: Sequence[str]) -> None:
+    """Load what a run's method and task come from.
+
+    Args:
+        plugins: files and folders where they are now, if they are not where they were.
+
+    Raises:
+        UsageError: they are nowhere.
+    """
+    from . import registry, spec
+
+    registry.load_plugins(Path(p) for p in plugins)
+    for kind, text in (("method", run.method), ("task", run.task)):
+        name = spec.parse(text).name
+        try:
+            registry.find(kind, name)
+        except UsageError:  # it came from a file of its own
+            if gone := [p for p in run.plugins if not Path(p).exists()]:
+                raise UsageError(
+                    f"{kind} {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
+                ) from None
+            registry.load_plugins(Path(p) for p in run.plugins)
 
 
 def _rebuilt(run: Run, folder: Path) -> Prepared:

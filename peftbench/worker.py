@@ -136,6 +136,7 @@ def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
         "run": _run,
         "check": _check,
         "export": _export,
+        "verify": _verify,
     }
     answer = jobs[job["job"]](job, out)
     (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
@@ -241,6 +242,25 @@ def _check(job: dict[str, Any], out: Path) -> dict[str, Any]:
     published.use(job["data_dir"])
     try:
         return {"checked": [dataclasses.asdict(one) for one in check(job["what"], job["plugins"], out)]}
+    except PeftbenchError as error:
+        return {"error": str(error)}
+
+
+def _verify(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    import torch
+
+    from . import published
+    from .errors import PeftbenchError
+    from .verify import verify
+
+    published.use(job["data_dir"])
+    if job["threads"]:
+        torch.set_num_threads(job["threads"])
+    again = out / "again"
+    again.mkdir()
+    try:
+        found = verify(Path(job["folder"]), again, job["plugins"], job["data_dir"])
+        return {"verdict": dataclasses.asdict(found)}
     except PeftbenchError as error:
         return {"error": str(error)}
 
