@@ -100,8 +100,13 @@ class Encoded:
 
 def first_of_shuffled(split: Encoded, count: int) -> Encoded:
     """So many items, in the split's order: the same for every method and seed, and fewer are always among more."""
-    shuffled = np.random.default_rng(stream_seed(0, "train items")).permutation(len(split))
-    return split.some(np.sort(shuffled[:count]))
+    return split.some(shuffled_items(len(split), count))
+
+
+def shuffled_items(items: int, count: int) -> IntArray:
+    """Which of so many items those are, in order."""
+    shuffled = np.random.default_rng(stream_seed(0, "train items")).permutation(items)
+    return np.sort(shuffled[:count])
 
 
 def encode(

@@ -48,11 +48,15 @@ def declare(file: Path) -> None:
     if length is not None and (not isinstance(length, int) or length < 1):
         raise UsageError(f"{where}: max_length must be a whole number above 0, not {length!r}")
     kind = get("task", said["kind"])
-    texts = {key: _text(value, file) for key, value in said.items() if key not in OWN}
     fields = {field.name: field for field in dataclasses.fields(kind.target)}
-    for key in texts:
-        if key not in fields:
+    for key in said:
+        if key not in fields and key not in OWN:
             raise unknown(f"key of {where}:", key, {**fields, **dict.fromkeys(OWN)}, "see the kind's fields")
+    texts = {
+        key: _text(value, file, bool(fields[key].metadata.get("file")))
+        for key, value in said.items()
+        if key not in OWN
+    }
     instance = build(Spec(kind.name, tuple(texts.items())), kind.target, "task")
     hints = typing.get_type_hints(kind.target)
     description = str(said.get("description") or f"{kind.summary} ({file.name})")
@@ -70,10 +74,10 @@ def declare(file: Path) -> None:
     enter(Entry(said["name"], "task", made, version, file, 1))
 
 
-def _text(value: Any, file: Path) -> str:
+def _text(value: Any, file: Path, names_a_file: bool) -> str:
     """A value as a SPEC has it; of a file beside this one its whole path."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and value and (beside := file.parent / value).exists():
+    if names_a_file and (beside := file.parent / str(value)).exists():
         return str(beside)
     return str(value)

@@ -68,7 +68,11 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     before = (
         None if texts is None else forgetting.loss(loaded.model.to(device), texts, accelerator, run.dtype)
     )
-    loaded.model.to("cpu")  # where every method draws
+    if texts is not None:
+        loaded.model.to("cpu")  # where every method draws
+        gc.collect()
+        if device.type == "cuda":  # the meters begin as if nothing had been there
+            torch.cuda.empty_cache()
     tensors = checks.Tensors(loaded.model, without=loaded.head.values())
     base = checks.fingerprints(tensors.now())
     prepared = inject(run, loaded, run.device)

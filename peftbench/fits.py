@@ -62,9 +62,19 @@ def device_bytes(device: str) -> int:
     return min(limits)
 
 
-def why_not(prepared: Prepared, trains: bool, device: str) -> str | None:
-    """Why it can't fit, or None."""
+def why_not(prepared: Prepared, trains: bool, device: str, whole_first: bool = False) -> str | None:
+    """Why it can't fit, or None.
+
+    Args:
+        whole_first: the model is on the device without the method at first, its weights in float32.
+    """
     needed, there = floor(prepared, trains), device_bytes(device)
+    dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
+    if dense > there:
+        return (
+            f"it does not fit: --forgetting looks at the model before training, {dense / 1e9:,.1f} GB in float32, and "
+            f"there are {there / 1e9:,.1f} GB"
+        )
     if needed.total_bytes <= there:
         return None
     parts = [("weights", needed.weights_bytes)]

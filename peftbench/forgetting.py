@@ -48,8 +48,8 @@ def check(objective: Objective, decoder_alone: bool) -> None:
         )
 
 
-def held_out(spec: str, tokenizer: Any) -> HeldOut:
-    """The texts of a task's test split.
+def check_text(spec: str) -> tuple[Any, str]:
+    """The test split of a task and the column where its texts are.
 
     Raises:
         UsageError: there is no such task, or it has no texts.
@@ -58,6 +58,16 @@ def held_out(spec: str, tokenizer: Any) -> HeldOut:
     column = next((name for name in COLUMNS if name in test.column_names), None)
     if column is None:
         raise UsageError(f"--forgetting {spec}: its test split has no column of texts")
+    return test, column
+
+
+def held_out(spec: str, tokenizer: Any) -> HeldOut:
+    """The texts of a task's test split.
+
+    Raises:
+        UsageError: there is no such task, or it has no texts.
+    """
+    test, column = check_text(spec)
     texts = list(dict.fromkeys(test[column]))
     chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).round().astype(int)]
     ids = [row[:TOKENS] for row in tokenizer(chosen)["input_ids"]]

@@ -15,6 +15,8 @@ from .assets import cache_folder, make_once
 from .errors import UsageError
 from .quiet import quiet
 
+CONVERSION_VERSION = 1  # raise it when what is written changes
+
 
 def convert(file: Path, folder: Path) -> None:
     """Write the model and the tokenizer of a file into a folder, in float32."""
@@ -43,7 +45,7 @@ def converted(file: Path, revision: str) -> Path:
     home = cache_folder() / "models" / f"{file.stem}-{revision}"
     try:
         make_once(home, lambda folder: convert(file, folder))
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    except Exception as error:  # its readers raise whatever a broken file makes them
         said = " ".join(str(error).split())[:200]
         raise UsageError(
             f"model {str(file)!r} is no GGUF language model that transformers reads ({type(error).__name__}: {said})"

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .errors import NotSupported, UsageError, unknown
-from .gguf import converted
+from .gguf import CONVERSION_VERSION, converted
 from .hub import in_reach
 from .objectives import Objective
 from .quiet import quiet
+from .rows import sha256_of
 from .starters import STARTERS, Source
 from .streams import stream
 
@@ -217,7 +218,7 @@ def resolve(name: str) -> Source:
         weights = any(folder.glob("*.safetensors"))
         return Source(name, str(folder.resolve()), _folder_revision(folder), weights)
     if folder.suffix == ".gguf" and folder.is_file():
-        revision = _revision([folder])
+        revision = f"{CONVERSION_VERSION}-{sha256_of(folder).hex()[:16]}"
         return Source(name, str(converted(folder.resolve(), revision)), revision)
     if folder.is_absolute() or name.startswith(("./", "../", "~")) or folder.exists():
         raise UsageError(

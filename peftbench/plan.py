@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import defaults, fits, forgetting, latency_asked, models, prepare, published, registry, spec
+from . import data, defaults, fits, forgetting, latency_asked, models, prepare, published, registry, spec
 from .comparison import Comparison, check
+from .completion import Completion
 from .environment import cuda_available, gpu_count, has_bfloat16
 from .errors import NotSupported, PeftbenchError, UsageError
 from .latency_asked import LatencyAsked
@@ -20,6 +22,7 @@ from .measure.parameters import count_parameters
 from .progress import notify
 from .runs import LatencyGrid, Planned, Run
 from .starters import Source
+from .text_metrics import TEXT_METRICS
 
 KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
 
@@ -51,17 +54,26 @@ def plan(asked: Comparison) -> list[Planned]:
     beside = {}
     if asked.forgetting is not None:
         name, of_it = _task(asked.forgetting)
+        forgetting.check_text(name)
         asked = dataclasses.replace(asked, forgetting=name)
         beside = {"forgetting": " ".join(of_it.values())}
+    for text in tasks if any(asked.train_sizes) else ():
+        _check_sizes(asked.train_sizes, text)
     revisions = {name: _trainable(name).revision for name in asked.models}
     for model, revision in revisions.items():
         for task_name, of_task in tasks.items():
             if task_name in of_suites and (reason := _refusal(model, task_name)) is not None:
                 notify(f"{task_name} left out: {reason}")
                 continue
-            identity = {"model": revision, **of_task, **beside}
+            identity = {"model": revision, **of_task}
+            here = asked
+            if asked.forgetting is not None:
+                if task_name in of_suites and prepare.build_task(task_name).objective.kind != "generation":
+                    here = dataclasses.replace(asked, forgetting=None)
+                else:
+                    identity |= beside
             for method_name, baseline in methods.items():
-                runs = _runs(asked, model, task_name, method_name, baseline, device, dtype, identity, cells)
+                runs = _runs(here, model, task_name, method_name, baseline, device, dtype, identity, cells)
                 planned += [dataclasses.replace(item, reference=method_name == reference) for item in runs]
     good = [p for p in planned if p.refusal is None and not p.baseline]
     if not planned:
@@ -170,13 +182,37 @@ def _trainable(name: str) -> Source:
 def _task(text: str) -> tuple[str, dict[str, str]]:
     """The canonical SPEC of a task, and what its results depend on."""
     task = prepare.build_task(text)
-    task.objective  # noqa: B018  reads the user's own file, if any, before a model is downloaded for it
+    objective = task.objective  # reads the user's own file, if any, before a model is downloaded for it
+    for metric in objective.metrics if isinstance(objective, Completion) else ():
+        if (reason := TEXT_METRICS[metric].unavailable()) is not None:
+            raise UsageError(f"task {text!r}: metric {metric} can't be had here: {reason}")
     for notice in prepare.notices_of(task):
         notify(f"{text}: {notice}")
     name = spec.parse(text).name
     entry = registry.get("task", name)
     identity = {"task": f"{entry.declared} {entry.source_sha256()}", "data": task.fingerprint()}
     return spec.canonical(name, task), identity
+
+
+def _check_sizes(sizes: Sequence[int | None], text: str) -> None:
+    """Whether the training split has so many items, and something to learn in them.
+
+    Raises:
+        UsageError: it has fewer, or those that would train are all of one label.
+    """
+    task = prepare.build_task(text)
+    train = task.splits()["train"]
+    for size in (size for size in sizes if size is not None):
+        if size > len(train):
+            raise UsageError(
+                f"--train-size {size:,}: the training split of {text} has {len(train):,} items; ask for fewer, or all"
+            )
+        if task.objective.kind == "classification":
+            chosen = data.shuffled_items(len(train), size)
+            if len(set(train.select(chosen.tolist())["label"])) < 2:
+                raise UsageError(
+                    f"--train-size {size:,}: these items of {text} are all of one label; ask for more"
+                )
 
 
 def _refusal(model: str, task: str) -> str | None:
@@ -275,7 +311,11 @@ def _counts(run: Run) -> tuple[int | None, int | None, str | None, bool]:
         except Exception as error:
             raise NotSupported(_raised(error, run.method)) from error
         has_steps = prepared.adaptation.fit is None
-        if (reason := fits.why_not(prepared, has_steps and run.kind != "latency", run.device)) is not None:
+        if (
+            reason := fits.why_not(
+                prepared, has_steps and run.kind != "latency", run.device, run.forgetting is not None
+            )
+        ) is not None:
             raise NotSupported(reason)
     except NotSupported as error:
         return None, None, str(error), False

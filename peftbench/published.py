@@ -38,6 +38,7 @@ class Published:
     folder: str  # glue/sst2
     hub: str | None = None  # nyu-mll/glue; None: it is in no layout that can be loaded from there
     config: str | None = None  # sst2
+    layout: str = ".json"  # the endings of its published files, for what is said where they are not here
 
     def files(self, splits: Sequence[str]) -> dict[str, Path]:
         """The file of each split in the user's folder; empty where there is no such folder.
@@ -113,8 +114,25 @@ class Published:
         """The JSON objects of a file, one a line, nested ones too.
 
         Raises:
-            UsageError: a line is no JSON object.
+            UsageError: it does not read, or a line is no JSON object.
         """
+        try:
+            yield from self._objects(file)
+        except (OSError, EOFError, UnicodeError) as error:
+            raise UsageError(f"data file {str(file)!r} does not read as lines of JSON: {error}") from error
+
+    def lines(self, splits: Sequence[str]) -> dict[str, Path]:
+        """The file of lines of JSON of each split.
+
+        Raises:
+            UsageError: the folder has none.
+        """
+        files = self.files(splits)
+        if not files:
+            raise UsageError(self._lacking(splits))
+        return files
+
+    def _objects(self, file: Path) -> Iterator[dict[str, Any]]:
         with opened(file) as source:
             for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
                 if not line.strip():
@@ -141,7 +159,7 @@ class Published:
         return home if home is not None and home.is_dir() else None
 
     def _lacking(self, splits: Sequence[str]) -> str:
-        files = ", ".join(f"{self.folder}/{split}.json" for split in splits)
+        files = ", ".join(f"{self.folder}/{split}{self.layout}" for split in splits)
         return (
             f"the data of {self.folder} is not here: give --data-dir DIR with {files} as published (also .gz)"
         )

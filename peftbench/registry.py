@@ -19,6 +19,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
             inner = [path / f"{kind}s" for kind in KINDS if (path / f"{kind}s").is_dir()]
             for folder in inner or [path]:
                 kind = folder.name.removesuffix("s") if folder in inner else "method"
-                for file in sorted([*folder.glob("*.py"), *_declared(folder)]):
+                for file in [*sorted(folder.glob("*.py")), *_declared(folder)]:
                     if not file.name.startswith(("_", "test_")):
                         _import_plugin(file, kind)
         elif path.is_file():
@@ -175,8 +176,15 @@ def load_plugins(paths: Iterable[Path]) -> None:
 
 def _declared(folder: Path) -> list[Path]:
     """The TOML files of a folder that declare a task: a pyproject.toml, for one, does not."""
-    kind = re.compile(r"^kind\s*=", re.MULTILINE)
-    return [f for f in folder.glob("*.toml") if kind.search(f.read_text(encoding="utf-8", errors="replace"))]
+    return [file for file in sorted(folder.glob("*.toml")) if file.is_file() and _is_task(file)]
+
+
+def _is_task(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        return "kind" in tomllib.loads(text)
+    except tomllib.TOMLDecodeError:  # whether it was meant to be one: then what is wrong will be said
+        return re.search(r"^kind\s*=", text, re.MULTILINE) is not None
 
 
 def _import_plugin(path: Path, kind: str) -> None:

@@ -26,8 +26,8 @@ def by_size(tables: Sequence[Table]) -> list[Sizes]:
     alike: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
         # The name of a budget is "custom" where a number of items is given.
-        settings = {k: v for k, v in table.settings.items() if k not in ("train_items", "name")}
-        alike.setdefault((table.model, table.task, *settings.items()), []).append(table)
+        settings = {k: v for k, v in table.settings.items() if k not in ("train_items", "name", "forgetting")}
+        alike.setdefault((table.model, table.task, table.identity, *settings.items()), []).append(table)
     found = []
     for group in alike.values():
         by_items = {table.settings["train_items"]: table for table in group}
@@ -44,4 +44,6 @@ def by_size(tables: Sequence[Table]) -> list[Sizes]:
 
 
 def _row(table: Table, method: str) -> Row | None:
-    return next((row for row in table.rows if row.method == method and row.score is not None), None)
+    """Of several rates of one method the one that tuning chose."""
+    rows = [row for row in table.rows if row.method == method and row.score is not None]
+    return next((row for row in rows if row.tuned), rows[0] if rows else None)

@@ -174,8 +174,8 @@ def _record(job: _InFlight, code: int, how: Execution) -> Record:
 
 
 def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:
-    """The record of a method that can't serve its model, put once."""
-    if stored is not None and stored.record.reason == item.refusal:
+    """The record of a method that can't serve its model, put once; a result from where it could stands."""
+    if stored is not None and (stored.record.status == "ok" or stored.record.reason == item.refusal):
         return stored
     record = Record(item.run, item.run.key, "not supported", item.refusal, started_at=_now())
     with store.staging() as staging:

@@ -85,6 +85,7 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
     settings: Mapping[str, Any]
+    identity: tuple[Any, ...] = ()  # hashes of the data, the model and the task
     columns: tuple[str, ...] = ()  # that were asked for; none: the report's own
     alpha: float = (
         stats.ALPHA
@@ -155,7 +156,12 @@ def _of_step(run: Run, method: str) -> tuple[Any, ...]:
 def _once(results: list[Result]) -> list[Result]:
     """Each run once: where one was done with and without looking at what it forgets, the one that tells more."""
     kept: dict[str, Result] = {}
-    for result in sorted(results, key=lambda r: r.record.run.forgetting is not None):
+
+    def tells(result: Result) -> tuple[bool, bool, str]:
+        record = result.record
+        return record.status == "ok", record.run.forgetting is not None, record.started_at
+
+    for result in sorted(results, key=tells):
         kept[result.record.run.without_forgetting.key] = result
     chosen = {id(result) for result in kept.values()}
     return [result for result in results if id(result) in chosen]
@@ -197,6 +203,7 @@ def _table(
     compared = _Compared(scores, metric, next((m for m in scores if m[0] == reference), None), alpha)
     of_anchor = [] if compared.anchor is None else [r.record for r in by_method[compared.anchor]]
     target = curve_end(of_anchor, metric["name"])
+    text = _text_of(max(results, key=lambda r: (r.record.run.forgetting is not None, r.record.started_at)))
     curves = {method: curve(tried) for method, tried in trials.items()}
     rows = []
     for method, group in by_method.items():
@@ -204,7 +211,11 @@ def _table(
         profile = profiles.get(_of_step(first, method[0]))
         twice = sum(other[0] == method[0] for other in by_method) > 1
         row = _row(
-            method, f"{method[0]} at {method[1]:g}" if twice else method[0], method[0] in baselines, group
+            method,
+            f"{method[0]} at {method[1]:g}" if twice else method[0],
+            method[0] in baselines,
+            group,
+            text,
         )
         good = [r.record for r in group if r.record.status == "ok"]
         costs = costs_of(good, profile, [record for record in latency if record.status == "ok"])
@@ -239,9 +250,10 @@ def _table(
             "head_learning_rate": first.head_learning_rate,
             "attention": first.attention,
             "checkpointing": first.checkpointing,
-            "forgetting": next((r.record.run.forgetting for r in results if r.record.run.forgetting), None),
+            "forgetting": text[0] if text else None,
             **first.budget.__dict__,
         },
+        identity=tuple(first.identity.get(name) for name in ("data", "model", "task")),
         alpha=alpha,
     )
     said = notes.footnotes(table, results, compared.items, compared.groups, len(seeds), sequence, stale)
@@ -303,7 +315,15 @@ class _Compared:
         return None if difference is None else stats.estimate(difference, one.groups[figure], self.alpha)
 
 
-def _row(method: Method, label: str, baseline: bool, group: list[Result]) -> Row:
+def _text_of(result: Result) -> tuple[str, str] | None:
+    """The text on which it was looked what is forgotten, and its hash."""
+    run = result.record.run
+    return None if run.forgetting is None else (run.forgetting, run.identity.get("forgetting", ""))
+
+
+def _row(
+    method: Method, label: str, baseline: bool, group: list[Result], text: tuple[str, str] | None
+) -> Row:
     """What a row says before any figure."""
     good = [r.record for r in group if r.record.status == "ok"]
     bad = next((r.record for r in group if r.record.status != "ok"), None)
@@ -318,12 +338,12 @@ def _row(method: Method, label: str, baseline: bool, group: list[Result]) -> Row
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
         checks=_checks(good),
-        forgetting=_forgetting(good),
+        forgetting=_forgetting([r.record for r in group if r.record.status == "ok" and _text_of(r) == text]),
     )
 
 
 def _forgetting(good: list[Record]) -> stats.Estimate | None:
-    """The mean over seeds with a t over them."""
+    """The mean over seeds with a t over them, on one and the same text."""
     found = [r.forgetting["after_nll"] - r.forgetting["before_nll"] for r in good if r.forgetting]
     if not found:
         return None

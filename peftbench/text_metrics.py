@@ -328,7 +328,9 @@ def _logical_form(hypotheses: Texts, references: References) -> Floats:
     """
 
     def form(text: str) -> tuple[str, frozenset[str]]:
-        said, _, where = " ".join(text.lower().split()).partition(" where ")
+        # A column's name may hold the word "where", so the table's end is looked for.
+        said, _, where = " ".join(text.lower().split()).partition(" from table where ")
+        said = said.removesuffix(" from table")
         return said, frozenset(where.split(" and "))
 
     return _scores(lambda text, its: float(form(text) in [form(one) for one in its]), hypotheses, references)

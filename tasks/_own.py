@@ -45,7 +45,7 @@ class OwnRows:
     on one side, labels in equal shares, by `split_seed`.
     """
 
-    path: str
+    path: str = dataclasses.field(metadata={"file": True})
     text: str = "text"
     label: str = "label"
     value: str | None = None  # a column of numbers: regression, in place of `label`
@@ -53,8 +53,8 @@ class OwnRows:
     prompt: str | None = None  # with `completion`: a text to be written for another one, in place of a label
     completion: str | None = None
     group: str | None = None
-    validation: str | None = None  # a file of its own
-    test: str | None = None
+    validation: str | None = dataclasses.field(default=None, metadata={"file": True})  # one of its own
+    test: str | None = dataclasses.field(default=None, metadata={"file": True})
     split_seed: int = 0
     metric: str | None = None  # the primary one, in place of the kind's first
     beams: int = 1

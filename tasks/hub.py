@@ -26,6 +26,8 @@ from ._own import OTHER_NAMES, OwnRows
 class Hub(OwnRows):
     """A data set of the hub, or a folder in its layout; `validation` and `test` name splits."""
 
+    validation: str | None = None
+    test: str | None = None
     config: str | None = None
     train: str = "train"
 
@@ -34,8 +36,9 @@ class Hub(OwnRows):
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for split, rows in self._splits.items():
-            digest.update(split.encode() + b"\0")
-            for batch in rows.data.table.to_batches(BATCH_ROWS):
+            # The names of labels are a part of them; how the rows are cut into files is not.
+            digest.update(f"{split}\0{sorted((c, str(f)) for c, f in rows.features.items())}\0".encode())
+            for batch in _batches(rows):
                 sink = pa.BufferOutputStream()
                 with pa.ipc.new_stream(sink, batch.schema.remove_metadata()) as writer:
                     writer.write_batch(batch.replace_schema_metadata(None))
@@ -58,28 +61,42 @@ class Hub(OwnRows):
             raise UsageError(
                 f"data set {self.path!r} has no split {self.train!r}; it has {', '.join(found)}: name one with :train=SPLIT"
             )
-        splits = {"train": found[self.train]}
+        splits, taken = {"train": found[self.train]}, {self.train: "train"}
         for split in ("validation", "test"):
             named = getattr(self, split)
             if named is not None and named not in found:
                 raise UsageError(f"data set {self.path!r} has no split {named!r}; it has {', '.join(found)}")
+            if named is not None and named in taken:
+                raise UsageError(
+                    f"data set {self.path!r}: {taken[named]} and {split} are both its split {named!r}; name another, or leave one "
+                    "out and it is cut off training"
+                )
             names = (split, *OTHER_NAMES.get(split, ())) if named is None else (named,)
-            here = [name for name in names if name in found and name != self.train]
+            later = {self.test} if split == "validation" and named is None else set()
+            here = [name for name in names if name in found and name not in taken and name not in later]
             if here:
                 splits[split] = found[here[0]]
+                taken[here[0]] = split
         if empty := [split for split, rows in splits.items() if not len(rows)]:
             raise UsageError(f"data set {self.path!r} has no rows in its {empty[0]} split")
         return splits
 
 
-def _named(rows: Any) -> Iterator[pa.RecordBatch]:
-    """Its rows, with the names of labels in place of their numbers; a number without a name (-1) is none."""
-    names = {column: feature.names for column, feature in rows.features.items() if hasattr(feature, "names")}
+def _batches(rows: Any) -> Iterator[pa.RecordBatch]:
+    """Its rows in batches of one size, however they are stored."""
     table = rows.with_format("arrow")
     for start in range(0, len(rows), BATCH_ROWS):
         part: pa.Table = table[start : start + BATCH_ROWS]
-        for column, known in names.items():
-            numbers = part[column].to_pylist()
-            texts = [known[n] if n is not None and 0 <= n < len(known) else None for n in numbers]
-            part = part.set_column(part.schema.get_field_index(column), column, pa.array(texts, pa.string()))
         yield from part.combine_chunks().to_batches()
+
+
+def _named(rows: Any) -> Iterator[pa.RecordBatch]:
+    """Its rows, with the names of labels in place of their numbers; a number without a name (-1) is none."""
+    names = {column: feature.names for column, feature in rows.features.items() if hasattr(feature, "names")}
+    for part in _batches(rows):
+        for column, known in names.items():
+            at = part.schema.get_field_index(column)
+            numbers = part.column(at).to_pylist()
+            texts = [known[n] if n is not None and 0 <= n < len(known) else None for n in numbers]
+            part = part.set_column(at, column, pa.array(texts, pa.string()))
+        yield part

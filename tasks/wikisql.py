@@ -24,7 +24,7 @@ from ._published import carve, datasets_of, some_sources
 if TYPE_CHECKING:
     import datasets
 
-PUBLISHED = Published("wikisql")
+PUBLISHED = Published("wikisql", layout=".jsonl and its .tables.jsonl")
 READ = ("train", "validation")
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
 OPERATORS = ("=", ">", "<", "OP")
@@ -51,6 +51,7 @@ class WikiSql:
         return Completion(("logical_form", "exact_match"), Decoding(self.beams, self.max_new_tokens))
 
     def fingerprint(self) -> str:
+        PUBLISHED.lines(READ)
         return PUBLISHED.fingerprint((*READ, *(f"{split}.tables" for split in READ if self._tables(split))))
 
     def splits(self) -> dict[str, datasets.Dataset]:
@@ -63,9 +64,8 @@ class WikiSql:
         return PUBLISHED.beside(f"{split}.tables")
 
     def _rows(self, split: str) -> Iterator[dict[str, str]]:
-        file = self._tables(split)
+        source, file = PUBLISHED.lines(READ)[split], self._tables(split)
         headers = {} if file is None else {t["id"]: t["header"] for t in PUBLISHED.objects(file)}
-        source = PUBLISHED.files(READ)[split]
         for number, item in enumerate(PUBLISHED.objects(source), start=1):
             try:
                 name = item["table"]["id"] if "table" in item else item["table_id"]
@@ -75,7 +75,7 @@ class WikiSql:
                     "target": query(item["sql"], header),
                     "group": name,
                 }
-            except (KeyError, IndexError, TypeError, AttributeError) as error:
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
                 raise UsageError(
                     f"data file {str(source)!r}, row {number}: not laid out as published, or its table is not in "
                     f"{split}.tables.jsonl ({type(error).__name__}: {error}; {json.dumps(item)[:80]})"

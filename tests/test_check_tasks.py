@@ -93,6 +93,15 @@ def test_a_sound_task_passes(what: str, tmp_path: Path) -> None:
     assert {one.outcome for one in checked} == {"pass"} and len(checked) == 7, checked
 
 
+def test_a_metric_beside_the_primary_one_that_misses_is_a_notice(tmp_path: Path) -> None:
+    """BLEU of answers of one word is 0 for themselves; exact match is not to blame."""
+    objective = "Completion(('exact_match', 'bleu'))"
+    row = "source=f's{i}', target=f'w{i % 9}'"
+    checked = check(written(tmp_path, "short-answers", objective, row, "pass"), (), tmp_path)
+    assert {one.name: one.outcome for one in checked}["perfect"] == "notice"
+    assert not [one for one in checked if one.outcome == "fail"]
+
+
 def test_chance_is_off_where_a_metric_leaks_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

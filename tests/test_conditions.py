@@ -12,16 +12,18 @@ import pytest
 import torch
 
 import peftbench
-from peftbench import UsageError, defaults, plan, prepare, registry
+from peftbench import UsageError, defaults, plan, prepare, registry, sweep
 from peftbench.comparison import Comparison, check
 from peftbench.engine import make_plan, worker
 from peftbench.errors import NotSupported
 from peftbench.execute import execute
 from peftbench.record import Record
 from peftbench.results import Result
-from peftbench.runs import Conditions, Run
+from peftbench.runs import Conditions, Planned, Run
 from peftbench.sizes import by_size
+from peftbench.store import Store, Stored
 from peftbench.table import tabulate
+from peftbench.text_metrics import TEXT_METRICS
 from peftbench.tuning import trial_runs
 
 Make = Callable[..., Run]
@@ -258,3 +260,66 @@ def test_forgetting_is_of_the_reported_runs_alone(pairs: str) -> None:
     assert [kind for kind in keys[0] if keys[0][kind] != keys[1][kind]] == ["training"]
     assert trial_runs(planned[0], 1)[0].run.key == trial_runs(without[0], 1)[0].run.key
     assert planned[0].run.identity["forgetting"]
+
+
+def test_sizes_that_can_not_be_are_said_before_anything_runs(tmp_path: Path) -> None:
+    asked = Comparison(("lora",), models=("tiny-encoder",), tasks=("synthetic",), train_sizes=(10, 513))
+    with pytest.raises(UsageError, match="--train-size 513: the training split of synthetic has 512 items"):
+        plan.plan(asked)
+    file = tmp_path / "rare.csv"
+    file.write_text("text,label\n" + "".join(f"t {i},{'no' if i % 50 == 0 else 'yes'}\n" for i in range(300)))
+    with pytest.raises(UsageError, match="--train-size 2: these items of .* are all of one label"):
+        plan.plan(dataclasses.replace(asked, tasks=(f"csv:path={file}",), train_sizes=(2,)))
+
+
+def test_what_failed_with_forgetting_hides_nothing_and_texts_are_not_mixed(
+    make_run: Make, tmp_path: Path, pairs: str
+) -> None:
+    def done(method: str, **changes: Any) -> Result:
+        out = tmp_path / f"{method} {len(list(tmp_path.iterdir()))}"
+        out.mkdir()
+        return Result(
+            execute(make_run(method, "tiny-decoder", task=pairs, steps=1, **changes), out, Conditions()), out
+        )
+
+    plain = done("lora")
+    lost = make_run("lora", "tiny-decoder", task=pairs, steps=1, forgetting="synthetic")
+    (table,) = tabulate(
+        [plain, Result(Record(lost, lost.key, "failed", "killed", started_at="9"), None)], "full", ()
+    )
+    assert (table.rows[0].status, table.rows[0].seeds_good, table.rows[0].seeds_tried) == ("ok", 1, 1)
+    older, newer = done("lora", forgetting=pairs), done("full", forgetting="synthetic")
+    (table,) = tabulate([older, newer], "full", ())
+    rows = {row.method: row for row in table.rows}
+    assert table.settings["forgetting"] == "synthetic"
+    assert rows["full"].forgetting is not None and rows["lora"].forgetting is None
+
+
+def test_sizes_of_other_data_are_not_put_together(make_run: Make, tmp_path: Path) -> None:
+    results = []
+    for size, data in ((8, "1"), (None, "2")):
+        run = sized(
+            make_run(steps=1, identity={"model": "m", "task": "1", "data": data, "method": "1"}), size
+        )
+        results.append(Result(Record(run, run.key, "failed", "x"), None))
+    assert len(tabulate(results, "full", ())) == 2 and not by_size(tabulate(results, "full", ()))
+
+
+def test_a_metric_that_can_not_be_had_is_said_before_anything_runs(
+    pairs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = TEXT_METRICS["chrf"]
+    monkeypatch.setitem(
+        TEXT_METRICS, "chrf", dataclasses.replace(known, unavailable=lambda: "its data is not here")
+    )
+    asked = Comparison(("lora",), models=("tiny-decoder",), tasks=(f"{pairs}:metric=chrf",))
+    with pytest.raises(UsageError, match="metric chrf can't be had here: its data is not here"):
+        plan.plan(asked)
+
+
+def test_a_refusal_of_another_machine_leaves_a_result_alone(make_run: Make, tmp_path: Path) -> None:
+    run = make_run()
+    record = Record(run, run.key, "ok")
+    stored = Stored(record, tmp_path)
+    item = Planned(run, False, None, None, "it does not fit")
+    assert sweep._refused(item, stored, Store(tmp_path / "store")) is stored

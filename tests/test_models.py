@@ -106,6 +106,9 @@ def test_what_is_no_gguf_is_said(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"nothing of the kind" * 10)
     with pytest.raises(UsageError, match="is no GGUF language model that transformers reads"):
         models.resolve(str(tmp_path / "bad.gguf"))
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    with pytest.raises(UsageError, match="is no GGUF language model"):
+        models.resolve(str(tmp_path / "cut.gguf"))
     with pytest.raises(UsageError, match="is not there; give a folder saved by save_pretrained, a GGUF file"):
         models.resolve(str(tmp_path / "none.gguf"))
 

@@ -45,6 +45,33 @@ def test_a_saved_data_set_has_its_splits_and_names(tmp_path: Path) -> None:
             build_task(f"hub:path={tmp_path / 'saved'}:{field}").splits()
 
 
+def test_one_split_is_never_two(tmp_path: Path) -> None:
+    """Rates are chosen on validation and test is reported: they are not the same rows, whatever is named."""
+    saved = datasets.DatasetDict({"train": rows("train", 100), "validation": rows("validation", 30)})
+    saved.save_to_disk(str(tmp_path / "saved"))
+    splits = build_task(f"hub:path={tmp_path / 'saved'}:test=validation").splits()
+    assert splits["test"]["text"] == [f"validation {i}" for i in range(30)]
+    assert all(text.startswith("train") for text in splits["validation"]["text"])
+    with pytest.raises(UsageError, match="train and test are both its split 'train'"):
+        build_task(f"hub:path={tmp_path / 'saved'}:test=train").splits()
+    with pytest.raises(UsageError, match="validation and test are both its split 'validation'"):
+        build_task(f"hub:path={tmp_path / 'saved'}:validation=validation:test=validation").splits()
+
+
+def test_names_of_labels_are_data_and_the_number_of_files_is_not(tmp_path: Path) -> None:
+    turned = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["good", "bad"])}
+    )
+    for name, features, shards in (("a", FEATURES, 1), ("b", FEATURES, 4), ("c", turned, 1)):
+        content = {"text": [f"t {i}" for i in range(60)], "label": [i % 2 for i in range(60)]}
+        made = datasets.Dataset.from_dict(content, features=features)
+        datasets.DatasetDict({"train": made}).save_to_disk(str(tmp_path / name), num_shards={"train": shards})
+    a, b, c = (build_task(f"hub:path={tmp_path / name}") for name in "abc")
+    assert a.fingerprint() == b.fingerprint() != c.fingerprint()
+    both = [dict(zip(t.splits()["test"]["text"], t.splits()["test"]["label"], strict=True)) for t in (a, c)]
+    assert both[0] and all(both[1][text] == 1 - label for text, label in both[0].items())
+
+
 def test_a_folder_of_parquet_is_a_data_set(tmp_path: Path) -> None:
     rows("a", 60).to_parquet(tmp_path / "train-00000-of-00001.parquet")
     rows("b", 20).to_parquet(tmp_path / "validation-00000-of-00001.parquet")
@@ -117,6 +144,7 @@ def test_folders_give_their_tasks_and_leave_other_toml_alone(
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
     registry.load_plugins([tmp_path])
     assert "found-in-a-folder" in registry.load("task")
+    assert len(build_task("found-in-a-folder").splits()["train"]) > 50
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,9 @@ def test_a_query_is_judged_by_what_it_asks() -> None:
         "SELECT MAX Player FROM table WHERE No. > 3 AND Team = Toronto": 0.0,
         "SELECT Player FROM table": 0.0,
     }
+    named = "SELECT Where to FROM table WHERE Where to = a AND No. = 1"
+    swapped = "select where to from table where no. = 1 and where to = a"
+    assert TEXT_METRICS["logical_form"].statistics([swapped], [[named]])[0, 0] == 1.0
     found = TEXT_METRICS["logical_form"].statistics(list(said), [[wanted]] * len(said))
     assert found[:, 0].tolist() == list(said.values())
 
@@ -179,5 +182,9 @@ def test_a_layout_that_is_not_the_published_one_is_said(data: Path, monkeypatch:
     monkeypatch.delenv(published.VARIABLE)
     with pytest.raises(UsageError, match="give --data-dir DIR with webnlg/train.json"):
         build_task("webnlg").splits()
+    with pytest.raises(
+        UsageError, match="give --data-dir DIR with wikisql/train.jsonl and its .tables.jsonl"
+    ):
+        build_task("wikisql").fingerprint()
     with pytest.raises(UsageError, match="must be 0"):
         build_task("dart:inputs=-1")
