@@ -6,7 +6,6 @@ wrong, in one line; 130 interrupted, everything finished is kept.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from . import defaults
-from .errors import PeftbenchError, UsageError, unknown
+from .errors import PeftbenchError, UsageError
 from .options import cells_of, check_timeout, choice, folder_of, plugins_of, report_plugins_of, sizes_of
 
 app = typer.Typer(
@@ -252,28 +251,31 @@ def report_command(
         ),
     ] = None,
     sort: Annotated[str | None, typer.Option(help="Column to sort by, as in peak or score:desc.")] = None,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Say which method to use, inside the limits that follow.")
+    ] = False,
+    max_vram: Annotated[str | None, typer.Option(help="Train peak, as in 16GB.")] = None,
+    max_slowdown: Annotated[
+        str | None, typer.Option(help="Of inference, merged where it merges, as in 2%.")
+    ] = None,
+    max_stored: Annotated[str | None, typer.Option(help="Of what a task keeps, as in 10MB.")] = None,
+    max_trained: Annotated[str | None, typer.Option(help="Numbers that train beside the head.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Print the tables of everything in a store."""
+    from . import advise as advice
     from .api import render, tables
     from .columns import arranged
-    from .results import Result
-    from .store import Store
+    from .stored_results import stored_results
 
-    found = [Result(stored.record, stored.folder) for stored in Store(store).all()]
-    if not any(result.record.run.kind == "training" for result in found):
-        raise UsageError(
-            f"the store {str(store)!r} holds no finished training run; `peftbench run` makes some"
-        )
-    known = sorted({result.record.run.method for result in found})
-    if baseline not in known and baseline != defaults.REFERENCE:
-        from .prepare import canonical
-
-        with contextlib.suppress(UsageError):  # another name of it, or its fields in another order
-            baseline = canonical(baseline)
-    if baseline not in known and baseline != defaults.REFERENCE:
-        raise unknown("method of this store:", baseline, known, "one of " + ", ".join(known))
-    text = render(arranged(tables(found, baseline), columns, sort), report)
+    limits = advice.limits(max_vram, max_slowdown, max_stored, max_trained)
+    if limits != advice.ANYTHING and not advise:
+        raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
+    found, reference = stored_results(store, baseline)
+    if advise:
+        text = advice.text_of(advice.advise(found, reference, limits))
+    else:
+        text = render(arranged(tables(found, reference), columns, sort), report)
     if out is None:
         typer.echo(text, nl=False)
         return

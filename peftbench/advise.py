@@ -1,0 +1,243 @@
+"""Which method should one use? Those inside the user's limits, and of them the ones that are best or tied, with the evidence.
+
+The best set is formed anew among the methods that are left. Where the runs can't decide, it is said, with how many seeds would:
+an interval shrinks with the root of the seeds as far as it comes from them, and from the items not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from . import stats
+from .api import tables
+from .columns import score, with_interval
+from .errors import UsageError
+from .results import Result, method_scores
+from .table import Row, Table
+
+MOST_SEEDS = 50  # beyond it more seeds are no advice
+TWO_SIDED = 2.0  # standard errors of a 95 % interval
+REPORTED = ("training",)
+UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a method may cost at most; None: anything."""
+
+    peak_bytes: float | None = None  # of training, as the meter of the device counts it
+    slowdown: float | None = None  # share, merged where a method merges, in the worst cell of the grid
+    stored_bytes: float | None = None
+    trained: float | None = None  # numbers
+
+
+ANYTHING = Limits()
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What can be said on one table."""
+
+    table: Table  # of every method
+    left: Table | None  # of the methods inside the limits; None where there is none
+    excluded: tuple[str, ...]  # with the figure that is too large
+    unknown: tuple[str, ...]  # whose figure was not measured
+    undecided: stats.Estimate | None  # the difference of the two of the best set that stand furthest apart
+
+
+def limits(vram: str | None, slowdown: str | None, stored: str | None, trained: str | None) -> Limits:
+    """Limits from the words of the command line: `16GB`, `2%`, `10MB`, `1000000`.
+
+    Raises:
+        UsageError: one is no such number.
+    """
+    return Limits(
+        peak_bytes=None if vram is None else _bytes("--max-vram", vram),
+        slowdown=None if slowdown is None else _share("--max-slowdown", slowdown),
+        stored_bytes=None if stored is None else _bytes("--max-stored", stored),
+        trained=None if trained is None else _number("--max-trained", trained.replace(",", "")),
+    )
+
+
+def advise(results: Iterable[Result], baseline: str, allowed: Limits) -> list[Advice]:
+    """The advice on each table of some results."""
+    found = list(results)
+    advice = []
+    for table in tables(found, baseline):
+        excluded, unknown, left = [], [], set()
+        for row in table.rows:
+            why, lacking = _beyond(row, allowed)
+            if row.score is None:
+                excluded.append(f"{row.label}: {row.status}")
+            elif why:
+                excluded.append(f"{row.label}: {', '.join(why)}")
+            elif lacking:
+                unknown.append(f"{row.label}: {', '.join(lacking)}")
+            else:
+                left.add((row.method, row.learning_rate))
+        ours = [r for r in found if r.record.run.kind not in REPORTED or _who(r) in left]
+        again = (
+            next((t for t in tables(ours, baseline) if _place(t) == _place(table)), None) if left else None
+        )
+        closest = None if again is None else _furthest(again, ours)
+        advice.append(Advice(table, again, tuple(excluded), tuple(unknown), closest))
+    return advice
+
+
+def text_of(advice: Sequence[Advice]) -> str:
+    """A few lines for each table."""
+    return "\n".join(_one(item) for item in advice)
+
+
+def _one(item: Advice) -> str:
+    table = item.table
+    percent = 100.0 if table.is_share else 1.0
+    unit = f" {table.unit}" if table.unit else ""
+    lines = [f"{table.task} with {table.model}, by {table.metric}{unit}. {table.caption}"]
+    good = [row for row in (item.left.rows if item.left else ()) if row.score is not None]
+    best = [row for row in good if row.mark] or good[:1]
+    if not good:
+        lines.append("  no method is inside the limits")
+    elif max(row.seeds_good for row in good) < 2 and len(good) > 1:
+        lines.append("  one seed tells no method from another: add --seeds 3 or more")
+    elif len(best) == 1:
+        lines.append(
+            f"  use {best[0].label}: {score(best[0], percent).text}, better than every other one inside the limits"
+        )
+    else:
+        lines.append(
+            f"  these can't be told from the best: {', '.join(_shown(row, percent) for row in _by_cost(best))}"
+        )
+        lines.append(
+            f"  the cheapest of them to store is {_by_cost(best)[0].label}; {_decides(item.undecided, percent)}"
+        )
+    others = [row for row in good if row not in best]
+    if others:
+        lines.append(f"  behind: {', '.join(_shown(row, percent) for row in others)}")
+    lines += [f"  beyond a limit, or without a result: {what}" for what in item.excluded]
+    lines += [f"  not measured, so not judged: {what}" for what in item.unknown]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(row: Row, percent: float) -> str:
+    assert row.score is not None
+    return f"{row.label} {with_interval(row.score, percent, sign='')}"
+
+
+def _by_cost(rows: Sequence[Row]) -> list[Row]:
+    return sorted(
+        rows, key=lambda row: math.inf if row.costs.stored_bytes is None else row.costs.stored_bytes
+    )
+
+
+def _decides(difference: stats.Estimate | None, percent: float) -> str:
+    """How many seeds would tell the two that stand furthest apart, if any would."""
+    if difference is None or difference.value == 0:
+        return "nothing tells them apart"
+    said = f"the furthest apart differ by {with_interval(difference, percent, sign='')}"
+    needed = seeds_that_tell(difference)
+    if needed is None:
+        return f"{said}, which more seeds alone would not resolve on these items"
+    return f"{said}: about {needed} seeds would resolve that, if it stayed"
+
+
+def seeds_that_tell(difference: stats.Estimate) -> int | None:
+    """Seeds at which a difference would exceed its own half-width; None where not before `MOST_SEEDS`.
+
+    The part of its variance that comes from the seeds shrinks with their number, the items' part stays.
+    """
+    if difference.variance is None:
+        return None
+    of_seeds = max(0.0, difference.variance - difference.item_variance) * difference.seeds
+    for seeds in range(max(2, difference.seeds + 1), MOST_SEEDS + 1):
+        if TWO_SIDED * math.sqrt(of_seeds / seeds + difference.item_variance) < abs(difference.value):
+            return seeds
+    return None
+
+
+def _furthest(table: Table, results: Sequence[Result]) -> stats.Estimate | None:
+    """The paired difference of the best and the last of the best set."""
+    best = sorted(
+        (r for r in table.rows if r.mark and r.score), key=lambda r: r.score.value if r.score else 0.0
+    )
+    if len(best) < 2:
+        return None
+    of = {
+        row.method: [r for r in results if _in(r, table) and _who(r) == (row.method, row.learning_rate)]
+        for row in best
+    }
+    seeds = sorted(
+        {r.record.run.seed for its in of.values() for r in its if r.record.status == "ok" and not r.seedless}
+    )
+    last, first = (method_scores(of[row.method], seeds) for row in (best[0], best[-1]))
+    if last is None or first is None:
+        return None
+    difference = first.figures[table.metric].minus(last.figures[table.metric])
+    return None if difference is None else stats.estimate(difference, first.groups[table.metric])
+
+
+def _who(result: Result) -> tuple[str, float | None]:
+    return result.record.run.method, result.record.run.learning_rate or None
+
+
+def _in(result: Result, table: Table) -> bool:
+    run = result.record.run
+    same = all(table.settings[name] == value for name, value in run.budget.__dict__.items() if name != "name")
+    return (
+        run.kind in REPORTED
+        and same
+        and run.cell[:2] == (table.model, table.task)
+        and run.dtype == table.settings["dtype"]
+    )
+
+
+def _place(table: Table) -> tuple[object, ...]:
+    settings = {k: v for k, v in table.settings.items() if k not in ("name", "forgetting")}
+    return table.model, table.task, table.identity, *settings.items()
+
+
+def _beyond(row: Row, allowed: Limits) -> tuple[list[str], list[str]]:
+    """Which limits a row exceeds, and for which its figure is not known."""
+    cells = (cell.merged or cell.unmerged for cell in row.costs.latency)
+    slow = [slowdown.value for slowdown in cells if slowdown is not None]
+    figures: list[tuple[str, float | None, float | None, Callable[[float], str]]] = [
+        ("train peak", row.costs.train_peak_bytes, allowed.peak_bytes, lambda n: f"{n / 1e6:,.0f} MB"),
+        ("slow-down", max(slow) if slow else None, allowed.slowdown, lambda n: f"{n:+.1%}"),
+        ("stored", row.costs.stored_bytes, allowed.stored_bytes, lambda n: f"{n / 1e3:,.0f} kB"),
+        ("trained", row.costs.adapter_parameters, allowed.trained, lambda n: f"{n:,.0f}"),
+    ]  # fmt: skip
+    why, lacking = [], []
+    for name, value, most, said in figures:
+        if most is None:
+            continue
+        if value is None:
+            lacking.append(name)
+        elif value > most:
+            why.append(f"{name} {said(value)}, above {said(most)}")
+    return why, lacking
+
+
+def _bytes(option: str, text: str) -> float:
+    found = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].lower() not in UNITS:
+        raise UsageError(f"{option} {text!r} is no size; write it as in 16GB or 500MB")
+    return _number(option, found[1]) * UNITS[found[2].lower()]
+
+
+def _share(option: str, text: str) -> float:
+    if not text.strip().endswith("%"):
+        raise UsageError(f"{option} {text!r} is no share; write it as in 2%")
+    return _number(option, text.strip()[:-1]) / 100
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0 or math.isinf(value):
+        raise UsageError(f"{option} {text!r} is no number above 0")
+    return value

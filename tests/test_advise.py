@@ -1,0 +1,102 @@
+"""`report --advise`: limits are kept, the best set is formed anew inside them, and what is undecided says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peftbench import UsageError, stats
+from peftbench.advise import ANYTHING, Limits, advise, limits, seeds_that_tell, text_of
+from peftbench.results import Result
+from peftbench.runs import Run
+
+from .test_cli import peftbench
+from .test_reports import result
+
+
+@pytest.fixture
+def results(make_run: Callable[..., Run], tmp_path: Path) -> list[Result]:
+    """Three methods on one task, clearly apart, three seeds; `result` gives all of them a peak of 500 MB."""
+    return [
+        result(make_run(method, seed=seed), tmp_path, share, noise=seed)
+        for method, share in (("full", 0.9), ("lora", 0.75), ("bitfit", 0.5))
+        for seed in range(3)
+    ]
+
+
+def test_without_limits_the_best_is_named(results: list[Result]) -> None:
+    (advice,) = advise(results, "full", ANYTHING)
+    said = text_of([advice])
+    assert "use full: 9" in said and "better than every other one inside the limits" in said
+    assert "behind: " in said and not advice.excluded and advice.undecided is None
+
+
+def test_the_best_set_is_formed_inside_the_limits(
+    results: list[Result], make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    others = [r for r in results if r.record.run.method != "full"]
+    heavy, folder = [], tmp_path / "heavy"
+    folder.mkdir()
+    for seed in range(3):
+        one = result(make_run("full", seed=seed), folder, 0.9, noise=seed)
+        memory = {"train": {**(one.record.memory or {})["train"], "peak_above_model_bytes": 900_000_000}}  # type: ignore[dict-item]
+        one.record.__dict__["memory"] = {**(one.record.memory or {}), **memory}
+        heavy.append(one)
+    (advice,) = advise([*others, *heavy], "full", Limits(peak_bytes=600e6))
+    said = text_of([advice])
+    assert "use lora: 7" in said and "full: train peak 900 MB, above 600 MB" in said
+    (nothing,) = advise([*others, *heavy], "full", Limits(peak_bytes=1e6))
+    assert nothing.left is None and "no method is inside the limits" in text_of([nothing])
+
+
+def test_what_was_not_measured_is_not_judged(results: list[Result]) -> None:
+    (advice,) = advise(results, "full", Limits(slowdown=0.02))
+    assert advice.left is None and len(advice.unknown) == 3
+    assert "not measured, so not judged: lora: slow-down" in text_of([advice])
+
+
+def test_what_is_undecided_says_how_many_seeds_would_decide(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    both = [
+        result(
+            make_run(method, seed=seed), tmp_path, share + 0.04 * (seed - 1) * (1 if method == "lora" else -1)
+        )
+        for method, share in (("full", 0.80), ("lora", 0.78))
+        for seed in range(3)
+    ]
+    said = text_of(advise(both, "full", ANYTHING))
+    assert "these can't be told from the best: " in said and "the cheapest of them to store is" in said
+    assert "seeds" in said
+    one_seed = [r for r in both if r.record.run.seed == 0]
+    assert "one seed tells no method from another" in text_of(advise(one_seed, "full", ANYTHING))
+
+
+def test_seeds_shrink_their_own_part_alone() -> None:
+    def difference(seed_variance: float, item_variance: float) -> stats.Estimate:
+        return stats.Estimate(0.05, seed_variance / 3 + item_variance, 2.0, 3, item_variance)
+
+    # 2 sqrt(v / n) < .05 from n = v / .000625 on: 9.6 for .006.
+    assert seeds_that_tell(difference(0.006, 0.0)) == 10
+    assert seeds_that_tell(difference(0.006, 0.0007)) is None  # the items alone are too coarse
+    assert seeds_that_tell(difference(1.0, 0.0)) is None
+
+
+def test_limits_in_words() -> None:
+    assert limits("16GB", "2%", "10 MB", "1,000") == Limits(16e9, 0.02, 10e6, 1000.0)
+    assert limits("1GiB", None, None, None).peak_bytes == 2**30
+    for words, said in (
+        (("x", None), "is no size"),
+        (("3 parsecs", None), "is no size"),
+        ((None, "2"), "is no share"),
+        ((None, "x%"), "is no number"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            limits(words[0], words[1], None, None)
+
+
+def test_limits_without_advice_are_a_mistake(tmp_path: Path) -> None:
+    done = peftbench("report", "--max-vram", "16GB", cwd=tmp_path)
+    assert done.returncode == 2 and "are limits of --advise" in done.stderr
