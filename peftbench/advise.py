@@ -20,7 +20,7 @@ from .table import Row, Table
 
 MOST_SEEDS = 50  # beyond it more seeds are no advice
 TWO_SIDED = 2.0  # standard errors of a 95 % interval
-REPORTED = ("training",)
+REPORTED = "training"
 UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -78,7 +78,7 @@ def advise(results: Iterable[Result], baseline: str, allowed: Limits) -> list[Ad
                 unknown.append(f"{row.label}: {', '.join(lacking)}")
             else:
                 left.add((row.method, row.learning_rate))
-        ours = [r for r in found if r.record.run.kind not in REPORTED or _who(r) in left]
+        ours = [r for r in found if r.record.run.kind != REPORTED or _who(r) in left]
         again = (
             next((t for t in tables(ours, baseline) if _place(t) == _place(table)), None) if left else None
         )
@@ -184,13 +184,16 @@ def _who(result: Result) -> tuple[str, float | None]:
 
 
 def _in(result: Result, table: Table) -> bool:
+    """Whether a reported run is one of the table's: the same in everything that tables are told apart by."""
     run = result.record.run
-    same = all(table.settings[name] == value for name, value in run.budget.__dict__.items() if name != "name")
+    alike = {**run.budget.__dict__, **run.__dict__}
+    settings = (name for name in table.settings if name not in ("name", "forgetting"))
+    identity = tuple(run.identity.get(name) for name in ("data", "model", "task"))
     return (
-        run.kind in REPORTED
-        and same
+        run.kind == REPORTED
         and run.cell[:2] == (table.model, table.task)
-        and run.dtype == table.settings["dtype"]
+        and identity == table.identity
+        and all(table.settings[name] == alike[name] for name in settings)
     )
 
 

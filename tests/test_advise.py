@@ -74,6 +74,25 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(
     assert "one seed tells no method from another" in text_of(advise(one_seed, "full", ANYTHING))
 
 
+def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """The same methods and seeds under another attention, in the same store: each advice is from its own runs."""
+    own = [
+        result(make_run(method, seed=seed), tmp_path, share + 0.04 * (seed - 1) * side)
+        for method, share, side in (("full", 0.80, -1), ("lora", 0.78, 1))
+        for seed in range(3)
+    ]
+    others = [
+        result(make_run(method, seed=seed, attention="eager"), tmp_path, 0.5 + 0.1 * seed)
+        for method in ("full", "lora")
+        for seed in range(3)
+    ]
+    (alone,) = advise(own, "full", ANYTHING)
+    mixed = next(
+        a for a in advise([*own, *others], "full", ANYTHING) if a.table.settings["attention"] is None
+    )
+    assert alone.undecided is not None and mixed.undecided == alone.undecided
+
+
 def test_seeds_shrink_their_own_part_alone() -> None:
     def difference(seed_variance: float, item_variance: float) -> stats.Estimate:
         return stats.Estimate(0.05, seed_variance / 3 + item_variance, 2.0, 3, item_variance)
