@@ -32,6 +32,8 @@ RELOAD_TOLERANCE = 1e-3  # of what training changed
 LEAST_CHANGE = 1e-6  # of the outputs' norm: below it, what the adapter changes drowns in rounding
 CHUNK = 1 << 20  # numbers of one step of a fingerprint: 8 MB of scratch
 PROBE_ITEMS = 8
+# Of each: eight long texts put through a language model twice would be most of a run's start on a CPU.
+PROBE_TOKENS = 25
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ class Ragged:
         """Some of the rows, in that order."""
         where = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in rows])
         return Ragged(self.values[where], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
+
+    def ends(self, most: int) -> Ragged:
+        """The last numbers of each row, at most so many."""
+        lengths = np.minimum(self.lengths, most)
+        where = [np.arange(end - length, end) for end, length in zip(self.offsets[1:], lengths, strict=True)]
+        return Ragged(self.values[np.concatenate(where)], np.concatenate([[0], np.cumsum(lengths)]))
 
     def padded(self, rows: IntArray, fill: int, left: bool) -> tuple[IntArray, npt.NDArray[np.bool_]]:
         """Some of the rows as (rows, longest of them), filled up on one side, and which places are real."""
@@ -96,6 +102,10 @@ class Encoded:
             numbers={name: values[items] for name, values in self.numbers.items()},
             texts=None if self.texts is None else self.texts.take(pyarrow.array(items)),
         )
+
+    def ends(self, most: int) -> Encoded:
+        """The last tokens of each item, at most so many: the end holds what a head reads and what is written."""
+        return replace(self, lists={name: rows.ends(most) for name, rows in self.lists.items()})
 
 
 def first_of_shuffled(split: Encoded, count: int) -> Encoded:

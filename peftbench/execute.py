@@ -167,10 +167,11 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
 
 
 def _probe(split: data.Encoded, pad: dict[str, int], device: torch.device) -> Batch:
-    """A batch of items of middling length, for the checks."""
+    """A batch of the ends of items of middling length, for the checks."""
     order = np.argsort(split.lengths, kind="stable")
     middle = max(0, len(order) // 2 - checks.PROBE_ITEMS // 2)
-    return data.inputs_of(data.collate(split, order[middle : middle + checks.PROBE_ITEMS], pad, device))
+    probed = split.some(order[middle : middle + checks.PROBE_ITEMS]).ends(checks.PROBE_TOKENS)
+    return data.inputs_of(data.collate(probed, np.arange(len(probed)), pad, device))
 
 
 def _reloaded(

@@ -188,3 +188,12 @@ def test_a_decoder_without_a_padding_token_classifies_a_padded_row_as_it_does_al
     with torch.no_grad():
         padded, plain = (loaded.model(**data.inputs_of(batch)).logits[0] for batch in (both, alone))
     torch.testing.assert_close(padded, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_the_ends_of_items_keep_what_a_head_reads() -> None:
+    ragged = data.Ragged(np.array([5, 6, 7, 8, 9, 10]), np.array([0, 2, 3, 6]))
+    split = data.Encoded({"input_ids": ragged, "labels": ragged}, {"number": np.array([1, 2, 3])})
+    ends = split.ends(2)
+    for rows in ends.lists.values():
+        assert [list(rows.values[a:b]) for a, b in zip(rows.offsets, rows.offsets[1:])] == [[5, 6], [7], [9, 10]]  # fmt: skip  # noqa: B905
+    assert list(ends.numbers["number"]) == [1, 2, 3] and len(ends) == 3
