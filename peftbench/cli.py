@@ -1,7 +1,8 @@
 """The command line. Tables go to stdout, progress and notices to stderr.
 
-Exit status: 0 all runs are good; 1 some run failed, is not supported or breaks a claim (its row is in the table); 2 the command is
-wrong, in one line; 130 interrupted, everything finished is kept.
+Exit status: 0 all runs are good; 1 some run failed, is not supported or breaks a claim (its row is in the table), or a
+limit of `compare` is broken; 2 the command is wrong, in one line; 3 a limit of `compare` is undecided; 130 interrupted,
+everything finished is kept.
 """
 
 from __future__ import annotations
@@ -13,9 +14,22 @@ from typing import Annotated, Any
 
 import typer
 
-from . import defaults
+from . import cli_stored, defaults
 from .errors import PeftbenchError, UsageError
-from .options import cells_of, check_timeout, choice, folder_of, plugins_of, report_plugins_of, sizes_of
+from .options import (
+    DataDirOption,
+    FormatOption,
+    PluginsOption,
+    QuietOption,
+    StoreOption,
+    cells_of,
+    check_timeout,
+    choice,
+    folder_of,
+    plugins_of,
+    report_plugins_of,
+    sizes_of,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -26,18 +40,6 @@ app = typer.Typer(
 
 # Recent typer carries its own copy of click, older typer imports click: ask typer for the class either way.
 _CLICK_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
-
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
-FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub."),
-]
-PluginsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
-]
 
 
 @app.command("run")
@@ -239,52 +241,6 @@ def latency_command(
         raise typer.Exit(1)
 
 
-@app.command("report")
-def report_command(
-    store: StoreOption = Path(defaults.STORE),
-    report: FormatOption = defaults.REPORT,
-    baseline: Annotated[str, typer.Option(help="SPEC that differences are taken to.")] = defaults.REFERENCE,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            help="Those to show, as in method,score,peak,macro_f1; default: all that have something."
-        ),
-    ] = None,
-    sort: Annotated[str | None, typer.Option(help="Column to sort by, as in peak or score:desc.")] = None,
-    advise: Annotated[
-        bool, typer.Option("--advise", help="Say which method to use, inside the limits that follow.")
-    ] = False,
-    max_vram: Annotated[str | None, typer.Option(help="Train peak, as in 16GB.")] = None,
-    max_slowdown: Annotated[
-        str | None, typer.Option(help="Of inference, merged where it merges, as in 2%.")
-    ] = None,
-    max_stored: Annotated[str | None, typer.Option(help="Of what a task keeps, as in 10MB.")] = None,
-    max_trained: Annotated[str | None, typer.Option(help="Numbers that train beside the head.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
-) -> None:
-    """Print the tables of everything in a store."""
-    from . import advise as advice
-    from .api import render, tables
-    from .columns import arranged
-    from .stored_results import stored_results
-
-    limits = advice.limits(max_vram, max_slowdown, max_stored, max_trained)
-    if limits != advice.ANYTHING and not advise:
-        raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
-    found, reference = stored_results(store, baseline)
-    if advise:
-        text = advice.text_of(advice.advise(found, reference, limits))
-    else:
-        text = render(arranged(tables(found, reference), columns, sort), report)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--out {str(out)!r} can't be written: {error.strerror}") from error
-
-
 @app.command("list")
 def list_command(
     what: Annotated[str, typer.Argument(help="methods, tasks, models, reports or runs.")],
@@ -339,64 +295,6 @@ def check_command(
         raise typer.Exit(1)
 
 
-@app.command("show")
-def show_command(
-    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
-    store: StoreOption = Path(defaults.STORE),
-) -> None:
-    """Everything that is known of one run."""
-    from .listing import show
-    from .store import Store
-
-    typer.echo(show(Store(store).find(run)))
-
-
-@app.command("verify")
-def verify_command(
-    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
-    store: StoreOption = Path(defaults.STORE),
-    plugins: PluginsOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Do a stored run again: reproduced bit for bit, within its interval, or not (status 1), and what differs."""
-    from .engine import ask, worker
-    from .verify_text import NOT_REPRODUCED, job_of, text_of
-
-    job, record = job_of(store, run, plugins_of(plugins), folder_of(data_dir))
-    with worker() as works:
-        verdict = ask(job, works)["verdict"]
-    typer.echo(text_of(verdict, bool((record.metric or {}).get("is_share"))), nl=False)
-    if verdict["outcome"] == NOT_REPRODUCED:
-        raise typer.Exit(1)
-
-
-@app.command("export")
-def export_command(
-    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
-    to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.")],
-    merged: Annotated[
-        bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")
-    ] = False,
-    store: StoreOption = Path(defaults.STORE),
-    plugins: PluginsOption = None,
-) -> None:
-    """Write what a run trained in the PEFT library's format, or merged into a plain model."""
-    from .engine import ask, worker
-    from .export import find
-
-    stored = find(store, run, to)
-    job = {
-        "job": "export",
-        "folder": str(stored.folder.resolve()),
-        "to": str(to.expanduser().resolve()),
-        "merged": merged,
-        "plugins": plugins_of(plugins),
-    }
-    with worker() as works:
-        answer = ask(job, works)
-    typer.echo(f"{to}: {', '.join(answer['files'])}")
-
-
 @app.command("new")
 def new_command(
     kind: Annotated[str | None, typer.Argument(help="method")] = None,
@@ -415,6 +313,9 @@ def doctor_command() -> None:
     from .doctor import doctor
 
     typer.echo(doctor())
+
+
+app.add_typer(cli_stored.app)
 
 
 def main(arguments: list[str] | None = None) -> None:

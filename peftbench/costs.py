@@ -85,10 +85,10 @@ def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Se
         adapter_parameters=parameters.get("adapter"),
         head_parameters=parameters.get("head"),
         stored_bytes=parameters.get("stored_bytes"),
-        train_peak_bytes=_median([_headline(p) for p in peaks]),
+        train_peak_bytes=_median([headline_bytes(p) for p in peaks]),
         train_peak_reserved_bytes=_median([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
-        score_peak_bytes=_median([_headline(m.get("score")) for m in memory]),
+        score_peak_bytes=_median([headline_bytes(m.get("score")) for m in memory]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in KINDS if n in kinds},
         train_energy_j=statistics.fmean(energies) if energies else None,
         energy_kind=next((t["taken_by"] for t in training if t.get("taken_by")), None),
@@ -178,7 +178,8 @@ def quantile_ms(
     return float(np.quantile(rounds, share)) if rounds else None
 
 
-def _headline(peak: dict[str, Any] | None) -> int | None:
+def headline_bytes(peak: dict[str, Any] | None) -> int | None:
+    """The figure that stands for a peak: allocated on a GPU, above the model on a CPU."""
     if peak is None:
         return None
     allocated: int | None = peak["peak_allocated_bytes"]

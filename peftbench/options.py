@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from .errors import UsageError, unknown
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
+FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead of stdout.")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub."),
+]
+PluginsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
+]
 
 
 def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
@@ -58,3 +73,18 @@ def plugins_of(given: list[Path] | None) -> tuple[str, ...]:
 def report_plugins_of(given: list[Path] | None) -> list[Any]:
     """The plugin folders that hold reports: the only plugins that this process needs."""
     return [path for p in plugins_of(given) if (path := Path(p) / "reports").is_dir()]
+
+
+def write(text: str, out: Path | None) -> None:
+    """To a file, or to stdout.
+
+    Raises:
+        UsageError: the file can't be written.
+    """
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--out {str(out)!r} can't be written: {error.strerror}") from error

@@ -6,9 +6,10 @@ import contextlib
 from pathlib import Path
 
 from . import defaults
-from .errors import UsageError, unknown
+from .errors import PeftbenchError, UsageError, unknown
+from .record import Record
 from .results import Result
-from .store import Store
+from .store import RECORD, Store
 
 
 def stored_results(store: Path, baseline: str) -> tuple[list[Result], str]:
@@ -31,3 +32,20 @@ def stored_results(store: Path, baseline: str) -> tuple[list[Result], str]:
     if baseline not in known and baseline != defaults.REFERENCE:
         raise unknown("method of this store:", baseline, known, "one of " + ", ".join(known))
     return found, baseline
+
+
+def results_at(place: Path) -> list[Result]:
+    """The results of a store, or of one run by its folder or its record.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if place.is_file() or (place / RECORD).is_file():
+        file = place if place.is_file() else place / RECORD
+        try:
+            return [Result(Record.from_file(file), file.parent)]
+        except (PeftbenchError, UnicodeDecodeError, TypeError) as error:
+            raise UsageError(
+                f"{str(file)!r} is no record of a run ({error}); name a store, or a run's folder or record.json in it"
+            ) from error
+    return [Result(stored.record, stored.folder) for stored in Store(place).all()]

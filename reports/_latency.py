@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from peftbench.columns import Cell
 from peftbench.latency_table import Figure, LatencyTable, Line
+from peftbench.markdown_text import pipe_table, plain
 
 from ._published import published_for
 
@@ -20,7 +20,7 @@ def latency_markdown(tables: Sequence[LatencyTable]) -> str:
 
 
 def _one(table: LatencyTable) -> str:
-    lines = [f"### Latency of {table.model}", ""]
+    lines = [plain(f"### Latency of {table.model}"), ""]
     if table.caption:
         lines += [table.caption, ""]
     sources = []
@@ -30,15 +30,10 @@ def _one(table: LatencyTable) -> str:
             for row in published_for(table.model, section.places):
                 body.append([f"*{row.label}*, published", row.parameters, *row.figures])
                 sources.append(row.source)
-        text = tabulate(
-            body,
-            ["variant", "parameters", *section.cells],
-            tablefmt="github",
-            disable_numparse=True,
-            colalign=["left", "right", *["right"] * len(section.cells)],
-        )
+        headers = ["variant", "parameters", *section.cells]
+        text = pipe_table(headers, [[Cell(text) for text in line] for line in body])
         lines += [f"**{section.title}**", "", text, ""]
-    lines += [f"- {note}" for note in [*table.footnotes, *dict.fromkeys(sources)]]
+    lines += [plain(f"- {note}") for note in [*table.footnotes, *dict.fromkeys(sources)]]
     return "\n".join(lines) + "\n"
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-
-from tabulate import tabulate
 
 from peftbench import report
 from peftbench.columns import MISSING, Cell, score, text_rows, with_interval
+from peftbench.markdown_text import pipe_table, plain
 from peftbench.sizes import Sizes, by_size
 from peftbench.summary import RANKED_TASKS, Summary, summarise
 from peftbench.table import Row, Table
@@ -26,13 +24,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def _one(table: Table) -> str:
     headers, body = text_rows(table)
-    text = tabulate(
-        [[_bold(cell) for cell in line] for line in body],
-        [_bold(Cell(header)) for header in headers],
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * (len(headers) - 1),
-    )
+    text = pipe_table(headers, body)
     size = table.settings["train_items"]
     of = "" if size is None else f" ({size:,} training items)"
     lines = [plain(f"### {table.task}{of} with {table.model}"), "", plain(table.caption), "", text, ""]
@@ -48,17 +40,6 @@ def _trouble(row: Row) -> str:
     return f"failed in {row.seeds_tried - row.seeds_good} of {row.seeds_tried} seeds: {row.reason}"
 
 
-def _bold(cell: Cell) -> str:
-    text = plain(cell.text).replace("|", "\\|")
-    return f"**{text}**" if cell.bold else text
-
-
-def plain(text: str) -> str:
-    """In one line, without control characters, and with no tag that a browser would take for one."""
-    visible = "".join(char for char in " ".join(text.split()) if char.isprintable())
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible)
-
-
 def _summary(summary: Summary) -> str:
     headers = [
         "method",
@@ -69,20 +50,14 @@ def _summary(summary: Summary) -> str:
     ]
     body = []
     for method in summary.methods:
-        line = [_bold(Cell(method.method)), str(method.tasks)]
+        line = [method.method, str(method.tasks)]
         if method.difference is None:
             line += [MISSING, MISSING]
         else:
             tally = f"{method.wins}/{method.ties}/{method.losses} ({method.undecided})"
             line += [with_interval(method.difference, 100.0, sign="+"), tally]
-        body.append([*line, f"{method.mean_rank:.1f}"])
-    text = tabulate(
-        body,
-        headers,
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * (len(headers) - 1),
-    )
+        body.append([Cell(text) for text in (*line, f"{method.mean_rank:.1f}")])
+    text = pipe_table(headers, body)
     lines = [plain(f"### {len(summary.tasks)} tasks with {summary.model}"), "", text, ""]
     lines.append(
         "- ± is the 95 % interval over tasks: what another task would say. Better and worse: the task's own interval "
@@ -101,17 +76,11 @@ def _sizes(found: Sizes) -> str:
     percent = 100.0 if found.is_share else 1.0
     headers = ["method", *("all" if size is None else f"{size:,}" for size in found.sizes)]
     body = [
-        [_bold(Cell(method)), *(MISSING if row is None else _bold(score(row, percent)) for row in rows)]
+        [Cell(method), *(Cell(MISSING) if row is None else score(row, percent) for row in rows)]
         for method, rows in found.rows.items()
     ]
     unit = f" {found.unit}" if found.unit else ""
-    text = tabulate(
-        body,
-        headers,
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * len(found.sizes),
-    )
+    text = pipe_table(headers, body)
     lines = [
         plain(f"### {found.metric}{unit} by training items, {found.task} with {found.model}"),
         "",

@@ -1,0 +1,356 @@
+"""Two sets of runs beside each other: which belong together, what each pair's figures differ by, and what else differs.
+
+A run of A and one of B are a pair where method, model, task, number of training items and seed are the same. Quality is
+compared by seed and item as everywhere (see `stats`), costs by the logarithm of their ratio over the seeds, times of
+inference over the processes that took them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import stats
+from .costs import headline_bytes, over_base
+from .ratios import Slowdown
+from .record import Record
+from .results import MethodScores, Result, method_scores
+from .runs import Run
+
+SCORE = "score"  # stands for the primary metric, whatever a task calls it
+Key = tuple[Any, ...]
+# What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
+PLACES = ("gpu", "driver", "cuda", "processor", "threads", "jobs")
+SETTINGS = ("device", "dtype", "head_learning_rate", "weight_decay", "attention", "checkpointing")
+SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure in A and in B."""
+
+    name: str  # as `--fail-on` knows it
+    label: str
+    a: float
+    b: float
+    change: stats.Estimate  # B minus A; of the logarithms where `relative`
+    relative: bool
+    over: str = "seeds"  # what its uncertainty comes from
+    points: float = 1.0  # what a change is multiplied by to be shown: 100 for a share
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method on one model and task, in A and in B."""
+
+    method: str
+    model: str
+    task: str
+    train_items: int | None
+    seeds: int  # that both have
+    seeds_a: int
+    seeds_b: int
+    metric: str
+    unit: str
+    figures: tuple[Figure, ...]
+    p_holm: float | None = None  # of the primary metric, over all pairs
+    problem: str | None = None  # a run that failed in one of the two
+
+    @property
+    def label(self) -> str:
+        items = "" if self.train_items is None else f" ({self.train_items:,} training items)"
+        return f"{self.method} on {self.task}{items} with {self.model}"
+
+    def named(self, name: str) -> list[Figure]:
+        """Its figures of that name."""
+        return [figure for figure in self.figures if figure.name == (self.metric if name == SCORE else name)]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """All pairs, and what else there is to know."""
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[str, ...] = ()
+    only_b: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()  # why they should not be compared
+    also: tuple[str, ...] = ()  # other differences, which may be what the comparison is for
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The runs of one place in one of the two sets."""
+
+    training: dict[int, Result] = field(default_factory=dict)  # by seed, the newest
+    latency: dict[int, Record] = field(default_factory=dict)  # by process, the newest
+
+    @property
+    def good(self) -> dict[int, Result]:
+        return {seed: result for seed, result in self.training.items() if result.record.status == "ok"}
+
+
+def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
+    """Pair two sets of results."""
+    of_a, of_b = _sides(a), _sides(b)
+    both = [key for key in of_a if key in of_b]
+    pairs = [_pair(key, of_a[key], of_b[key]) for key in both]
+    tested = [(i, p) for i, one in enumerate(pairs) if (p := _p_of(one)) is not None]
+    adjusted = stats.holm([p for _, p in tested])
+    for (i, _), p_holm in zip(tested, adjusted, strict=True):
+        pairs[i] = replace(pairs[i], p_holm=p_holm)
+    unlike: dict[str, None] = {}
+    also: dict[str, None] = {}
+    for key in both:
+        for one, other in zip(_first(of_a[key]), _first(of_b[key]), strict=True):
+            if one is not None and other is not None:
+                unlike |= dict.fromkeys(_unlike(one, other))
+                also |= dict.fromkeys(_also(one, other))
+    return Paired(
+        tuple(pairs),
+        tuple(_said(key) for key in of_a if key not in of_b),
+        tuple(_said(key) for key in of_b if key not in of_a),
+        tuple(unlike),
+        tuple(also),
+    )
+
+
+def _sides(results: Sequence[Result]) -> dict[Key, _Side]:
+    """The runs of one set by what they are paired by; where one was done again with other settings, the newest counts."""
+    found: dict[Key, _Side] = {}
+    for result in sorted(results, key=lambda r: r.record.started_at):
+        run = result.record.run
+        if run.kind == "training":
+            found.setdefault(_key(run), _Side()).training[run.seed] = result
+    for result in sorted(results, key=lambda r: r.record.started_at):
+        run = result.record.run
+        if run.kind == "latency" and result.record.status == "ok":
+            for key, side in found.items():
+                if (run.method, run.model) == key[:2]:
+                    side.latency[run.seed] = result.record
+    return found
+
+
+def _key(run: Run) -> Key:
+    return run.method, run.model, run.task, run.budget.train_items
+
+
+def _said(key: Key) -> str:
+    method, model, task, items = key
+    return f"{method} on {task}{'' if items is None else f' ({items:,} training items)'} with {model}"
+
+
+def _first(side: _Side) -> tuple[Record | None, Record | None]:
+    training = next(iter((side.good or side.training).values()), None)
+    return None if training is None else training.record, next(iter(side.latency.values()), None)
+
+
+def _p_of(one: Pair) -> float | None:
+    figures = one.named(SCORE)
+    return figures[0].change.p_two_sided() if figures else None
+
+
+def _pair(key: Key, a: _Side, b: _Side) -> Pair:
+    method, model, task, items = key
+    good_a, good_b = a.good, b.good
+    seeds = [seed for seed in sorted(good_a) if seed in good_b]
+    metric = next((r.record.metric for r in (*good_b.values(), *good_a.values()) if r.record.metric), {})
+    problem = _problem(a, b)
+    figures: list[Figure] = []
+    if seeds:
+        figures += _qualities([good_a[s] for s in seeds], [good_b[s] for s in seeds], metric)
+        figures += _costs([good_a[s].record for s in seeds], [good_b[s].record for s in seeds])
+    figures += _latencies(method, list(a.latency.values()), list(b.latency.values()))
+    return Pair(
+        method=method,
+        model=model,
+        task=task,
+        train_items=items,
+        seeds=len(seeds),
+        seeds_a=len(good_a),
+        seeds_b=len(good_b),
+        metric=metric.get("name", SCORE),
+        unit=metric.get("unit", ""),
+        figures=tuple(figures),
+        problem=problem,
+    )
+
+
+def _problem(a: _Side, b: _Side) -> str | None:
+    """What is good in A alone."""
+    lost = [r.record for seed, r in b.training.items() if r.record.status != "ok" and seed in a.good]
+    if not lost:
+        return None
+    return f"{len(lost)} of {len(b.training)} runs of B {lost[0].status}: {lost[0].reason}"
+
+
+def _qualities(a: list[Result], b: list[Result], metric: Mapping[str, Any]) -> list[Figure]:
+    """The primary metric first, then every other one, then the likelihood."""
+    one, other = (method_scores(results, [r.record.run.seed for r in results]) for results in (a, b))
+    if one is None or other is None:
+        return []
+    primary = metric.get("name")
+    names = sorted(one.figures, key=lambda name: (name != primary, name == "nll"))
+    found = []
+    for name in names:
+        if name not in other.figures:
+            continue
+        is_likelihood = name == "nll"
+        found.append(
+            Figure(
+                name,
+                name,
+                float(one.figures[name].values.mean()),
+                float(other.figures[name].values.mean()),
+                _difference(one, other, name),
+                relative=False,
+                points=100.0 if metric.get("is_share") and not is_likelihood else 1.0,
+            )
+        )
+    return found
+
+
+def _difference(a: MethodScores, b: MethodScores, name: str) -> stats.Estimate:
+    """Paired by seed and item; by neither where the items are others, which `--force` allows."""
+    same = np.array_equal(a.groups[name], b.groups[name])
+    if same and a.figures[name].parts.shape[1] == b.figures[name].parts.shape[1]:
+        paired = b.figures[name].minus(a.figures[name])
+        if paired is not None:
+            return stats.estimate(paired, a.groups[name])
+    return _apart(stats.estimate(b.figures[name], b.groups[name]), stats.estimate(a.figures[name], a.groups[name]))  # fmt: skip
+
+
+def _apart(b: stats.Estimate, a: stats.Estimate) -> stats.Estimate:
+    """The difference of two means of separate samples (Welch, Satterthwaite)."""
+    value, seeds = b.value - a.value, min(a.seeds, b.seeds)
+    if a.variance is None or b.variance is None or a.df is None or b.df is None:
+        return stats.Estimate(value, None, None, seeds)
+    variance = a.variance + b.variance
+    spread = a.variance**2 / a.df + b.variance**2 / b.df
+    df = variance**2 / spread if spread > 0 else a.df + b.df
+    return stats.Estimate(value, variance, df, seeds, a.item_variance + b.item_variance)
+
+
+def _costs(a: list[Record], b: list[Record]) -> list[Figure]:
+    """Time and memory by seed; numbers and bytes are the same in every seed, so one run tells them exactly."""
+    measured: list[tuple[str, str, Callable[[Record], float | None]]] = [
+        ("step", "step ms", _step_ms),
+        ("peak", "train peak MB", lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6)),
+    ]
+    counted: list[tuple[str, str, Callable[[Record], float | None]]] = [
+        ("stored", "stored kB", lambda r: _scaled((r.parameters or {}).get("stored_bytes"), 1e3)),
+        ("trained", "trained", lambda r: _scaled((r.parameters or {}).get("adapter"), 1)),
+    ]
+    found = []
+    for name, label, of in measured:
+        pairs = [(x, y) for x, y in zip(map(of, a), map(of, b), strict=True) if x and y]
+        if pairs:
+            logs = np.log([y / x for x, y in pairs])
+            values = np.median(pairs, axis=0)
+            found.append(Figure(name, label, float(values[0]), float(values[1]), _mean(logs), relative=True))
+    for name, label, of in counted:
+        x, y = of(a[0]), of(b[0])
+        if x and y:
+            exact = stats.Estimate(math.log(y / x), 0.0, 1.0, len(a))
+            found.append(Figure(name, label, x, y, exact, relative=True))
+    return found
+
+
+def _step_ms(record: Record) -> float | None:
+    steps = (record.training or {}).get("step_s")
+    return float(np.median(stats.after_warmup(steps))) * 1e3 if steps else None
+
+
+def _scaled(number: float | None, unit: float) -> float | None:
+    return None if number is None else number / unit
+
+
+def _mean(logs: npt.NDArray[np.float64]) -> stats.Estimate:
+    """Of one sample; one value has no spread to tell."""
+    count = len(logs)
+    if count < 2:
+        return stats.Estimate(float(logs.mean()), None, None, count)
+    return stats.Estimate(float(logs.mean()), float(logs.var(ddof=1)) / count, count - 1.0, count)
+
+
+def _latencies(method: str, a: list[Record], b: list[Record]) -> list[Figure]:
+    """By cell of the grid: milliseconds of the unmerged method, and its slow-down over the base of its own process."""
+    cells_a, cells_b = _cells(a), _cells(b)
+    found = []
+    for place in (place for place in cells_a if place in cells_b):
+        where = f"{place[0]}x{place[1]}"
+        one, other = _log_ms(cells_a[place], method), _log_ms(cells_b[place], method)
+        if len(one) and len(other):
+            ms = math.exp(one.mean()), math.exp(other.mean())
+            change = _apart(_mean(other), _mean(one))
+            found.append(Figure("latency", f"{where} ms", *ms, change, relative=True, over="processes"))
+        slow_a, slow_b = over_base(cells_a[place], method), over_base(cells_b[place], method)
+        if slow_a is not None and slow_b is not None:
+            change = _apart(_estimate(slow_b), _estimate(slow_a))
+            ratios = math.exp(slow_a.log_ratio), math.exp(slow_b.log_ratio)
+            label = f"{where} over base"
+            found.append(Figure("slowdown", label, *ratios, change, relative=True, over="processes"))
+    return found
+
+
+def _log_ms(cells: list[dict[str, Any]], method: str) -> npt.NDArray[np.float64]:
+    """By process, of the median round."""
+    return np.log([np.median(cell["ms"][method]) for cell in cells if cell["ms"].get(method)])
+
+
+def _estimate(slow: Slowdown) -> stats.Estimate:
+    return stats.Estimate(slow.log_ratio, slow.standard_error**2, slow.df, slow.processes)
+
+
+def _cells(records: list[Record]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    cells: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for record in records:
+        for cell in record.latency or []:
+            if not cell["refusal"]:
+                cells.setdefault((cell["batch"], cell["length"]), []).append(cell)
+    return cells
+
+
+def _unlike(a: Record, b: Record) -> list[str]:
+    """What makes a difference between them no news of the methods."""
+    found = [
+        f"{name} {_shown(a.environment.get(name))} in A, {_shown(b.environment.get(name))} in B"
+        for name in PLACES
+        if a.environment.get(name) != b.environment.get(name)
+    ]
+    if a.run.kind == "latency":
+        return found
+    one, other = ({**run.budget.__dict__, **{n: getattr(run, n) for n in SETTINGS}} for run in (a.run, b.run))
+    found += [
+        f"{name} {_shown(one[name])} in A, {_shown(other[name])} in B"
+        for name in one
+        if name != "name" and one[name] != other[name]
+    ]
+    found += [said for name, said in SOURCES.items() if a.run.identity.get(name) != b.run.identity.get(name)]
+    return found
+
+
+def _also(a: Record, b: Record) -> list[str]:
+    """What is another in B, and may be the reason for the comparison."""
+    one, other = (r.environment.get("libraries") or {} for r in (a, b))
+    found = [
+        f"{name} {one.get(name)} in A, {other.get(name)} in B"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]
+    if a.environment.get("git_commit") != b.environment.get("git_commit"):
+        commits = [str(r.environment.get("git_commit"))[:12] for r in (a, b)]
+        found.append(f"this program at {commits[0]} in A, {commits[1]} in B")
+    if a.run.kind == "training" and a.run.learning_rate != b.run.learning_rate:
+        found.append(f"learning rate of {a.run.method} {a.run.learning_rate:g} in A, {b.run.learning_rate:g} in B")  # fmt: skip
+    if a.run.identity.get("method") != b.run.identity.get("method"):
+        found.append(f"the source of {a.run.method}")
+    return found
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)
