@@ -253,7 +253,7 @@ def render_latency(made: Sequence[LatencyTable], report: str) -> str:
     return text
 
 
-def render(made: Sequence[Table], report: str) -> str:
-    """The tables as text, by the report of that name."""
-    text: str = registry.get("report", report).target(made)
+def render(made: Sequence[Table], report: str) -> str | bytes:
+    """The tables as text, or as the bytes of a file, by the report of that name."""
+    text: str | bytes = registry.get("report", report).target(made)
     return text

@@ -29,6 +29,7 @@ from .options import (
     plugins_of,
     report_plugins_of,
     sizes_of,
+    write,
 )
 
 app = typer.Typer(
@@ -175,7 +176,7 @@ def run_command(
         return
     with Display(quiet) as display:
         compared = compare(asked, opened, how, display.planned, display.event, display.done)
-    typer.echo(render(compared.tables, report), nl=False)
+    write(render(compared.tables, report))
     if not compared.good:
         raise typer.Exit(1)
 

@@ -57,10 +57,10 @@ def report_command(
         raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
     found, reference = stored_results(store, baseline)
     if advise:
-        text = advice.text_of(advice.advise(found, reference, limits))
+        made: str | bytes = advice.text_of(advice.advise(found, reference, limits))
     else:
-        text = render(arranged(tables(found, reference), columns, sort), report)
-    write(text, out)
+        made = render(arranged(tables(found, reference), columns, sort), report)
+    write(made, out)
 
 
 @app.command("compare")

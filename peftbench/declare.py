@@ -117,7 +117,7 @@ def task(name: str, *, version: str) -> Callable[[type[T]], type[T]]:
     return declare
 
 
-Report = Callable[["Sequence[Table]"], str]
+Report = Callable[["Sequence[Table]"], str | bytes]
 LatencyReport = Callable[["Sequence[LatencyTable]"], str]
 
 
@@ -128,7 +128,7 @@ class ReportDeclaration:
 
 
 def report(name: str, *, suffix: str, latency: LatencyReport | None = None) -> Callable[[Report], Report]:
-    """Register a pure function from `Table`s to text.
+    """Register a pure function from `Table`s to text, or to the bytes of a file.
 
     Args:
         suffix: the file ending of its output.

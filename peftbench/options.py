@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,8 @@ PluginsOption = Annotated[
     list[Path] | None,
     typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
 ]
+
+MOST_ON_A_TERMINAL = 1_000_000  # characters
 
 
 def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
@@ -75,16 +78,18 @@ def report_plugins_of(given: list[Path] | None) -> list[Any]:
     return [path for p in plugins_of(given) if (path := Path(p) / "reports").is_dir()]
 
 
-def write(text: str, out: Path | None) -> None:
+def write(made: str | bytes, out: Path | None = None) -> None:
     """To a file, or to stdout.
 
     Raises:
-        UsageError: the file can't be written.
+        UsageError: the file can't be written, or nobody could read it on a terminal.
     """
-    if out is None:
-        typer.echo(text, nl=False)
-        return
     try:
-        out.write_text(text, encoding="utf-8")
+        if out is not None:
+            out.write_bytes(made if isinstance(made, bytes) else made.encode("utf-8"))
+            return
     except OSError as error:
         raise UsageError(f"--out {str(out)!r} can't be written: {error.strerror}") from error
+    if sys.stdout.isatty() and (isinstance(made, bytes) or len(made) > MOST_ON_A_TERMINAL):
+        raise UsageError("this report is a file, not for a terminal; `peftbench report --format ... --out FILE` writes it")  # fmt: skip
+    typer.echo(made, nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from .runs import Run
 from .sequence import Sequence as SeedSequence
 from .tuning import Curve, curve
 
+MOST_PAIRED = 60  # methods of a table that are compared with each other
 MARGIN = 0.01  # differences inside it count as none: one point of a share
 Method = tuple[str, float]  # its SPEC and its learning rate
 OUTCOMES = ("fail", "not tested", "pass", "not claimed")  # the worst first
@@ -86,6 +88,10 @@ class Table:
     footnotes: tuple[str, ...]
     settings: Mapping[str, Any]
     identity: tuple[Any, ...] = ()  # hashes of the data, the model and the task
+    records: tuple[Record, ...] = ()  # of the runs that the rows are made of
+    pairwise: Mapping[tuple[str, str], stats.Estimate] = field(
+        default_factory=dict
+    )  # of labels: first minus second
     columns: tuple[str, ...] = ()  # that were asked for; none: the report's own
     alpha: float = (
         stats.ALPHA
@@ -232,6 +238,7 @@ def _table(
                 }
             )
         )
+    labels = {method: row.label for method, row in zip(by_method, rows, strict=True)}
     rows.sort(key=lambda row: baselines.index(row.method) if row.baseline else -1)
     table = Table(
         model=first.model,
@@ -254,6 +261,8 @@ def _table(
             **first.budget.__dict__,
         },
         identity=tuple(first.identity.get(name) for name in ("data", "model", "task")),
+        records=tuple(r.record for r in results if r.record.run.kind == "training"),
+        pairwise=compared.pairwise(labels),
         alpha=alpha,
     )
     said = notes.footnotes(table, results, compared.items, compared.groups, len(seeds), sequence, stale)
@@ -304,6 +313,19 @@ class _Compared:
             "quality": estimates,
             "nll_difference": self._difference(method, "nll"),
         }
+
+    def pairwise(self, labels: Mapping[Method, str]) -> dict[tuple[str, str], stats.Estimate]:
+        """The paired difference of every two methods' scores; between few, as the square of many is never looked at."""
+        known = {m: s for m, s in self.scores.items() if self.name in s.figures}
+        if len(known) > MOST_PAIRED:
+            return {}
+        found = {}
+        for one, other in itertools.permutations(known, 2):
+            difference = known[one].figures[self.name].minus(known[other].figures[self.name])
+            if difference is not None:
+                groups = known[one].groups[self.name]
+                found[labels[one], labels[other]] = stats.estimate(difference, groups, self.alpha)
+        return found
 
     def _difference(self, method: Method, figure: str) -> stats.Estimate | None:
         if self.anchor is None or method == self.anchor:

@@ -173,7 +173,7 @@ def hostile(tables: list[Table]) -> list[Table]:
 
 
 def test_strange_names_stay_text(tables: list[Table]) -> None:
-    found = {name: text(hostile(tables), name) for name in registry.load("report")}
+    found = {name: text(hostile(tables), name) for name in registry.load("report") if name != "png"}
     for name, said in found.items():
         assert "\x00" not in said or name == "csv", name
         assert "\x1b" not in said or name == "csv", name

@@ -1,0 +1,185 @@
+"""The measures that plots put on their axes, with intervals, and which methods are on the front of any two.
+
+A method is on the front when no other is at least as good in both measures and better in one. With uncertainty that has three answers: surely
+on it (each other one is shown to be worse in one of the two), surely off it (some other one is shown to be better in one and not worse in the
+other), or maybe. Scores of two methods are compared by their paired difference, which is sharper than two intervals beside each other.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats as distributions
+
+from .costs import headline_bytes
+from .record import Record
+from .stats import Estimate, after_warmup
+from .table import Row, Table
+
+SCORE = "score"
+SURELY, MAYBE, OFF = "surely", "maybe", "off"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure with the interval it lies in; both ends are the figure where it is counted, None where one run tells no spread."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One axis."""
+
+    name: str
+    label: str  # with its unit
+    higher_is_better: bool
+    log: bool  # shown on a logarithmic axis, where every value is above 0
+    values: tuple[Value | None, ...]  # a row each, as in the table
+
+
+def measures_of(table: Table) -> list[Measure]:
+    """Those that some row of the table has a value for, the primary metric first."""
+    percent = 100.0 if table.is_share else 1.0
+    by_row = [_records_of(table, row) for row in table.rows]
+
+    def rows(of: Callable[[Row], Value | None]) -> tuple[Value | None, ...]:
+        return tuple(of(row) if row.status == "ok" else None for row in table.rows)
+
+    def seeds(of: Callable[[Record], float | None]) -> tuple[Value | None, ...]:
+        return tuple(_over_seeds([v for r in records if (v := of(r)) is not None]) for records in by_row)
+
+    unit = f", {table.unit}" if table.unit else ""
+    found = [
+        Measure(SCORE, f"{table.metric}{unit}", table.higher_is_better, False, rows(lambda r: _of(r.score, percent))),
+        Measure("nll", "negative log-likelihood an item, nats", False, False, rows(lambda r: _of(r.quality.get("nll")))),
+        Measure("trained", "numbers trained beside the head", False, True, rows(lambda r: _exactly(r.costs.adapter_parameters))),
+        Measure("stored", "stored, kB", False, True, rows(lambda r: _exactly(r.costs.stored_bytes, 1e3))),
+        Measure("peak", "train peak, MB", False, False, seeds(lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6))),
+        Measure("step", "training step, ms", False, False, seeds(_step_ms)),
+        Measure("train_s", "training, s", False, False, seeds(_train_s)),
+        Measure("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
+    ]  # fmt: skip
+    places = dict.fromkeys((c.batch, c.length) for row in table.rows for c in row.costs.latency)
+    for kind in ("unmerged", "merged"):
+        for batch, length in places:
+            label = f"slow-down at {batch}x{length} {kind}, %"
+            values = rows(lambda r, p=(batch, length), k=kind: _slowdown(r, p, k))  # type: ignore[misc]
+            found.append(Measure(f"{kind}_{batch}x{length}", label, False, False, values))
+    return [measure for measure in found if any(value is not None for value in measure.values)]
+
+
+def front(table: Table, x: Measure, y: Measure) -> list[str | None]:
+    """For each row whether it is on the front: `surely`, `maybe` or `off`; None where it lacks one of the two."""
+    have = [i for i in range(len(table.rows)) if x.values[i] is not None and y.values[i] is not None]
+    found: list[str | None] = [None] * len(table.rows)
+    for i in have:
+        others = [j for j in have if j != i]
+        if any(_dominates(table, x, y, j, i) for j in others):
+            found[i] = OFF
+        elif all(_shown_worse(table, x, j, i) or _shown_worse(table, y, j, i) for j in others):
+            found[i] = SURELY
+        else:
+            found[i] = MAYBE
+    return found
+
+
+def _dominates(table: Table, x: Measure, y: Measure, j: int, i: int) -> bool:
+    """Whether row j is shown to be better than row i in one measure and not worse in the other."""
+    return any(
+        _shown_worse(table, one, i, j) and _not_worse(table, other, j, i) for one, other in ((x, y), (y, x))
+    )
+
+
+def _shown_worse(table: Table, measure: Measure, i: int, j: int) -> bool:
+    """Whether row i is shown to be worse than row j."""
+    gap = _gap(table, measure, i, j)
+    return gap is not None and gap[1] < 0
+
+
+def _not_worse(table: Table, measure: Measure, j: int, i: int) -> bool:
+    """Whether row j is shown not to be worse than row i."""
+    gap = _gap(table, measure, j, i)
+    return gap is not None and gap[0] >= 0
+
+
+def _gap(table: Table, measure: Measure, i: int, j: int) -> tuple[float, float] | None:
+    """Between which two numbers row i is better than row j; None where that is not known."""
+    sign = 1.0 if measure.higher_is_better else -1.0
+    if measure.name == SCORE:
+        paired = table.pairwise.get((table.rows[i].label, table.rows[j].label))
+        half = None if paired is None or paired.seeds < 2 else paired.half_width()
+        if paired is not None and half is not None:
+            return sign * paired.value - half, sign * paired.value + half
+    one, other = measure.values[i], measure.values[j]
+    if one is None or other is None or None in (one.low, one.high, other.low, other.high):
+        return None
+    ends = (sign * (one.low - other.high), sign * (one.high - other.low))  # type: ignore[operator]
+    return min(ends), max(ends)
+
+
+def _records_of(table: Table, row: Row) -> list[Record]:
+    return [r for r in table.records if r.status == "ok" and of_row(r, row)]
+
+
+def of_row(record: Record, row: Row) -> bool:
+    """Whether a run of a table is one of a row's."""
+    return record.run.method == row.method and (record.run.learning_rate or None) == row.learning_rate
+
+
+def _of(estimate: Estimate | None, times: float = 1.0) -> Value | None:
+    if estimate is None:
+        return None
+    half = estimate.half_width()
+    value = estimate.value * times
+    if half is None:
+        return Value(value, None, None)
+    return Value(value, value - half * times, value + half * times)
+
+
+def _exactly(number: float | None, unit: float = 1.0) -> Value | None:
+    return None if number is None else Value(number / unit, number / unit, number / unit)
+
+
+def _scaled(number: float | None, unit: float) -> float | None:
+    return None if number is None else number / unit
+
+
+def _over_seeds(values: Sequence[float]) -> Value | None:
+    """The mean over the seeds with its t interval."""
+    if not values:
+        return None
+    middle = statistics.fmean(values)
+    if len(values) < 2:
+        return Value(middle, None, None)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    half = float(distributions.t.isf(0.025, len(values) - 1)) * error
+    return Value(middle, max(0.0, middle - half), middle + half)
+
+
+def _step_ms(record: Record) -> float | None:
+    steps = (record.training or {}).get("step_s")
+    return float(np.median(after_warmup(steps))) * 1e3 if steps else None
+
+
+def _train_s(record: Record) -> float | None:
+    training: dict[str, Any] = record.training or {}
+    if "fit_s" in training:
+        return float(training["fit_s"])
+    return float(sum(training["step_s"])) if training.get("step_s") else None
+
+
+def _slowdown(row: Row, place: tuple[int, int], kind: str) -> Value | None:
+    cell = next((c for c in row.costs.latency if (c.batch, c.length) == place), None)
+    slow = None if cell is None else (cell.merged if kind == "merged" else cell.unmerged)
+    if slow is None:
+        return None
+    low, high = slow.interval()
+    return Value(slow.value * 100, low * 100, high * 100)

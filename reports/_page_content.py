@@ -1,0 +1,167 @@
+"""What the HTML page holds, as plain values: it draws and computes nothing that is not here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from peftbench.columns import COLUMNS, columns_of, percent_of, text_rows
+from peftbench.flat import flat_rows, tuning_curve
+from peftbench.measures import front, measures_of, of_row
+from peftbench.record import Record
+from peftbench.table import Row, Table
+
+CURVE_POINTS = 60  # of a run's training loss: enough to see its shape
+DIGITS = 5  # of a figure that is only drawn
+HIDDEN = ("model", "task", "label", "baseline", "reference", "metric", "device", "dtype")  # said elsewhere
+
+
+def content_of(tables: Sequence[Table]) -> dict[str, Any]:
+    """The page's content. Environments are kept once, as most runs share theirs."""
+    environments: list[dict[str, Any]] = []
+    return {"tables": [_table(table, environments) for table in tables], "environments": environments}
+
+
+def _table(table: Table, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    measures = measures_of(table)
+    items = table.settings["train_items"]
+    size = "" if items is None else f" ({items:,} training items)"
+    return {
+        "title": f"{table.task}{size} with {table.model}",
+        "caption": table.caption,
+        "metric": table.metric,
+        "unit": table.unit,
+        "percent": percent_of(table),
+        "reference": table.reference,
+        "settings": {name: value for name, value in table.settings.items() if value is not None},
+        "footnotes": [note.replace("**", "") for note in table.footnotes],
+        "columns": _columns(table),
+        "rows": [_row(table, row) for row in table.rows],
+        "measures": [
+            {
+                "name": m.name,
+                "label": m.label,
+                "log": m.log,
+                "up": m.higher_is_better,
+                "values": [None if v is None else [_short(v.value), _short(v.low), _short(v.high)] for v in m.values],
+            }
+            for m in measures
+        ],
+        "fronts": {f"{x.name} {y.name}": front(table, x, y) for x in measures for y in measures if x is not y},
+        "runs": [_run(record, table, environments) for record in table.records],
+    }  # fmt: skip
+
+
+def _columns(table: Table) -> list[dict[str, Any]]:
+    """Those of the other reports, then every raw figure, which are chosen rather than shown."""
+    headers, body = text_rows(table)
+    shown = columns_of(table)
+    flat = flat_rows(table)
+    found = []
+    for i, (column, header) in enumerate(zip(shown, headers, strict=True)):
+        raw = [row.get(column.flat) for row in flat]
+        cells = [
+            [line[i].text, _sortable(value), line[i].bold] for line, value in zip(body, raw, strict=True)
+        ]
+        found.append({"name": column.name, "header": header, "shown": True, "cells": cells})
+    known = {column.flat for column in shown} | set(COLUMNS) | set(HIDDEN)
+    for name in dict.fromkeys(name for row in flat for name in row if name not in known):
+        values = [row.get(name) for row in flat]
+        if any(value is not None for value in values):
+            cells = [[_written(value), _sortable(value), False] for value in values]
+            found.append({"name": name, "header": name.replace("_", " "), "shown": False, "cells": cells})
+    return found
+
+
+def _row(table: Table, row: Row) -> dict[str, Any]:
+    chosen = None if row.curve is None else row.curve.chosen
+    return {
+        "label": row.label,
+        "baseline": row.baseline,
+        "status": row.status,
+        "reason": row.reason,
+        "memory": {kind: size / 1e6 for kind, size in row.costs.memory_by_kind.items()},
+        "rates": [
+            {
+                "rate": trial["learning_rate"],
+                "nll": _short(trial["nll"]),
+                "seeds": [_short(value) for value in trial["nll_by_seed"]],
+                "reason": trial["reason"],
+            }
+            for trial in tuning_curve(row)
+        ],
+        "chosen": None if chosen is None else chosen.learning_rate,
+        "latency": [
+            {
+                "batch": cell.batch,
+                "length": cell.length,
+                "unmerged": _slow(cell.unmerged),
+                "merged": _slow(cell.merged),
+            }
+            for cell in row.costs.latency
+        ],
+        "runs": [i for i, record in enumerate(table.records) if of_row(record, row)],
+    }
+
+
+def _slow(slow: Any) -> list[float | None] | None:
+    """Percent, and half of the width of its interval."""
+    return None if slow is None else [_short(slow.value * 100), _short(slow.half_width() * 100)]
+
+
+def _run(record: Record, table: Table, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """One run; the settings that all runs of the table share are the table's."""
+    if record.environment not in environments:
+        environments.append(record.environment)
+    training = record.training or {}
+    losses = training.get("losses") or []
+    few = np.linspace(0, len(losses) - 1, min(CURVE_POINTS, len(losses)))
+    steps = sorted({int(place) for place in few})
+    tokens, seconds = (np.cumsum(training.get(name) or [0.0]) for name in ("tokens", "step_s"))
+    curve = []
+    for point in record.curve or []:
+        place = min(point["step"], len(tokens)) - 1
+        curve.append(
+            [point["step"], _short(point["train_s"]), int(tokens[place]), _short(point.get(table.metric))]
+        )
+    return {
+        "key": record.key[:12],
+        "seed": record.run.seed,
+        "status": record.status,
+        "reason": record.reason,
+        "phase": record.failed_phase,
+        "step": record.failed_step,
+        "started": record.started_at[:19],
+        "wall_s": _short(record.wall_s),
+        "learning_rate": record.run.learning_rate or None,
+        "quality": {name: _short(value) for name, value in (record.quality or {}).items()},
+        "checks": [[c["name"], c["outcome"], c["detail"]] for c in record.checks or []],
+        "loss": [[i + 1, _short(losses[i])] for i in steps],
+        "train_s": _short(float(seconds[-1])),
+        "curve": curve,
+        "log": record.log_tail or [],
+        "environment": environments.index(record.environment),
+    }  # fmt: skip
+
+
+def _sortable(value: Any) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _short(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{DIGITS}g}")
