@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from . import defaults, latency_asked, registry, tuning
-from .checks import FAIL
 from .comparison import Comparison, check
 from .engine import make_plan, worker
 from .errors import UsageError
 from .flat import flat_rows
 from .latency_asked import LatencyAsked
 from .latency_table import LatencyTable
+from .outcomes import FAIL
 from .record import Record
 from .results import Result
 from .runs import Planned

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from .adaptation import Adaptation, Batch
 from .declare import Claims
+from .outcomes import FAIL, NOT_CLAIMED, NOT_TESTED, PASS
 
-PASS, FAIL, NOT_CLAIMED, NOT_TESTED = "pass", "fail", "not claimed", "not tested"
 IDENTITY_TOLERANCE = 1e-4  # of the outputs' norm: two orders of float32 sums through some dozens of layers
 HALF_TOLERANCE = 2e-2  # the same where weights are half precision
 MERGE_TOLERANCE = 0.05  # of what the adapter changes

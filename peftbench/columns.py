@@ -57,6 +57,8 @@ def arranged(tables: Sequence[Table], columns: str | None, sort: str | None) -> 
     by, _, order = (sort or "").partition(":")
     if order not in ("", "asc", "desc"):
         raise UsageError(f"--sort {sort!r}: write NAME or NAME:desc")
+    if not names and not by:
+        return list(tables)
     flat = (name for table in tables for row in flat_rows(table) for name in row)
     known = list(dict.fromkeys([*COLUMNS, *flat]))
     for name in (*names, *([by] if by else [])):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import defaults, execute, prepare, progress, registry, spec
-from .checks import FAIL, PASS, Checked
+from .checks import Checked
 from .contract_tasks import check_task
 from .errors import NotSupported, UsageError, unknown
+from .outcomes import FAIL, PASS
 from .runs import Budget, Conditions, Run
 
 FAMILIES = ("tiny-encoder", "tiny-decoder", "tiny-fused")  # BERT, Llama, GPT-2 with its fused projections

@@ -15,11 +15,12 @@ import numpy.typing as npt
 import torch
 
 from . import data, models, prepare
-from .checks import FAIL, PASS, Checked
+from .checks import Checked
 from .completion import Completion
 from .declare import Task
 from .errors import PeftbenchError, UsageError
 from .objectives import METRICS, SPLITS, Objective
+from .outcomes import FAIL, PASS
 from .text_metrics import TEXT_METRICS
 
 NOTICE = "notice"  # worth knowing, and no failure

@@ -25,6 +25,7 @@ from .measure.energy import EnergyMeter
 from .measure.memory import MemoryMeter
 from .measure.parameters import count, count_parameters, save
 from .objectives import Objective
+from .outcomes import FAIL
 from .prepare import build_task, encode, inject, load_base, notices_of, objective_for
 from .profiling import profile_step
 from .pseudo import pseudo_values
@@ -195,7 +196,7 @@ def _reloaded(
         found.append(checks.reloaded(trained, checks.outputs(adaptation.model, probe), start.outputs))
     except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
         said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
-        found.append(checks.Check("save and load", checks.FAIL, said))
+        found.append(checks.Check("save and load", FAIL, said))
     return found
 
 

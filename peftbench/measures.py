@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats as distributions
 
 from .costs import headline_bytes
 from .record import Record
-from .stats import Estimate, after_warmup
+from .stats import Estimate, after_warmup, t_quantile
 from .table import Row, Table
 
 SCORE = "score"
@@ -160,7 +159,7 @@ def _over_seeds(values: Sequence[float]) -> Value | None:
     if len(values) < 2:
         return Value(middle, None, None)
     error = statistics.stdev(values) / math.sqrt(len(values))
-    half = float(distributions.t.isf(0.025, len(values) - 1)) * error
+    half = t_quantile(0.025, len(values) - 1) * error
     return Value(middle, max(0.0, middle - half), middle + half)
 
 

@@ -216,7 +216,7 @@ def _qualities(a: list[Result], b: list[Result], metric: Mapping[str, Any]) -> l
 
 def _difference(a: MethodScores, b: MethodScores, name: str) -> stats.Estimate:
     """Paired by seed and item; by neither where the items are others, which `--force` allows."""
-    same = np.array_equal(a.groups[name], b.groups[name])
+    same = np.array_equal(a.groups[name].index, b.groups[name].index)
     if same and a.figures[name].parts.shape[1] == b.figures[name].parts.shape[1]:
         paired = b.figures[name].minus(a.figures[name])
         if paired is not None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from .stats import t_quantile
 
 BLOCK_ROUNDS = 20  # rounds that the bootstrap keeps together: drift is shared by neighbours
 BOOTSTRAPS = 1000
@@ -37,7 +38,7 @@ class Slowdown:
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """What the slow-down lies between."""
-        half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.standard_error
+        half = t_quantile((1 - confidence) / 2, self.df) * self.standard_error
         return math.expm1(self.log_ratio - half), math.expm1(self.log_ratio + half)
 
     def half_width(self, confidence: float = 0.95) -> float:

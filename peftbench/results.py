@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 
 from .record import Record
-from .stats import Scores
+from .stats import Groups, Scores
+
+PREDICTIONS, PSEUDO_VALUES = "predictions.parquet", "pseudo_values.parquet"
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,24 @@ class Result:
 
     def predictions(self) -> pd.DataFrame | None:
         """One row an item of the scored split: `item`, `prediction`, `reference`, `nll`, `group`, maybe `score`."""
-        return self._frame("predictions.parquet")
+        return self._frame(PREDICTIONS)
 
     def pseudo_values(self) -> pd.DataFrame | None:
         """One row a block of items, one column for each metric that is not a mean over items."""
-        return self._frame("pseudo_values.parquet")
+        return self._frame(PSEUDO_VALUES)
 
-    def _frame(self, name: str) -> pd.DataFrame | None:
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pyarrow.Table | None:
+        """A file of it, or some columns of it; a report of thousands of runs takes no more than it needs."""
         if self.record.status != "ok" or self.folder is None or not (self.folder / name).is_file():
             return None
-        return pd.read_parquet(self.folder / name)
+        with pyarrow.parquet.ParquetFile(self.folder / name) as file:
+            there = file.schema_arrow.names
+            wanted = there if columns is None else [column for column in columns if column in there]
+            return file.read(columns=wanted, use_threads=False)
+
+    def _frame(self, name: str) -> pd.DataFrame | None:
+        found = self.table(name)
+        return None if found is None else found.to_pandas()
 
 
 @dataclass(frozen=True)
@@ -46,34 +58,44 @@ class MethodScores:
     """Every figure of quality of one method, by seed."""
 
     figures: dict[str, Scores]  # metric, or "nll"
-    groups: dict[str, npt.NDArray[Any]]  # of the parts of each figure
+    groups: dict[str, Groups]  # of the parts of each figure
 
 
 def method_scores(results: Sequence[Result], seeds: Sequence[int]) -> MethodScores | None:
     """The scores of the runs of one method; one that does not depend on the seed stands for all of `seeds`."""
-    good, frames = {}, {}
+    good, tables = {}, {}
     for result in results:
-        frame = result.predictions()
-        if frame is not None:
-            good[result.record.run.seed], frames[result.record.run.seed] = result, frame
+        table = result.table(PREDICTIONS, ("score", "nll", "group"))
+        if table is not None:
+            good[result.record.run.seed], tables[result.record.run.seed] = result, table
     if not good:
         return None
-    first, frame = next(iter(good.values())), next(iter(frames.values()))
+    first, table = next(iter(good.values())), next(iter(tables.values()))
     if first.seedless:
-        good, frames = dict.fromkeys(seeds or good, first), dict.fromkeys(seeds or good, frame)
+        good, tables = dict.fromkeys(seeds or good, first), dict.fromkeys(seeds or good, table)
     metric = (first.record.metric or {}).get("name")
-    figures, groups = {}, {}
+    figures: dict[str, Scores] = {}
+    groups: dict[str, Groups] = {}
+    of_items = Groups.of(_numbers(table, "group"))
     for name, column in ((metric, "score"), ("nll", "nll")):
-        if name is not None and all(column in f for f in frames.values()):
-            figures[name] = Scores.of_items({s: f[column].to_numpy(np.float64) for s, f in frames.items()})
-            groups[name] = frame["group"].to_numpy(str)
-    blocks = {seed: r.pseudo_values() for seed, r in good.items()}
-    shared = next((f for f in blocks.values() if f is not None), pd.DataFrame())
-    for name in (column for column in shared.columns if column != "block"):
+        if name is not None and all(column in t.column_names for t in tables.values()):
+            figures[name] = Scores.of_items({seed: _numbers(t, column) for seed, t in tables.items()})
+            groups[name] = of_items
+    blocks = {seed: r.table(PSEUDO_VALUES) for seed, r in good.items()}
+    shared = next((t for t in blocks.values() if t is not None), None)
+    for name in (column for column in (shared.column_names if shared else ()) if column != "block"):
         order = sorted(good)
-        parts = [f[name].to_numpy(np.float64) for s in order if (f := blocks[s]) is not None]
+        parts = [_numbers(t, name) for seed in order if (t := blocks[seed]) is not None]
         if len(parts) == len(order) and len(parts[0]):
             values = np.asarray([(good[s].record.quality or {})[name] for s in order], np.float64)
-            figures[name] = Scores(tuple(order), np.stack(parts), values)
-            groups[name] = shared["block"].to_numpy().astype(str)
+            figures[name] = Scores(tuple(order), np.stack(parts).astype(np.float64), values)
+            groups[name] = Groups.of(_numbers(shared, "block"))
     return MethodScores(figures, groups)
+
+
+def _numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:
+    """A column; of texts, the number of each text."""
+    values = table[column].combine_chunks()
+    if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
+        values = values.dictionary_encode().indices
+    return np.asarray(values.to_numpy(zero_copy_only=False))

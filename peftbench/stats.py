@@ -16,13 +16,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
+
+
+def t_quantile(upper: float, df: float) -> float:
+    """What Student's t exceeds with chance `upper`. `scipy.stats` says the same, and takes a second to import."""
+    return float(-special.stdtrit(df, upper))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each item, as numbers: looked up once for all figures of the same items."""
+
+    index: npt.NDArray[np.int64]  # (items,), from 0
+    count: int
+
+    @classmethod
+    def of(cls, names: Sequence[str] | npt.NDArray[Any]) -> Groups:
+        """From a name an item."""
+        found, index = np.unique(np.asarray(names), return_inverse=True)
+        return cls(index.astype(np.int64), len(found))
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,7 @@ class Estimate:
         """Half of the width of the interval that misses with chance `alpha`."""
         if self.variance is None or self.df is None:
             return None
-        return float(stats.t.isf((alpha or self.alpha) / 2, self.df) * math.sqrt(self.variance))
+        return t_quantile((alpha or self.alpha) / 2, self.df) * math.sqrt(self.variance)
 
     def p_two_sided(self) -> float | None:
         """Of the hypothesis that the mean is 0; never from one seed, where items alone would speak."""
@@ -75,7 +95,7 @@ class Estimate:
             return None
         if self.variance == 0:
             return 1.0 if self.value == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.value) / math.sqrt(self.variance), self.df))
+        return float(2 * special.stdtr(self.df, -abs(self.value) / math.sqrt(self.variance)))
 
     def p_above_zero(self) -> float | None:
         """One-sided p of the hypothesis that the mean is 0 or less."""
@@ -85,7 +105,9 @@ class Estimate:
         return p / 2 if self.value > 0 else 1 - p / 2
 
 
-def estimate(scores: Scores, groups: Sequence[str] | npt.NDArray[np.str_], alpha: float = ALPHA) -> Estimate:
+def estimate(
+    scores: Scores, groups: Groups | Sequence[str] | npt.NDArray[np.str_], alpha: float = ALPHA
+) -> Estimate:
     """The mean of some scores and its variance over seeds and groups of items.
 
     Args:
@@ -96,14 +118,14 @@ def estimate(scores: Scores, groups: Sequence[str] | npt.NDArray[np.str_], alpha
     seeds, items = scores.parts.shape
     value = float(scores.values.mean())
     between_seeds = float(scores.values.var(ddof=1) / seeds) if seeds > 1 else 0.0
-    _, index = np.unique(np.asarray(groups), return_inverse=True)
-    count = int(index.max()) + 1
+    known = groups if isinstance(groups, Groups) else Groups.of(groups)
+    count = known.count
     if count < 2:
         if seeds < 2:
             return Estimate(value, None, None, seeds, alpha=alpha)
         return Estimate(value, between_seeds, seeds - 1.0, seeds, alpha=alpha)
     mean = scores.parts.mean(0)
-    sums = np.bincount(index, weights=mean - mean.mean(), minlength=count)
+    sums = np.bincount(known.index, weights=mean - mean.mean(), minlength=count)
     between_groups = float(count / (count - 1) * (sums**2).sum() / items**2)
     variance = between_seeds + between_groups
     spread = between_groups**2 / (count - 1) + (between_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
@@ -123,7 +145,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def best_set_marks(
     scores: Sequence[Scores],
-    groups: Sequence[str] | npt.NDArray[np.str_],
+    groups: Groups | Sequence[str] | npt.NDArray[np.str_],
     higher_is_better: bool,
     margin: float,
     alpha: float = ALPHA,
@@ -138,6 +160,7 @@ def best_set_marks(
     methods = len(scores)
     if methods < 2 or max(len(one.seeds) for one in scores) < 2:
         return [""] * methods
+    groups = groups if isinstance(groups, Groups) else Groups.of(groups)
     sign = 1.0 if higher_is_better else -1.0
     means = [sign * float(one.values.mean()) for one in scores]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -282,9 +283,10 @@ class _Compared:
         self.scores, self.anchor, self.alpha = scores, anchor, alpha
         self.name: str = metric["name"]
         of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
-        primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), np.array([]))
+        nothing = stats.Groups(np.zeros(0, np.int64), 0)
+        primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), nothing)
         self.items = next((p.shape[1] for s in scores.values() for p in [s.figures["nll"].parts]), 0)
-        self.groups = len(set(next((s.groups["nll"] for s in scores.values()), ())))
+        self.groups = next((s.groups["nll"].count for s in scores.values()), 0)
         self.differences = {m: d for m in of_primary if (d := self._difference(m, self.name)) is not None}
         tested = {m: p for m, d in self.differences.items() if (p := d.p_two_sided()) is not None}
         # A look of a sequence may spend `alpha` only; scaled so that a reader compares with .05 as ever.
@@ -320,11 +322,12 @@ class _Compared:
         if len(known) > MOST_PAIRED:
             return {}
         found = {}
-        for one, other in itertools.permutations(known, 2):
+        for one, other in itertools.combinations(known, 2):
             difference = known[one].figures[self.name].minus(known[other].figures[self.name])
             if difference is not None:
-                groups = known[one].groups[self.name]
-                found[labels[one], labels[other]] = stats.estimate(difference, groups, self.alpha)
+                paired = stats.estimate(difference, known[one].groups[self.name], self.alpha)
+                found[labels[one], labels[other]] = paired
+                found[labels[other], labels[one]] = dataclasses.replace(paired, value=-paired.value)
         return found
 
     def _difference(self, method: Method, figure: str) -> stats.Estimate | None:
