@@ -44,22 +44,34 @@ def report_command(
     ] = None,
     max_stored: Annotated[str | None, typer.Option(help="Of what a task keeps, as in 10MB.")] = None,
     max_trained: Annotated[str | None, typer.Option(help="Numbers that train beside the head.")] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="Printed results to show below: lora-paper, a CSV file, or PEFT's result files."),
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Print the tables of everything in a store."""
     from . import advise as advice
+    from . import published_text
     from .api import render, tables
     from .columns import arranged
+    from .published_rows import published_rows
     from .stored_results import stored_results
 
     limits = advice.limits(max_vram, max_slowdown, max_stored, max_trained)
     if limits != advice.ANYTHING and not advise:
         raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
+    if published and (advise or report != defaults.REPORT):
+        raise UsageError(f"--published goes with --format {defaults.REPORT} alone")
+    printed = [row for name in published or () for row in published_rows(name)]
     found, reference = stored_results(store, baseline)
     if advise:
         made: str | bytes = advice.text_of(advice.advise(found, reference, limits))
     else:
-        made = render(arranged(tables(found, reference), columns, sort), report)
+        shown = arranged(tables(found, reference), columns, sort)
+        made = render(shown, report)
+        if printed and isinstance(made, str):
+            made += "\n" + published_text.text_of(printed, shown)
     write(made, out)
 
 
