@@ -97,7 +97,7 @@ def compare_command(
     limits = [limit_of(text) for text in fail_on or ()]
     paired = pair(results_at(a), results_at(b))
     check(paired, force)
-    verdicts = judge(limits, paired.pairs)
+    verdicts = judge(limits, paired.pairs, paired.only_a)
     write(text_of(paired, verdicts, str(a), str(b)), out)
     raise typer.Exit(status_of(verdicts))
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import stats
-from .advise import MOST_SEEDS, seeds_that_tell
+from .advise import MOST_SEEDS
 from .errors import UsageError, unknown
 from .pairs import SCORE, Figure, Pair
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
+NOT_JUDGED = "not judged"  # of one figure alone
 STATUS = {PASSED: 0, FAILED: 1, INCONCLUSIVE: 3}  # the program's exit status
 
 
@@ -46,22 +47,27 @@ def limit_of(text: str) -> Limit:
     Raises:
         UsageError: it is not METRIC:CHANGE with a sign.
     """
-    found = re.fullmatch(r"\s*([\w.-]+)\s*:\s*([+-]\d+(?:\.\d*)?|[+-]\.\d+)\s*(%?)\s*", text)
+    found = re.fullmatch(r"\s*([^:]+?)\s*:\s*([+-]\d+(?:\.\d*)?|[+-]\.\d+)\s*(%?)\s*", text)
     if found is None:
         raise UsageError(
             f"--fail-on {text!r} is not METRIC:CHANGE with a sign; write it as in accuracy:-1.0 (may fall by a point) or latency:+5%"
         )
     relative = bool(found[3])
+    if relative and float(found[2]) <= -100:
+        raise UsageError(f"--fail-on {text!r}: nothing falls by all it is or more; write a share above -100%")
     return Limit(text.strip(), found[1], float(found[2]) / (100 if relative else 1), relative)
 
 
-def judge(limits: Sequence[Limit], pairs: Sequence[Pair]) -> list[Verdict]:
+def judge(limits: Sequence[Limit], pairs: Sequence[Pair], gone: Sequence[str] = ()) -> list[Verdict]:
     """The verdict on each limit over all pairs.
+
+    Args:
+        gone: what is in A alone: a sweep that was cut off must not look good.
 
     Raises:
         UsageError: no pair has such a figure, or it is not in the unit that the limit is written in.
     """
-    return [_judge(limit, pairs) for limit in limits]
+    return [_judge(limit, pairs, gone) for limit in limits]
 
 
 def status_of(verdicts: Sequence[Verdict]) -> int:
@@ -70,60 +76,95 @@ def status_of(verdicts: Sequence[Verdict]) -> int:
     return next((STATUS[outcome] for outcome in (FAILED, INCONCLUSIVE) if outcome in outcomes), 0)
 
 
-def _judge(limit: Limit, pairs: Sequence[Pair]) -> Verdict:
+def _judge(limit: Limit, pairs: Sequence[Pair], gone: Sequence[str]) -> Verdict:
     found = [(pair, figure) for pair in pairs for figure in pair.named(limit.name)]
-    if not found and not any(pair.problem for pair in pairs):
+    lost = [f"{pair.label}: {pair.problem}" for pair in pairs if pair.problem]
+    lacking = [
+        pair.label for pair in pairs if (pair.metric if limit.name == SCORE else limit.name) in pair.lacking
+    ]
+    if not (found or lost or lacking):
         known = dict.fromkeys([SCORE, *(figure.name for pair in pairs for figure in pair.figures)])
         raise unknown("--fail-on figure", limit.name, known, "one of " + ", ".join(known))
     for _, figure in found:
         if figure.relative != limit.relative:
             write = f"{limit.name}:+5%" if figure.relative else f"{limit.name}:-1.0"
-            raise UsageError(f"--fail-on {limit.text!r}: {figure.label} changes by {'a share' if figure.relative else 'points'}; write {write}")  # fmt: skip
+            raise UsageError(
+                f"--fail-on {limit.text!r}: {figure.label} changes by {'a share' if figure.relative else 'points'}; write {write}"
+            )
     outcomes = [_outcome(limit, figure, len(found)) for _, figure in found]
     reasons = [
-        f"{pair.label}: {_because(limit, figure, outcome)}"
+        f"{pair.label}: {_because(limit, figure, outcome, len(found))}"
         for (pair, figure), outcome in zip(found, outcomes, strict=True)
-        if outcome != PASSED
+        if outcome not in (PASSED, NOT_JUDGED)
     ]
-    lost = [f"{pair.label}: {pair.problem}" for pair in pairs if pair.problem]
-    outcomes += [FAILED] * len(lost)
-    unmeasured = [pair.label for pair in pairs if not pair.named(limit.name) and not pair.problem]
-    if unmeasured:
-        outcomes.append(INCONCLUSIVE)
-        reasons.append(f"not in both sets: {', '.join(unmeasured)}")
+    reasons += [f"{label}: {limit.name} is in one of the two alone" for label in lacking]
+    reasons += [
+        f"{label}: in A alone; run it in B too, or compare with a store that lacks it" for label in gone
+    ]
+    outcomes += [FAILED] * len(lost) + [INCONCLUSIVE] * len(lacking) + [INCONCLUSIVE] * len(gone)
     worst = next((o for o in (FAILED, INCONCLUSIVE) if o in outcomes), PASSED)
-    if not reasons and not lost:
-        reasons = [f"shown in {len(found)} of {len(found)} comparisons"]
+    shown = outcomes.count(PASSED)
+    if not shown and worst == PASSED:
+        worst, reasons = INCONCLUSIVE, ["every run is of a method without seeds, measured once"]
+    if worst == PASSED:
+        reasons = [f"shown in {shown} of {shown} comparisons"]
+    once = [pair.method for (pair, _), o in zip(found, outcomes, strict=False) if o == NOT_JUDGED]
+    if once:
+        reasons.append(
+            f"not judged, as it runs once and its {found[0][1].label} has no spread: {', '.join(once)}"
+        )
     return Verdict(limit, worst, (*lost, *reasons))
 
 
 def _room(limit: Limit, figure: Figure) -> stats.Estimate:
     """How far the change stays on the right side of the limit: above 0 is inside, whichever way is worse."""
     edge = math.log1p(limit.change) if limit.relative else limit.change / figure.points
-    sign = 1.0 if limit.change < 0 else -1.0
+    sign = -math.copysign(1.0, limit.change)  # -0 forbids any fall, +0 any growth
     return replace(figure.change, value=sign * (figure.change.value - edge))
 
 
 def _outcome(limit: Limit, figure: Figure, comparisons: int) -> str:
     room = _room(limit, figure)
     half, wide = room.half_width(2 * stats.ALPHA), room.half_width(2 * stats.ALPHA / comparisons)
-    if half is None or wide is None or (room.seeds < 2 and room.variance):
+    if half is None or wide is None:
+        return NOT_JUDGED if figure.seedless else INCONCLUSIVE
+    if room.seeds < 2 and not figure.seedless:
         return INCONCLUSIVE
     if room.value >= half:
         return PASSED
     return FAILED if room.value < -wide else INCONCLUSIVE
 
 
-def _because(limit: Limit, figure: Figure, outcome: str) -> str:
+def _because(limit: Limit, figure: Figure, outcome: str, comparisons: int) -> str:
     said = f"{figure.label} {change_of(figure)}, the limit is {limit.text.partition(':')[2].strip()}"
     if outcome == FAILED:
         return said
+    if figure.seedless:
+        return f"{said}; it has no seeds, so that more test items alone would decide"
     if figure.change.seeds < 2:
         return f"{said}; one of the {figure.over} decides nothing, run 3 or more"
-    needed = seeds_that_tell(_room(limit, figure))
+    needed = seeds_that_decide(_room(limit, figure), comparisons)
     if needed is None:
         return f"{said}; {MOST_SEEDS} {figure.over} would not decide it"
     return f"{said}; about {needed} {figure.over} would decide, if the change stayed what it is"
+
+
+def seeds_that_decide(room: stats.Estimate, comparisons: int) -> int | None:
+    """At how many seeds the gate's own rule would pass or fail, with the variances that were seen; None where not before `MOST_SEEDS`.
+
+    What comes from the seeds shrinks with their number; what comes from the items stays, with its degrees of freedom, which are not known apart and taken as many.
+    """
+    if room.variance is None or room.value == 0:
+        return None
+    of_seeds = max(0.0, room.variance - room.item_variance) * room.seeds
+    alpha = 2 * stats.ALPHA / (1 if room.value > 0 else comparisons)
+    for seeds in range(room.seeds + 1, MOST_SEEDS + 1):
+        part = of_seeds / seeds
+        variance = part + room.item_variance
+        df = (seeds - 1) * (variance / part) ** 2 if part else math.inf
+        if replace(room, variance=variance, df=min(df, 1e6)).half_width(alpha) <= abs(room.value):  # type: ignore[operator]
+            return seeds
+    return None
 
 
 def change_of(figure: Figure) -> str:

@@ -114,9 +114,9 @@ def _gap(table: Table, measure: Measure, i: int, j: int) -> tuple[float, float] 
     sign = 1.0 if measure.higher_is_better else -1.0
     if measure.name == SCORE:
         paired = table.pairwise.get((table.rows[i].label, table.rows[j].label))
-        half = None if paired is None or paired.seeds < 2 else paired.half_width()
-        if paired is not None and half is not None:
-            return sign * paired.value - half, sign * paired.value + half
+        if paired is not None:
+            half = None if paired.seeds < 2 else paired.half_width()
+            return None if half is None else (sign * paired.value - half, sign * paired.value + half)
     one, other = measure.values[i], measure.values[j]
     if one is None or other is None or None in (one.low, one.high, other.low, other.high):
         return None
@@ -136,7 +136,7 @@ def of_row(record: Record, row: Row) -> bool:
 def _of(estimate: Estimate | None, times: float = 1.0) -> Value | None:
     if estimate is None:
         return None
-    half = estimate.half_width()
+    half = estimate.half_width() if estimate.seeds > 1 else None  # items alone tell no method from another
     value = estimate.value * times
     if half is None:
         return Value(value, None, None)

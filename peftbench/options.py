@@ -86,7 +86,7 @@ def write(made: str | bytes, out: Path | None = None) -> None:
     """
     try:
         if out is not None:
-            out.write_bytes(made if isinstance(made, bytes) else made.encode("utf-8"))
+            out.write_bytes(made if isinstance(made, bytes) else made.encode("utf-8", "replace"))
             return
     except OSError as error:
         raise UsageError(f"--out {str(out)!r} can't be written: {error.strerror}") from error

@@ -17,16 +17,19 @@ import numpy.typing as npt
 
 from . import stats
 from .costs import headline_bytes, over_base
+from .objectives import METRICS, Metric
 from .ratios import Slowdown
 from .record import Record
-from .results import MethodScores, Result, method_scores
+from .results import MethodScores, Result, current, method_scores
 from .runs import Run
+from .text_metrics import TEXT_METRICS, TextMetric
 
 SCORE = "score"  # stands for the primary metric, whatever a task calls it
 Key = tuple[Any, ...]
 # What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
 PLACES = ("gpu", "driver", "cuda", "processor", "threads", "jobs")
 SETTINGS = ("device", "dtype", "head_learning_rate", "weight_decay", "attention", "checkpointing")
+SHORT = 4  # how much of a key is method, model, task and number of training items
 SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
 
 
@@ -42,6 +45,7 @@ class Figure:
     relative: bool
     over: str = "seeds"  # what its uncertainty comes from
     points: float = 1.0  # what a change is multiplied by to be shown: 100 for a share
+    seedless: bool = False  # no seed has a part in it, so that one run tells all
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Pair:
     unit: str
     figures: tuple[Figure, ...]
     p_holm: float | None = None  # of the primary metric, over all pairs
-    problem: str | None = None  # a run that failed in one of the two
+    problem: str | None = None  # a run that failed in B alone
+    lacking: tuple[str, ...] = ()  # figures that one of the two has
 
     @property
     def label(self) -> str:
@@ -84,59 +89,89 @@ class Paired:
 
 @dataclass(frozen=True)
 class _Side:
-    """The runs of one place in one of the two sets."""
+    """The runs of one place in one of the two sets: alike in everything but the seed."""
 
     training: dict[int, Result] = field(default_factory=dict)  # by seed, the newest
-    latency: dict[int, Record] = field(default_factory=dict)  # by process, the newest
+    latency: list[Record] = field(default_factory=list)  # of its model, by process and grid
 
     @property
     def good(self) -> dict[int, Result]:
         return {seed: result for seed, result in self.training.items() if result.record.status == "ok"}
 
+    @property
+    def newest(self) -> str:
+        return max(result.record.started_at for result in self.training.values())
+
 
 def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
     """Pair two sets of results."""
-    of_a, of_b = _sides(a), _sides(b)
-    both = [key for key in of_a if key in of_b]
-    pairs = [_pair(key, of_a[key], of_b[key]) for key in both]
+    matched, only_a, only_b = _matched(_sides(a), _sides(b))
+    pairs = [_pair(key, one, other) for key, one, other in matched]
     tested = [(i, p) for i, one in enumerate(pairs) if (p := _p_of(one)) is not None]
     adjusted = stats.holm([p for _, p in tested])
     for (i, _), p_holm in zip(tested, adjusted, strict=True):
         pairs[i] = replace(pairs[i], p_holm=p_holm)
     unlike: dict[str, None] = {}
     also: dict[str, None] = {}
-    for key in both:
-        for one, other in zip(_first(of_a[key]), _first(of_b[key]), strict=True):
-            if one is not None and other is not None:
-                unlike |= dict.fromkeys(_unlike(one, other))
-                also |= dict.fromkeys(_also(one, other))
-    return Paired(
-        tuple(pairs),
-        tuple(_said(key) for key in of_a if key not in of_b),
-        tuple(_said(key) for key in of_b if key not in of_a),
-        tuple(unlike),
-        tuple(also),
-    )
+    for _, one, other in matched:
+        for first, second in _both(one, other):
+            unlike |= dict.fromkeys(_unlike(first, second))
+            also |= dict.fromkeys(_also(first, second))
+    return Paired(tuple(pairs), tuple(only_a), tuple(only_b), tuple(unlike), tuple(also))
 
 
 def _sides(results: Sequence[Result]) -> dict[Key, _Side]:
-    """The runs of one set by what they are paired by; where one was done again with other settings, the newest counts."""
+    """The runs of one set by all that they are alike in; of two sources of a method the newer counts."""
     found: dict[Key, _Side] = {}
-    for result in sorted(results, key=lambda r: r.record.started_at):
+    ordered = sorted(current(results), key=lambda r: r.record.started_at)
+    for result in ordered:
         run = result.record.run
         if run.kind == "training":
-            found.setdefault(_key(run), _Side()).training[run.seed] = result
-    for result in sorted(results, key=lambda r: r.record.started_at):
-        run = result.record.run
-        if run.kind == "latency" and result.record.status == "ok":
-            for key, side in found.items():
-                if (run.method, run.model) == key[:2]:
-                    side.latency[run.seed] = result.record
+            found.setdefault((*_short(run), *_settings(run).items()), _Side()).training[run.seed] = result
+    for side in found.values():
+        run = next(iter(side.training.values())).record.run
+        its = {
+            (r.record.run.seed, r.record.run.grid): r.record
+            for r in ordered
+            if r.record.run.kind == "latency" and r.record.status == "ok" and _of_pass(r.record.run) == _of_pass(run)
+        }  # fmt: skip
+        side.latency.extend(its.values())
     return found
 
 
-def _key(run: Run) -> Key:
+def _short(run: Run) -> Key:
     return run.method, run.model, run.task, run.budget.train_items
+
+
+def _of_pass(run: Run) -> Key:
+    """What a forward pass is the same for; `peftbench latency` has no task, so that its runs are left alone."""
+    return run.method, run.model, run.task, run.device, run.attention
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    budget = {name: value for name, value in run.budget.__dict__.items() if name != "name"}
+    sources = {said: run.identity.get(name) for name, said in SOURCES.items()}
+    return {
+        **budget,
+        **{name: getattr(run, name) for name in SETTINGS},
+        **sources,
+        "learning_rate": run.learning_rate,
+    }
+
+
+def _matched(
+    a: dict[Key, _Side], b: dict[Key, _Side]
+) -> tuple[list[tuple[Key, _Side, _Side]], list[str], list[str]]:
+    """Those that are alike in all settings; of what is left, the newest of each side that share a method, model and task."""
+    found = [(key[:SHORT], a[key], b[key]) for key in a if key in b]
+    done = {key for key, _, _ in found}
+    left_a, left_b = (
+        {key[:SHORT]: side for key, side in sorted(sides.items(), key=lambda item: item[1].newest) if key[:SHORT] not in done}
+        for sides in (a, b)
+    )  # fmt: skip
+    found += [(key, side, left_b[key]) for key, side in left_a.items() if key in left_b]
+    only_a = [_said(key) for key in left_a if key not in left_b]
+    return found, only_a, [_said(key) for key in left_b if key not in left_a]
 
 
 def _said(key: Key) -> str:
@@ -144,9 +179,14 @@ def _said(key: Key) -> str:
     return f"{method} on {task}{'' if items is None else f' ({items:,} training items)'} with {model}"
 
 
-def _first(side: _Side) -> tuple[Record | None, Record | None]:
-    training = next(iter((side.good or side.training).values()), None)
-    return None if training is None else training.record, next(iter(side.latency.values()), None)
+def _both(a: _Side, b: _Side) -> list[tuple[Record, Record]]:
+    """The records that are compared with each other. One that was killed or refused does not know where it ran."""
+    seeds = [seed for seed in a.training if seed in b.training]
+    pairs = [(a.training[seed].record, b.training[seed].record) for seed in seeds]
+    if not pairs:
+        pairs = [(next(iter(side.training.values())).record for side in (a, b))]  # type: ignore[list-item]
+    pairs += list(zip(a.latency, b.latency, strict=False))
+    return [(one, other) for one, other in pairs if one.environment and other.environment]
 
 
 def _p_of(one: Pair) -> float | None:
@@ -159,12 +199,18 @@ def _pair(key: Key, a: _Side, b: _Side) -> Pair:
     good_a, good_b = a.good, b.good
     seeds = [seed for seed in sorted(good_a) if seed in good_b]
     metric = next((r.record.metric for r in (*good_b.values(), *good_a.values()) if r.record.metric), {})
-    problem = _problem(a, b)
     figures: list[Figure] = []
+    lacking: list[str] = []
     if seeds:
-        figures += _qualities([good_a[s] for s in seeds], [good_b[s] for s in seeds], metric)
-        figures += _costs([good_a[s].record for s in seeds], [good_b[s].record for s in seeds])
-    figures += _latencies(method, list(a.latency.values()), list(b.latency.values()))
+        for found, missing in (
+            _qualities([good_a[s] for s in seeds], [good_b[s] for s in seeds], metric),
+            _costs([good_a[s] for s in seeds], [good_b[s] for s in seeds]),
+        ):
+            figures += found
+            lacking += missing
+    figures += _latencies(method, a.latency, b.latency)
+    if bool(a.latency) != bool(b.latency):
+        lacking += ["latency", "slowdown"]
     return Pair(
         method=method,
         model=model,
@@ -176,42 +222,49 @@ def _pair(key: Key, a: _Side, b: _Side) -> Pair:
         metric=metric.get("name", SCORE),
         unit=metric.get("unit", ""),
         figures=tuple(figures),
-        problem=problem,
+        problem=_problem(a, b),
+        lacking=tuple(lacking),
     )
 
 
 def _problem(a: _Side, b: _Side) -> str | None:
     """What is good in A alone."""
-    lost = [r.record for seed, r in b.training.items() if r.record.status != "ok" and seed in a.good]
+    lost = [r.record for seed, r in sorted(b.training.items()) if r.record.status != "ok" and seed in a.good]
     if not lost:
         return None
     return f"{len(lost)} of {len(b.training)} runs of B {lost[0].status}: {lost[0].reason}"
 
 
-def _qualities(a: list[Result], b: list[Result], metric: Mapping[str, Any]) -> list[Figure]:
-    """The primary metric first, then every other one, then the likelihood."""
+def _qualities(a: list[Result], b: list[Result], metric: Mapping[str, Any]) -> tuple[list[Figure], list[str]]:
+    """The primary metric first, then every other one, then the likelihood; and the names that one side lacks."""
     one, other = (method_scores(results, [r.record.run.seed for r in results]) for results in (a, b))
     if one is None or other is None:
-        return []
+        return [], []
     primary = metric.get("name")
     names = sorted(one.figures, key=lambda name: (name != primary, name == "nll"))
-    found = []
-    for name in names:
-        if name not in other.figures:
-            continue
-        is_likelihood = name == "nll"
-        found.append(
-            Figure(
-                name,
-                name,
-                float(one.figures[name].values.mean()),
-                float(other.figures[name].values.mean()),
-                _difference(one, other, name),
-                relative=False,
-                points=100.0 if metric.get("is_share") and not is_likelihood else 1.0,
-            )
+    seedless = all(result.seedless for result in (*a, *b))
+    found = [
+        Figure(
+            name,
+            name,
+            float(one.figures[name].values.mean()),
+            float(other.figures[name].values.mean()),
+            _difference(one, other, name),
+            relative=False,
+            points=100.0 if (metric.get("is_share") if name == primary else _is_share(name)) else 1.0,
+            seedless=seedless,
         )
-    return found
+        for name in names
+        if name in other.figures
+    ]
+    return found, sorted(set(one.figures) ^ set(other.figures))
+
+
+def _is_share(name: str) -> bool:
+    """Whether a metric is shown times 100; `accuracy (matched)` is accuracy's part."""
+    base = name.partition(" (")[0]
+    known: Metric | TextMetric | None = METRICS.get(base) or TEXT_METRICS.get(base)
+    return known is not None and known.is_share
 
 
 def _difference(a: MethodScores, b: MethodScores, name: str) -> stats.Estimate:
@@ -235,7 +288,7 @@ def _apart(b: stats.Estimate, a: stats.Estimate) -> stats.Estimate:
     return stats.Estimate(value, variance, df, seeds, a.item_variance + b.item_variance)
 
 
-def _costs(a: list[Record], b: list[Record]) -> list[Figure]:
+def _costs(a: list[Result], b: list[Result]) -> tuple[list[Figure], list[str]]:
     """Time and memory by seed; numbers and bytes are the same in every seed, so one run tells them exactly."""
     measured: list[tuple[str, str, Callable[[Record], float | None]]] = [
         ("step", "step ms", _step_ms),
@@ -245,19 +298,35 @@ def _costs(a: list[Record], b: list[Record]) -> list[Figure]:
         ("stored", "stored kB", lambda r: _scaled((r.parameters or {}).get("stored_bytes"), 1e3)),
         ("trained", "trained", lambda r: _scaled((r.parameters or {}).get("adapter"), 1)),
     ]
-    found = []
+    found: list[Figure] = []
+    lacking = []
+    seedless = all(result.seedless for result in (*a, *b))
     for name, label, of in measured:
-        pairs = [(x, y) for x, y in zip(map(of, a), map(of, b), strict=True) if x and y]
+        both = [(of(x.record), of(y.record)) for x, y in zip(a, b, strict=True)]
+        pairs = [(x, y) for x, y in both if x and y]
         if pairs:
             logs = np.log([y / x for x, y in pairs])
             values = np.median(pairs, axis=0)
-            found.append(Figure(name, label, float(values[0]), float(values[1]), _mean(logs), relative=True))
+            found.append(
+                Figure(name, label, float(values[0]), float(values[1]), _mean(logs), True, seedless=seedless)
+            )
+        elif any(x or y for x, y in both):
+            lacking.append(name)
     for name, label, of in counted:
-        x, y = of(a[0]), of(b[0])
-        if x and y:
-            exact = stats.Estimate(math.log(y / x), 0.0, 1.0, len(a))
-            found.append(Figure(name, label, x, y, exact, relative=True))
-    return found
+        x, y = of(a[0].record), of(b[0].record)
+        if x is not None and y is not None:
+            exact = stats.Estimate(_log_ratio(x, y), 0.0, 1.0, len(a))
+            found.append(Figure(name, label, x, y, exact, relative=True, seedless=True))
+        elif (x is None) != (y is None):
+            lacking.append(name)
+    return found, lacking
+
+
+def _log_ratio(a: float, b: float) -> float:
+    """What is nothing in both has not changed."""
+    if a == b:
+        return 0.0
+    return math.log(b / a) if a and b else math.copysign(math.inf, b - a)
 
 
 def _step_ms(record: Record) -> float | None:
@@ -323,15 +392,19 @@ def _unlike(a: Record, b: Record) -> list[str]:
         if a.environment.get(name) != b.environment.get(name)
     ]
     if a.run.kind == "latency":
-        return found
-    one, other = ({**run.budget.__dict__, **{n: getattr(run, n) for n in SETTINGS}} for run in (a.run, b.run))
-    found += [
-        f"{name} {_shown(one[name])} in A, {_shown(other[name])} in B"
-        for name in one
-        if name != "name" and one[name] != other[name]
+        shared = ("dtype", "device", "attention")
+        one, other = (
+            {**{n: getattr(r.run, n) for n in shared}, "execution": r.run.grid and r.run.grid.execution}
+            for r in (a, b)
+        )
+    else:
+        one, other = _settings(a.run), _settings(b.run)
+        del one["learning_rate"], other["learning_rate"]
+    changed = [name for name in one if one[name] != other[name]]
+    return found + [
+        name if name in SOURCES.values() else f"{name} {_shown(one[name])} in A, {_shown(other[name])} in B"
+        for name in changed
     ]
-    found += [said for name, said in SOURCES.items() if a.run.identity.get(name) != b.run.identity.get(name)]
-    return found
 
 
 def _also(a: Record, b: Record) -> list[str]:

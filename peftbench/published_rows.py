@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,12 @@ def published_rows(asked: str) -> list[PublishedRow]:
 
 def _table(file: Path) -> list[PublishedRow]:
     try:
-        with file.open(encoding="utf-8", newline="") as source:
-            rows = list(csv.DictReader(source))
+        with file.open(encoding="utf-8-sig", newline="") as source:
+            reader = csv.DictReader(source)
+            rows, there = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"--published {str(file)!r} can't be read: {error}") from error
-    lacking = [name for name in COLUMNS if not rows or rows[0].get(name) is None]
+    lacking = [name for name in COLUMNS if name not in there]
     if lacking:
         raise UsageError(
             f"--published {str(file)!r} lacks the columns {', '.join(lacking)}; it needs {','.join(COLUMNS)}"
@@ -91,11 +92,12 @@ def _table(file: Path) -> list[PublishedRow]:
     found = []
     for number, row in enumerate(rows, start=2):
         try:
-            value = float(row["value"])
-        except ValueError as error:
-            raise UsageError(
-                f"--published {str(file)!r}, line {number}: value {row['value']!r} is no number"
-            ) from error
+            value = math.nan if None in row.values() else float(row["value"])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            said = f"value {row['value']!r} is no number" if None not in row.values() else "cells are missing"
+            raise UsageError(f"--published {str(file)!r}, line {number}: {said}")
         found.append(
             PublishedRow(f"{row['source']}, {row['table']}", row["task"], row["model"], row["method"], row["parameters"],
                          row["metric"], value, row["spread"], row["settings"])
@@ -106,16 +108,18 @@ def _table(file: Path) -> list[PublishedRow]:
 def _peft(file: Path) -> PublishedRow:
     """One result file of the PEFT library's method comparison."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        run, train, meta = (content[name] for name in ("run_info", "train_info", "meta_info"))
-        config = run["train_config"]
-        method = str(run["experiment_name"])
-        parameters = train.get("num_trainable_params")
-        status = str(train["status"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _peft_row(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UsageError(
             f"{str(file)!r} is no result file of PEFT's method comparison: {type(error).__name__} {error}"
         ) from error
+
+
+def _peft_row(content: Any) -> PublishedRow:
+    run, train, meta = (content[name] for name in ("run_info", "train_info", "meta_info"))
+    config = run["train_config"]
+    method, status = str(run["experiment_name"]), str(train["status"])
+    parameters = train.get("num_trainable_params")
     last: Mapping[str, Any] = train["metrics"][-1] if train.get("metrics") else {}
     metric = next((name for name in QUALITY if name in last), QUALITY[0])
     value = last.get(metric) if status == "success" else None
@@ -138,7 +142,7 @@ def _peft(file: Path) -> PublishedRow:
         or (meta.get("system_info") or {}).get("accelerator"),
     }
     return PublishedRow(
-        source=f"PEFT method comparison, {run.get('created_at', '')[:10]}",
+        source=f"PEFT method comparison, {str(run.get('created_at') or 'undated')[:10]}",
         task=" and ".join(data) or "unknown",
         model=str(config.get("model_id", "unknown")),
         method=method,
@@ -195,9 +199,3 @@ def p_of_two(one: float, other: float, items: int) -> float:
 def of_task(rows: Iterable[PublishedRow], task: str) -> list[PublishedRow]:
     """Those of a task, whatever fields its SPEC has."""
     return [row for row in rows if row.task == task.partition(":")[0]]
-
-
-def not_of(rows: Sequence[PublishedRow], tasks: Iterable[str]) -> list[PublishedRow]:
-    """Those of no task among `tasks`."""
-    known = {task.partition(":")[0] for task in tasks}
-    return [row for row in rows if row.task not in known]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from .columns import MISSING, Cell, with_interval
 from .markdown_text import pipe_table, plain
-from .published_rows import PublishedRow, not_of, of_task
+from .published_rows import PublishedRow, of_task
 from .table import Table
 
 UNLIKE = "Not measured here: another program, machine and budget, often another model; differences to the rows above are no news of the methods alone."
@@ -19,11 +19,19 @@ def text_of(rows: Sequence[PublishedRow], tables: Sequence[Table]) -> str:
         found = [row for row in of_task(rows, table.task) if row.metric in _metrics(table)]
         if found:
             parts.append(_section(f"Published beside {table.task} with {table.model}", found, _differs(found, table), _own(table)))  # fmt: skip
-    others = [] if parts else not_of(rows, (table.task for table in tables))
+    above = {
+        _whose(row) for table in tables for row in of_task(rows, table.task) if row.metric in _metrics(table)
+    }
+    # A source that has nothing to say of any table is shown by itself; of a paper with many tasks the others are left out.
+    others = [row for row in rows if _whose(row) not in above]
     for task in dict.fromkeys(row.task for row in others):
         its = [row for row in others if row.task == task]
         parts.append(_section(f"Published: {task}", its, [], []))
     return "\n".join(parts)
+
+
+def _whose(row: PublishedRow) -> str:
+    return row.source.partition(",")[0]
 
 
 def _metrics(table: Table) -> set[str]:

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 
 from .record import Record
+from .runs import Run
 from .stats import Groups, Scores
 
 PREDICTIONS, PSEUDO_VALUES = "predictions.parquet", "pseudo_values.parquet"
@@ -51,6 +52,18 @@ class Result:
     def _frame(self, name: str) -> pd.DataFrame | None:
         found = self.table(name)
         return None if found is None else found.to_pandas()
+
+
+def current(results: Sequence[Result]) -> list[Result]:
+    """Without those of an older source of the same method, on the same model and task."""
+    newest: dict[tuple[str, ...], str] = {}
+    for result in sorted(results, key=lambda r: r.record.started_at):
+        newest[_who(result.record.run)] = result.record.run.identity["method"]
+    return [r for r in results if r.record.run.identity["method"] == newest[_who(r.record.run)]]
+
+
+def _who(run: Run) -> tuple[str, ...]:
+    return run.model, run.task, run.method
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ alone, is far too sure of itself: two seeds of one method then differ "significa
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,10 +165,18 @@ def best_set_marks(
     sign = 1.0 if higher_is_better else -1.0
     means = [sign * float(one.values.mean()) for one in scores]
 
+    pairs: dict[tuple[int, int], Estimate | None] = {}
+    for one, other in itertools.combinations(range(methods), 2):
+        difference = scores[one].minus(scores[other])
+        pairs[one, other] = None if difference is None else estimate(difference, groups)
+
     def beaten_by(b: int, m: int) -> bool:
-        better, worse = (b, m) if higher_is_better else (m, b)
-        difference = scores[better].minus(scores[worse])
-        p = None if difference is None else estimate(difference, groups).p_above_zero()
+        """Whether b is shown to be better than m: one estimate of their difference serves both directions."""
+        paired = pairs[min(b, m), max(b, m)]
+        if paired is None:
+            return False
+        turned = sign * (1.0 if b < m else -1.0)
+        p = replace(paired, value=turned * paired.value).p_above_zero()
         return p is not None and p * (methods - 1) <= alpha
 
     inside = [m for m in range(methods) if not any(beaten_by(b, m) for b in range(methods) if b != m)]

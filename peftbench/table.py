@@ -15,6 +15,7 @@ from . import notes, stats
 from .costs import NO_COSTS, Costs, costs_of, curve_end, seconds_to
 from .record import Record
 from .results import MethodScores, Result, method_scores
+from .results import current as newest_source
 from .runs import Run
 from .sequence import Sequence as SeedSequence
 from .tuning import Curve, curve
@@ -123,10 +124,7 @@ def tabulate(
         sequence: the rule by which seeds were added; by default what the records say.
     """
     found = list(results)
-    newest: dict[tuple[str, ...], str] = {}
-    for result in sorted(found, key=lambda r: r.record.started_at):
-        newest[_who(result)] = result.record.run.identity["method"]
-    current = [r for r in found if r.record.run.identity["method"] == newest[_who(r)]]
+    current = newest_source(found)
     stale = len(found) - len(current)
     current = _once(current)
     by_table: dict[tuple[Any, ...], list[Result]] = {}
@@ -169,14 +167,10 @@ def _once(results: list[Result]) -> list[Result]:
         return record.status == "ok", record.run.forgetting is not None, record.started_at
 
     for result in sorted(results, key=tells):
-        kept[result.record.run.without_forgetting.key] = result
+        run = result.record.run
+        kept[result.record.key if run.forgetting is None else run.without_forgetting.key] = result
     chosen = {id(result) for result in kept.values()}
     return [result for result in results if id(result) in chosen]
-
-
-def _who(result: Result) -> tuple[str, ...]:
-    run = result.record.run
-    return run.model, run.task, run.method
 
 
 def _table(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import faulthandler
 import gc
 import importlib
@@ -225,6 +226,7 @@ def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
 
     registry.load_plugins(Path(p) for p in run.plugins)
     published.use(run.data_dir)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     try:
         record = execute.execute(run, out, conditions)
     except Exception as error:
@@ -235,9 +237,15 @@ def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
         status = "not supported" if isinstance(error, NotSupported) else "failed"
         said = str(error) if isinstance(error, NotSupported) else f"{type(error).__name__}: {error}"
         reason = " ".join(said.split())[:300]
-        record = Record(run, run.key, status, reason, environment=describe(run.device, conditions))
-        record = dataclasses.replace(
-            record, failed_phase=progress.current_phase, failed_step=progress.current_step
+        record = Record(
+            run,
+            run.key,
+            status,
+            reason,
+            failed_phase=progress.current_phase,
+            failed_step=progress.current_step,
+            environment=describe(run.device, conditions),
+            started_at=started,
         )
     return {"record": record.to_text()}
 

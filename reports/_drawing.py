@@ -10,6 +10,7 @@ from typing import Any
 
 from peftbench.measures import MAYBE, OFF, SURELY, Measure, Value, front, measures_of
 from peftbench.table import Table
+from peftbench.titles import titles_of
 
 # Okabe and Ito's, told apart by readers who see fewer colours; without its yellow, which is pale on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f", "#8C6D31", "#6A3D9A")
@@ -32,9 +33,12 @@ def picture(tables: Sequence[Table], form: str) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    panels = [(table, [draw for draw in PANELS if draw(table, None)]) for table in tables]
-    lines = [(table, draws) for table, draws in panels if draws]
-    across = max((len(draws) for _, draws in lines), default=1)
+    panels = [
+        (table, title, [draw for draw in PANELS if draw(table, None)])
+        for table, title in zip(tables, titles_of(tables), strict=True)
+    ]
+    lines = [(table, title, draws) for table, title, draws in panels if draws]
+    across = max((len(draws) for _, _, draws in lines), default=1)
     width, height = PANEL_INCHES
     with (
         rc_context({"svg.hashsalt": "peftbench", "font.size": 9}),  # the same picture from the same results
@@ -47,13 +51,13 @@ def picture(tables: Sequence[Table], form: str) -> bytes:
         grid = figure.subplots(max(1, len(lines)), across, squeeze=False)
         for axes in grid.flat:
             axes.set_visible(False)
-        for line, (table, draws) in zip(grid, lines, strict=False):
+        for line, (table, title, draws) in zip(grid, lines, strict=False):
             for axes, draw in zip(line, draws, strict=False):
                 axes.set_visible(True)
                 axes.grid(alpha=0.3)
                 axes.spines[["top", "right"]].set_visible(False)
                 draw(table, axes)
-                axes.set_title(_name(f"{table.task}, {table.model}", 70), fontsize=9)
+                axes.set_title(f"{_name(title, 70)}\n{_name(table.caption, 90)}", fontsize=8)
         made = io.BytesIO()
         figure.savefig(
             made, format=form, dpi=200, metadata={"Date": None} if form == "svg" else {"Software": None}
@@ -72,15 +76,14 @@ def _against(table: Table, axes: Any, name: str) -> bool:
     points = [
         (i, a, b) for i, (a, b) in enumerate(zip(x.values, y.values, strict=True)) if a is not None and b is not None
     ]  # fmt: skip
-    untrained = (
-        [i for i, a, _ in points if x.log and a.value <= 0] if any(a.value > 0 for _, a, _ in points) else []
-    )
-    if x.log and len(untrained) < len(points):
+    untrained = [i for i, a, _ in points if x.log and a.value <= 0]
+    points = [point for point in points if point[0] not in untrained]
+    if x.log and points:
         axes.set_xscale("log")
-        for i, _, b in points:
-            if i in untrained:  # has no place on a logarithmic axis, and is a line beside it
-                axes.axhline(b.value, color="#7f7f7f", linewidth=0.8, linestyle=":")
-        points = [point for point in points if point[0] not in untrained]
+    for i in untrained:  # have no place on a logarithmic axis, and are a line beside it
+        value = y.values[i]
+        assert value is not None
+        axes.axhline(value.value, color="#7f7f7f", linewidth=0.8, linestyle=":")
     on_front = front(table, x, y)
     for i, a, b in points:
         colour = COLOURS[i % len(COLOURS)]

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from peftbench.columns import COLUMNS, columns_of, percent_of, text_rows
+from peftbench.columns import columns_of, percent_of, text_rows
 from peftbench.flat import flat_rows, tuning_curve
 from peftbench.measures import front, measures_of, of_row
 from peftbench.record import Record
 from peftbench.table import Row, Table
+from peftbench.titles import titles_of
 
 CURVE_POINTS = 60  # of a run's training loss: enough to see its shape
 DIGITS = 5  # of a figure that is only drawn
@@ -22,15 +23,15 @@ HIDDEN = ("model", "task", "label", "baseline", "reference", "metric", "device",
 def content_of(tables: Sequence[Table]) -> dict[str, Any]:
     """The page's content. Environments are kept once, as most runs share theirs."""
     environments: list[dict[str, Any]] = []
-    return {"tables": [_table(table, environments) for table in tables], "environments": environments}
+    titles = titles_of(tables)
+    made = [_table(table, title, environments) for table, title in zip(tables, titles, strict=True)]
+    return {"tables": made, "environments": environments}
 
 
-def _table(table: Table, environments: list[dict[str, Any]]) -> dict[str, Any]:
+def _table(table: Table, title: str, environments: list[dict[str, Any]]) -> dict[str, Any]:
     measures = measures_of(table)
-    items = table.settings["train_items"]
-    size = "" if items is None else f" ({items:,} training items)"
     return {
-        "title": f"{table.task}{size} with {table.model}",
+        "title": title,
         "caption": table.caption,
         "metric": table.metric,
         "unit": table.unit,
@@ -67,17 +68,19 @@ def _columns(table: Table) -> list[dict[str, Any]]:
             [line[i].text, _sortable(value), line[i].bold] for line, value in zip(body, raw, strict=True)
         ]
         found.append({"name": column.name, "header": header, "shown": True, "cells": cells})
-    known = {column.flat for column in shown} | set(COLUMNS) | set(HIDDEN)
+    known = {column.flat for column in shown} | set(HIDDEN)
+    taken = {column.name for column in shown}
     for name in dict.fromkeys(name for row in flat for name in row if name not in known):
         values = [row.get(name) for row in flat]
         if any(value is not None for value in values):
             cells = [[_written(value), _sortable(value), False] for value in values]
-            found.append({"name": name, "header": name.replace("_", " "), "shown": False, "cells": cells})
+            own = f"{name} (raw)" if name in taken else name  # a short name may mean another figure
+            found.append({"name": own, "header": own.replace("_", " "), "shown": False, "cells": cells})
     return found
 
 
 def _row(table: Table, row: Row) -> dict[str, Any]:
-    chosen = None if row.curve is None else row.curve.chosen
+    chosen = row.curve.chosen if row.curve is not None and row.tuned else None
     return {
         "label": row.label,
         "baseline": row.baseline,
@@ -124,9 +127,8 @@ def _run(record: Record, table: Table, environments: list[dict[str, Any]]) -> di
     curve = []
     for point in record.curve or []:
         place = min(point["step"], len(tokens)) - 1
-        curve.append(
-            [point["step"], _short(point["train_s"]), int(tokens[place]), _short(point.get(table.metric))]
-        )
+        figures = [_short(point.get(name)) for name in (table.metric, "nll")]
+        curve.append([point["step"], _short(point["train_s"]), int(tokens[place]), *figures])
     return {
         "key": record.key[:12],
         "seed": record.run.seed,

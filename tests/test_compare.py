@@ -14,8 +14,17 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from peftbench import UsageError
-from peftbench.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, judge, limit_of, status_of
+from peftbench import UsageError, stats
+from peftbench.gate import (
+    FAILED,
+    INCONCLUSIVE,
+    PASSED,
+    Verdict,
+    judge,
+    limit_of,
+    seeds_that_decide,
+    status_of,
+)
 from peftbench.pairs import Pair, Paired, pair
 from peftbench.pairs_text import check, text_of
 from peftbench.record import Record
@@ -116,6 +125,7 @@ def test_the_gate_has_three_outcomes(runs: Callable[..., list[Result]]) -> None:
         (same, "score:-1.0", PASSED, 0),
         (worse, "accuracy:-1.0", FAILED, 1),
         (worse, "accuracy:-30", PASSED, 0),
+        (worse, "accuracy:-0", FAILED, 1),
         (worse, "accuracy:+1.0", PASSED, 0),  # a rise is what is forbidden
         (slight, "accuracy:-1.0", INCONCLUSIVE, 3),
         (same, "trained:+1%", PASSED, 0),
@@ -149,6 +159,93 @@ def test_a_run_that_fails_in_b_alone_fails_the_gate(runs: Callable[..., list[Res
     (found,) = verdict(paired, "accuracy:-1.0")
     assert found.outcome == FAILED and "3 of 3 runs of B failed: killed" in found.reasons[0]
     assert "killed" in text_of(paired, [], "a", "b")
+
+
+def test_a_method_that_dies_without_a_word_in_b_fails_the_gate(runs: Callable[..., list[Result]]) -> None:
+    """A killed run's record does not know where it ran, and is no reason to refuse the comparison."""
+    b = [
+        dataclasses.replace(
+            r, record=Record(r.record.run, r.record.key, "failed", "killed", started_at="2030")
+        )
+        if r.record.run.method == "lora"
+        else r
+        for r in runs("b")
+    ]
+    paired = pair(runs("a"), b)
+    check(paired, force=False)
+    assert verdict(paired, "accuracy:-1.0")[0].outcome == FAILED
+
+
+def test_an_older_source_of_a_method_does_not_stand_in_for_the_newer(
+    runs: Callable[..., list[Result]],
+) -> None:
+    old, newer = runs("b"), []
+    for one in runs("c"):
+        if one.record.run.method == "lora":
+            run = dataclasses.replace(one.record.run, identity={**one.record.run.identity, "method": "newer"})
+            newer.append(Result(Record(run, run.key, "failed", "TypeError", started_at="2030"), None))
+    (found,) = verdict(pair(runs("a"), [*old, *newer]), "accuracy:-1.0")
+    assert found.outcome == FAILED and "TypeError" in found.reasons[0]
+
+
+def test_a_method_without_seeds_does_not_keep_the_gate_open(
+    runs: Callable[..., list[Result]], make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    def head(side: str) -> Result:
+        one = result(make_run("head", seed=0), tmp_path / side, 0.7, seedless=True)
+        parameters = {**(one.record.parameters or {}), "adapter": 0, "stored_bytes": 0}
+        return dataclasses.replace(one, record=dataclasses.replace(one.record, parameters=parameters))
+
+    paired = pair([*runs("a"), head("a")], [*runs("b"), head("b")])
+    for text in ("score:-1.0", "trained:+1%", "stored:+1%", "step:+10%", "peak:+5%"):
+        (found,) = verdict(paired, text)
+        assert found.outcome == PASSED, found
+    (peak,) = verdict(paired, "peak:+5%")
+    assert "not judged, as it runs once" in peak.reasons[-1] and "head" in peak.reasons[-1]
+
+
+def test_what_a_has_and_b_lacks_is_not_passed(runs: Callable[..., list[Result]]) -> None:
+    fewer = [r for r in runs("b") if r.record.run.method == "full"]
+    paired = pair(runs("a"), fewer)
+    (found,) = judge([limit_of("accuracy:-1.0")], paired.pairs, paired.only_a)
+    assert found.outcome == INCONCLUSIVE and "in A alone" in found.reasons[0] and "lora" in found.reasons[0]
+
+
+def test_each_side_is_cut_by_its_settings_and_the_newest_pairs(
+    runs: Callable[..., list[Result]], make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """B holds five seeds at another budget, and newer runs of some seeds at A's: they are not mixed."""
+    long = [
+        result(make_run("lora", seed=seed, steps=500), tmp_path / "long", 0.95, noise=seed)
+        for seed in range(5)
+    ]
+    paired = pair(runs("a"), [*long, *runs("b")])
+    assert of(paired, "lora").seeds == 3 and not paired.unlike
+    assert of(paired, "lora").named("score")[0].change.value == 0
+    alone = pair([r for r in runs("c") if r.record.run.method == "lora"], long)
+    assert any(said.startswith("steps ") for said in alone.unlike)
+
+
+def test_latencies_of_another_type_or_execution_are_not_comparable(
+    runs: Callable[..., list[Result]], make_run: Callable[..., Run]
+) -> None:
+    b = latency(make_run, (11.0, 11.1))
+    for one in b:
+        one.record.__dict__["run"] = dataclasses.replace(one.record.run, dtype="bfloat16")
+    paired = pair(runs("a") + latency(make_run, (11.0, 11.1)), runs("b") + b)
+    assert "dtype float32 in A, bfloat16 in B" in paired.unlike
+
+
+def test_the_seeds_that_decide_are_those_of_the_gates_own_rule() -> None:
+    """Room .018 with an item variance of 1e-4: at 10 seeds of variance 1.5e-4 / k the one-sided bound is inside."""
+    room = stats.Estimate(0.018, 1.5e-4, 50.0, 3, item_variance=1e-4)
+    needed = seeds_that_decide(room, 1)
+    assert needed is not None and 3 < needed <= 50
+    at = dataclasses.replace(room, variance=1e-4 + 1.5e-4 / needed, df=1e6)
+    assert (at.half_width(0.10) or 1) <= 0.018
+    two = stats.Estimate(0.03, 3e-4, 1.0, 2)
+    assert (seeds_that_decide(two, 1) or 0) > 3  # t of 2 df is 2.9: three seeds would not do
+    assert seeds_that_decide(stats.Estimate(0.001, 1e-4, 50.0, 3, item_variance=1e-4), 1) is None
 
 
 def test_what_is_not_comparable_is_refused_and_named(runs: Callable[..., list[Result]]) -> None:
@@ -213,9 +310,12 @@ def test_the_comparison_is_golden_and_strange_names_stay_text(
 
 
 def test_limits_that_make_no_sense_say_what_to_write(runs: Callable[..., list[Result]]) -> None:
-    for text in ("accuracy", "accuracy:1.0", "accuracy:-", "latency:5%", ":-1", "a:-1..0"):
+    for text in ("accuracy", "accuracy:1.0", "accuracy:-", "latency:5%", ":-1", "a:-1..0", "a:b:-1"):
         with pytest.raises(UsageError, match="METRIC:CHANGE with a sign"):
             limit_of(text)
+    with pytest.raises(UsageError, match="above -100%"):
+        limit_of("step:-100%")
+    assert limit_of("accuracy (matched):-1.0").name == "accuracy (matched)"
     paired = pair(runs("a"), runs("b"))
     for text, said in (
         ("acuracy:-1", "did you mean 'accuracy'"),

@@ -61,6 +61,15 @@ def test_each_answer_of_a_front(table: Table) -> None:
     assert front(table, exactly(2, None, 3), y) == [SURELY, None, SURELY]
 
 
+def test_one_seed_puts_nobody_surely_on_or_off(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    runs = [
+        result(make_run(method, seed=0), tmp_path / "one", share)
+        for method, share in (("lora", 0.7), ("bitfit", 0.3), ("full", 0.95))
+    ]
+    (table,) = tabulate(runs, "full", ("full",))
+    assert front(table, exactly(1, 1, 1), score(table)) == [MAYBE, MAYBE, MAYBE]
+
+
 def test_scores_are_compared_by_their_paired_difference(table: Table) -> None:
     """The intervals of two scores overlap by far more than that of their difference, where seeds move both alike."""
     y = score(table)

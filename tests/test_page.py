@@ -150,6 +150,33 @@ def test_a_row_opens_its_runs(opened: Open) -> None:
 
 
 @needs_a_browser
+def test_the_last_column_the_same_axes_and_strange_views_do_not_break_it(
+    opened: Open, tables: list[Table]
+) -> None:
+    browser = opened(view="x=score&y=score&against=7&merged=both&t=99&row=nobody&sort=nothing")
+    assert len(labels(browser)) == 5 and axis(browser, "x") == axis(browser, "y") == "accuracy, %"
+    marks = browser.execute_script(
+        "return document.getElementById('pareto-plot').data.slice(1).map((trace) => trace.marker.symbol)"
+    )
+    assert set(marks) == {"diamond-open"}  # no front of one measure
+    assert opened(view="cols=").find_elements("css selector", "th") == []
+    empty = opened([])
+    assert "no comparison" in empty.find_element("id", "caption").text
+
+
+@needs_a_browser
+def test_labels_that_are_alike_once_cut_keep_their_own_bars(opened: Open, tables: list[Table]) -> None:
+    long = "lora:" + "targets=query+key+value:" * 4
+    rows = tuple(
+        dataclasses.replace(row, label=f"{long}{i}", costs=tables[0].rows[0].costs)
+        for i, row in enumerate(tables[0].rows)
+    )
+    browser = opened([dataclasses.replace(tables[0], rows=rows)])
+    places = browser.execute_script("return document.getElementById('memory-plot').data[0].y")
+    assert places == list(range(len(rows)))
+
+
+@needs_a_browser
 def test_it_fits_a_phone(opened: Open, driver: Any) -> None:
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -192,6 +219,24 @@ def test_it_holds_what_the_other_reports_say_and_nothing_that_a_browser_would_ru
     assert "http://" not in (Path(__file__).parent.parent / "reports/_page/page.js").read_text(
         encoding="utf-8"
     )
+
+
+def test_tables_that_differ_in_a_setting_have_titles_of_their_own(tables: list[Table]) -> None:
+    long = dataclasses.replace(tables[0], settings={**tables[0].settings, "steps": 500})
+    titles = [one["title"] for one in content(page([tables[0], long, tables[0]]))["tables"]]
+    assert titles[0].endswith("steps 20") and titles[1].endswith("steps 500")
+
+
+def test_a_curve_without_the_metric_has_its_likelihood_and_bad_bytes_break_nothing(
+    tables: list[Table],
+) -> None:
+    """A model that writes is scored by its likelihood alone while it trains."""
+    record = dataclasses.replace(
+        tables[0].records[0], curve=[{"step": 5, "train_s": 1.0, "nll": 0.5}], reason="name \udc80"
+    )
+    found = content(page([dataclasses.replace(tables[0], records=(record,))]))
+    assert found["tables"][0]["runs"][0]["curve"] == [[5, 1.0, 1500, None, 0.5]]
+    page([dataclasses.replace(tables[0], records=(record,))]).encode()
 
 
 def test_five_hundred_runs_stay_below_8_mb(tables: list[Table]) -> None:

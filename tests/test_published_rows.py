@@ -91,6 +91,11 @@ def test_the_papers_rows_stand_below_the_task_and_say_what_differs(tables: list[
     )
     assert "median of 5 seeds" in said and "lora 81.0 ±" in said
     assert "glue-cola" not in said and "e2e-nlg" not in said
+    other = PublishedRow("PEFT", "metamath", "Llama", "lora/rank32", "9", "test accuracy", 47.8, "", "")
+    both = published_text.text_of([*rows, other], [table])
+    assert (
+        both.startswith(said) and "### Published: metamath" in both
+    )  # what stands beside nothing is not lost
 
 
 def test_strange_names_stay_text_below_the_table_too(tables: list[Table]) -> None:
@@ -106,12 +111,21 @@ def test_what_can_not_be_read_says_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     line = ["s", "t", "task", "m", "x", "1", "accuracy", "many", "", ""]
     (tmp_path / "words.csv").write_text(f"{','.join(COLUMNS)}\n{','.join(line)}\n", encoding="utf-8")
+    (tmp_path / "short.csv").write_text(f"\ufeff{','.join(COLUMNS)}\ns,t,task\n", encoding="utf-8")
+    line[7] = "nan"
+    (tmp_path / "nan.csv").write_text(f"{','.join(COLUMNS)}\n{','.join(line)}\n", encoding="utf-8")
     for asked, said in (
         ("lora-papr", "did you mean 'lora-paper'"),
         (str(tmp_path / "empty"), "holds no"),
         (str(tmp_path / "other.csv"), "lacks the columns source, table"),
         (str(tmp_path / "words.csv"), "line 2: value 'many' is no number"),
         (str(written(tmp_path, "list.json", [1])), "no result file of PEFT"),
+        (
+            str(written(tmp_path, "null.json", {**peft_result(), "run_info": {"train_config": None}})),
+            "no result file",
+        ),
+        (str(tmp_path / "short.csv"), "line 2: cells are missing"),
+        (str(tmp_path / "nan.csv"), "line 2: value 'nan' is no number"),
     ):
         with pytest.raises(UsageError, match=said):
             published_rows(asked)

@@ -145,7 +145,9 @@ def text(tables: list[Table], report: str) -> str:
     return made
 
 
-@pytest.mark.parametrize(("report", "ending"), [("markdown", "md"), ("latex", "tex")])
+@pytest.mark.parametrize(
+    ("report", "ending"), [("markdown", "md"), ("latex", "tex"), ("csv", "csv"), ("json", "json")]
+)
 def test_text_is_golden(report: str, ending: str, tables: list[Table]) -> None:
     golden = Path(__file__).with_name(f"golden_table.{ending}")
     if os.environ.get("UPDATE_GOLDEN"):

@@ -19,7 +19,7 @@ function element(tag, text, ...children) {
 }
 
 function put(name, value) {
-  if (value === null || value === "") state.delete(name); else state.set(name, value);
+  if (value === null || (value === "" && name !== "cols")) state.delete(name); else state.set(name, value);
   history.replaceState(null, "", "#" + state);
 }
 
@@ -147,7 +147,7 @@ function drawPareto() {
     traces.push({
       x: [place(a)], y: [b[0]], error_x: bars(a), error_y: bars(b), mode: "markers+text", text: [escaped(brief(row.label))], textposition: "top right",
       textfont: { size: 11 }, name: escaped(brief(row.label)), showlegend: false,
-      marker: { size: 11, color: colour(i), symbol: MARKS[front[i]] || "circle", line: { width: 2, color: colour(i) } },
+      marker: { size: 11, color: colour(i), symbol: MARKS[front[i]] || "diamond-open", line: { width: 2, color: colour(i) } },
       hovertemplate: `<b>${escaped(row.label)}</b><br>${escaped(x.label)}: ${spread(a)}<br>${escaped(y.label)}: ${spread(b)}<br>front: ${front[i] || "–"}<extra></extra>`,
       customdata: [i],
     });
@@ -163,23 +163,26 @@ function drawPareto() {
 }
 
 function drawGrowth() {
-  const against = Number(state.get("against") || 1);
+  const against = ["0", "1", "2"].includes(state.get("against")) ? Number(state.get("against")) : 1;
+  const scored = table().runs.some((run) => run.curve.some((p) => p[3] !== null));  // what writes is judged by its likelihood while it trains
+  const of = scored ? 3 : 4;
+  const times = scored ? table().percent : 1;
   const traces = [];
   table().rows.forEach((row, i) => {
-    const curves = row.runs.map((r) => table().runs[r].curve).filter((curve) => curve.length);
+    const curves = row.runs.map((r) => table().runs[r].curve.filter((p) => p[of] !== null)).filter((curve) => curve.length);
     if (!curves.length) return;
-    curves.forEach((curve) => traces.push({ x: curve.map((p) => p[against]), y: curve.map((p) => p[3] === null ? null : p[3] * table().percent), mode: "lines",
+    curves.forEach((curve) => traces.push({ x: curve.map((p) => p[against]), y: curve.map((p) => p[of] * times), mode: "lines",
       line: { color: colour(i), width: 0.8 }, opacity: 0.5, hoverinfo: "skip", showlegend: false }));
-    const steps = curves[0].map((p) => p[0]);
-    const mean = (of) => steps.map((_, k) => { const found = curves.map((curve) => curve[k] && curve[k][of]).filter((v) => v !== null && v !== undefined);
-      return found.length ? found.reduce((a, b) => a + b, 0) / found.length : null; });
-    traces.push({ x: mean(against), y: mean(3).map((v) => (v === null ? null : v * table().percent)), mode: "lines+markers", line: { color: colour(i), width: 2.5 }, name: escaped(brief(row.label)),
+    const steps = curves[0].map((p) => p[0]).filter((step) => curves.every((curve) => curve.some((p) => p[0] === step)));
+    const mean = (k) => steps.map((step) => curves.reduce((sum, curve) => sum + curve.find((p) => p[0] === step)[k], 0) / curves.length);
+    traces.push({ x: mean(against), y: mean(of).map((v) => v * times), mode: "lines+markers", line: { color: colour(i), width: 2.5 }, name: escaped(brief(row.label)),
       hovertemplate: `<b>${escaped(row.label)}</b><br>%{x:,.4~g}: %{y:.4~g}<extra></extra>` });
   });
   $("growth").hidden = !traces.length;
   $("against").value = String(against);
   const unit = table().unit ? `, ${table().unit}` : "";
-  if (traces.length) draw("growth-plot", traces, { xaxis: { title: { text: $("against").selectedOptions[0].textContent } }, yaxis: { title: { text: escaped(`validation ${table().metric}${unit}`) } } });
+  const label = scored ? `validation ${table().metric}${unit}` : "validation nats an item";
+  if (traces.length) draw("growth-plot", traces, { xaxis: { title: { text: $("against").selectedOptions[0].textContent } }, yaxis: { title: { text: escaped(label) } } });
 }
 
 function drawRates() {
@@ -199,7 +202,7 @@ function drawRates() {
 }
 
 function drawSlowdown() {
-  const kind = state.get("merged") || "unmerged";
+  const kind = state.get("merged") === "merged" ? "merged" : "unmerged";
   $("merged").value = kind;
   const rows = table().rows.filter((row) => row.latency.some((cell) => cell[kind]));
   $("slowdown").hidden = !table().rows.some((row) => row.latency.some((cell) => cell.unmerged || cell.merged));
@@ -225,9 +228,10 @@ function drawMemory() {
   $("memory").hidden = !rows.length;
   if (!rows.length) return;
   const kinds = [...new Set(rows.flatMap((row) => Object.keys(row.memory)))];
-  const labels = rows.map((row) => escaped(brief(row.label)));
-  draw("memory-plot", kinds.map((kind, k) => ({ type: "bar", orientation: "h", name: kind, y: labels, x: rows.map((row) => row.memory[kind] || 0), marker: { color: colour(k) },
-    hovertemplate: `%{y}<br>${escaped(kind)}: %{x:,.1f} MB<extra></extra>` })), { barmode: "stack", xaxis: { title: { text: "MB" } }, yaxis: { autorange: "reversed" } });
+  const places = rows.map((_, i) => i);  // labels may be alike once they are cut
+  draw("memory-plot", kinds.map((kind, k) => ({ type: "bar", orientation: "h", name: kind, y: places, x: rows.map((row) => row.memory[kind] || 0), marker: { color: colour(k) },
+    text: rows.map((row) => escaped(row.label)), textposition: "none", hovertemplate: `%{text}<br>${escaped(kind)}: %{x:,.1f} MB<extra></extra>` })),
+  { barmode: "stack", xaxis: { title: { text: "MB" } }, yaxis: { autorange: "reversed", tickvals: places, ticktext: rows.map((row) => escaped(brief(row.label))) } });
 }
 
 // ---- the runs of one row
@@ -298,7 +302,12 @@ $("runs").addEventListener("close", () => put("row", null));
 window.addEventListener("hashchange", () => location.reload());
 
 setTheme(state.get("theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
-drawAll();
-const opened = table().rows.findIndex((row) => row.label === state.get("row"));
-if (opened >= 0) drawRuns(opened);
+if (page.tables.length) {
+  drawAll();
+  const opened = table().rows.findIndex((row) => row.label === state.get("row"));
+  if (opened >= 0) drawRuns(opened);
+} else {
+  $("caption").textContent = "There is no comparison to show.";
+  document.querySelectorAll("section").forEach((one) => { one.hidden = true; });
+}
 document.documentElement.dataset.drawnMs = String(Math.round(performance.now()));
