@@ -128,14 +128,14 @@ def _sides(results: Sequence[Result]) -> dict[Key, _Side]:
         run = result.record.run
         if run.kind == "training":
             found.setdefault((*_short(run), *_settings(run).items()), _Side()).training[run.seed] = result
+    latencies: dict[Key, dict[Key, Record]] = {}
+    for result in ordered:
+        run = result.record.run
+        if run.kind == "latency" and result.record.status == "ok":
+            latencies.setdefault(_of_pass(run), {})[run.seed, run.grid] = result.record
     for side in found.values():
         run = next(iter(side.training.values())).record.run
-        its = {
-            (r.record.run.seed, r.record.run.grid): r.record
-            for r in ordered
-            if r.record.run.kind == "latency" and r.record.status == "ok" and _of_pass(r.record.run) == _of_pass(run)
-        }  # fmt: skip
-        side.latency.extend(its.values())
+        side.latency.extend(latencies.get(_of_pass(run), {}).values())
     return found
 
 
@@ -184,7 +184,7 @@ def _both(a: _Side, b: _Side) -> list[tuple[Record, Record]]:
     seeds = [seed for seed in a.training if seed in b.training]
     pairs = [(a.training[seed].record, b.training[seed].record) for seed in seeds]
     if not pairs:
-        pairs = [(next(iter(side.training.values())).record for side in (a, b))]  # type: ignore[list-item]
+        pairs = [(next(iter(a.training.values())).record, next(iter(b.training.values())).record)]
     pairs += list(zip(a.latency, b.latency, strict=False))
     return [(one, other) for one, other in pairs if one.environment and other.environment]
 

@@ -137,7 +137,7 @@ def _peft_row(content: Any) -> PublishedRow:
         "length": config.get("max_seq_length"),
         "dtype": config.get("dtype"),
         "forgetting": last.get("forgetting"),
-        "peft": ((meta.get("package_info") or {}).get("peft-version")),
+        "library": ((meta.get("package_info") or {}).get("peft-version")),
         "on": (meta.get("system_info") or {}).get("gpu")
         or (meta.get("system_info") or {}).get("accelerator"),
     }
