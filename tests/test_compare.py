@@ -186,6 +186,17 @@ def test_an_older_source_of_a_method_does_not_stand_in_for_the_newer(
             newer.append(Result(Record(run, run.key, "failed", "TypeError", started_at="2030"), None))
     (found,) = verdict(pair(runs("a"), [*old, *newer]), "accuracy:-1.0")
     assert found.outcome == FAILED and "TypeError" in found.reasons[0]
+    # Of the newer source one seed is good: the older one's other two seeds are not mixed in.
+    good = [
+        dataclasses.replace(r, record=dataclasses.replace(r.record, run=other, started_at="2030"))
+        for r in runs("d")
+        if r.record.run.method == "lora" and r.record.run.seed == 0
+        for other in [
+            dataclasses.replace(r.record.run, identity={**r.record.run.identity, "method": "newer"})
+        ]
+    ]
+    lora = of(pair(runs("e"), [*old, *good]), "lora")
+    assert (lora.seeds, lora.seeds_a, lora.seeds_b) == (1, 3, 1)
 
 
 def test_a_method_without_seeds_does_not_keep_the_gate_open(

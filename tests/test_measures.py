@@ -68,6 +68,7 @@ def test_one_seed_puts_nobody_surely_on_or_off(make_run: Callable[..., Run], tmp
     ]
     (table,) = tabulate(runs, "full", ("full",))
     assert front(table, exactly(1, 1, 1), score(table)) == [MAYBE, MAYBE, MAYBE]
+    assert all(value is not None and value.low is None for value in score(table).values)
 
 
 def test_scores_are_compared_by_their_paired_difference(table: Table) -> None:
