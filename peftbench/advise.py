@@ -18,8 +18,6 @@ from .errors import UsageError
 from .results import Result, method_scores
 from .table import Row, Table
 
-MOST_SEEDS = 50  # beyond it more seeds are no advice
-TWO_SIDED = 2.0  # standard errors of a 95 % interval
 REPORTED = "training"
 UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -138,24 +136,10 @@ def _decides(difference: stats.Estimate | None, percent: float) -> str:
     if difference is None or difference.value == 0:
         return "nothing tells them apart"
     said = f"the furthest apart differ by {with_interval(difference, percent, sign='')}"
-    needed = seeds_that_tell(difference)
+    needed = stats.seeds_that_decide(difference)
     if needed is None:
         return f"{said}, which more seeds alone would not resolve on these items"
     return f"{said}: about {needed} seeds would resolve that, if it stayed"
-
-
-def seeds_that_tell(difference: stats.Estimate) -> int | None:
-    """Seeds at which a difference would exceed its own half-width; None where not before `MOST_SEEDS`.
-
-    The part of its variance that comes from the seeds shrinks with their number, the items' part stays.
-    """
-    if difference.variance is None:
-        return None
-    of_seeds = max(0.0, difference.variance - difference.item_variance) * difference.seeds
-    for seeds in range(max(2, difference.seeds + 1), MOST_SEEDS + 1):
-        if TWO_SIDED * math.sqrt(of_seeds / seeds + difference.item_variance) < abs(difference.value):
-            return seeds
-    return None
 
 
 def _furthest(table: Table, results: Sequence[Result]) -> stats.Estimate | None:

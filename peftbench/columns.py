@@ -160,9 +160,12 @@ def _name(row: Row, _: Table) -> Cell:
 def _difference(row: Row, table: Table) -> Cell:
     if row.difference is None:
         return Cell(MISSING)
-    p = row.p_holm
-    tested = "" if p is None else f" ({'<.001' if p < 0.001 else f'{p:.3f}'.lstrip('0')})"
-    return Cell(with_interval(row.difference, percent_of(table), sign="+") + tested)
+    return Cell(with_interval(row.difference, percent_of(table), sign="+") + in_brackets(row.p_holm))
+
+
+def in_brackets(p: float | None) -> str:
+    """A p-value behind its difference."""
+    return "" if p is None else f" ({'<.001' if p < 0.001 else f'{p:.3f}'.lstrip('0')})"
 
 
 def _nats(estimate: Estimate | None) -> Cell:
@@ -232,12 +235,13 @@ def _raw(name: str) -> Column:
 
     def cell(row: Row, table: Table) -> Cell:
         place = next(i for i, other in enumerate(table.rows) if other is row)
-        return Cell(_written(flat_rows(table)[place].get(name)))
+        return Cell(written(flat_rows(table)[place].get(name)))
 
     return Column(name, lambda table: name.replace("_", " "), cell, name)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A raw figure."""
     if value is None:
         return MISSING
     if isinstance(value, bool) or not isinstance(value, int | float):

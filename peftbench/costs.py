@@ -187,6 +187,12 @@ def headline_bytes(peak: dict[str, Any] | None) -> int | None:
     return allocated if allocated is not None else above
 
 
+def step_ms(record: Record) -> float | None:
+    """The median step of one run."""
+    steps = (record.training or {}).get("step_s")
+    return float(np.median(after_warmup(steps))) * 1e3 if steps else None
+
+
 def _median(values: Sequence[int | None]) -> int | None:
     known = [v for v in values if v is not None]
     return int(statistics.median(known)) if known else None

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import stats
-from .advise import MOST_SEEDS
 from .errors import UsageError, unknown
 from .pairs import SCORE, Figure, Pair
 
@@ -143,28 +142,11 @@ def _because(limit: Limit, figure: Figure, outcome: str, comparisons: int) -> st
         return f"{said}; it has no seeds, so that more test items alone would decide"
     if figure.change.seeds < 2:
         return f"{said}; one of the {figure.over} decides nothing, run 3 or more"
-    needed = seeds_that_decide(_room(limit, figure), comparisons)
+    room = _room(limit, figure)
+    needed = stats.seeds_that_decide(room, 2 * stats.ALPHA / (1 if room.value > 0 else comparisons))
     if needed is None:
-        return f"{said}; {MOST_SEEDS} {figure.over} would not decide it"
+        return f"{said}; {stats.MOST_SEEDS} {figure.over} would not decide it"
     return f"{said}; about {needed} {figure.over} would decide, if the change stayed what it is"
-
-
-def seeds_that_decide(room: stats.Estimate, comparisons: int) -> int | None:
-    """At how many seeds the gate's own rule would pass or fail, with the variances that were seen; None where not before `MOST_SEEDS`.
-
-    What comes from the seeds shrinks with their number; what comes from the items stays, with its degrees of freedom, which are not known apart and taken as many.
-    """
-    if room.variance is None or room.value == 0:
-        return None
-    of_seeds = max(0.0, room.variance - room.item_variance) * room.seeds
-    alpha = 2 * stats.ALPHA / (1 if room.value > 0 else comparisons)
-    for seeds in range(room.seeds + 1, MOST_SEEDS + 1):
-        part = of_seeds / seeds
-        variance = part + room.item_variance
-        df = (seeds - 1) * (variance / part) ** 2 if part else math.inf
-        if replace(room, variance=variance, df=min(df, 1e6)).half_width(alpha) <= abs(room.value):  # type: ignore[operator]
-            return seeds
-    return None
 
 
 def change_of(figure: Figure) -> str:

@@ -13,11 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from .costs import headline_bytes
+from .costs import headline_bytes, step_ms
 from .record import Record
-from .stats import Estimate, after_warmup, t_quantile
+from .stats import Estimate, t_quantile
 from .table import Row, Table
 
 SCORE = "score"
@@ -62,7 +60,7 @@ def measures_of(table: Table) -> list[Measure]:
         Measure("trained", "numbers trained beside the head", False, True, rows(lambda r: _exactly(r.costs.adapter_parameters))),
         Measure("stored", "stored, kB", False, True, rows(lambda r: _exactly(r.costs.stored_bytes, 1e3))),
         Measure("peak", "train peak, MB", False, False, seeds(lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6))),
-        Measure("step", "training step, ms", False, False, seeds(_step_ms)),
+        Measure("step", "training step, ms", False, False, seeds(step_ms)),
         Measure("train_s", "training, s", False, False, seeds(_train_s)),
         Measure("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
     ]  # fmt: skip
@@ -161,11 +159,6 @@ def _over_seeds(values: Sequence[float]) -> Value | None:
     error = statistics.stdev(values) / math.sqrt(len(values))
     half = t_quantile(0.025, len(values) - 1) * error
     return Value(middle, max(0.0, middle - half), middle + half)
-
-
-def _step_ms(record: Record) -> float | None:
-    steps = (record.training or {}).get("step_s")
-    return float(np.median(after_warmup(steps))) * 1e3 if steps else None
 
 
 def _train_s(record: Record) -> float | None:

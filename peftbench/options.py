@@ -84,9 +84,11 @@ def write(made: str | bytes, out: Path | None = None) -> None:
     Raises:
         UsageError: the file can't be written, or nobody could read it on a terminal.
     """
+    if isinstance(made, str):  # an error's text may hold bytes that are none
+        made = made.encode("utf-8", "replace").decode("utf-8")
     try:
         if out is not None:
-            out.write_bytes(made if isinstance(made, bytes) else made.encode("utf-8", "replace"))
+            out.write_bytes(made if isinstance(made, bytes) else made.encode("utf-8"))
             return
     except OSError as error:
         raise UsageError(f"--out {str(out)!r} can't be written: {error.strerror}") from error

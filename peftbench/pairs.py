@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import stats
-from .costs import headline_bytes, over_base
+from .costs import headline_bytes, over_base, step_ms
 from .objectives import METRICS, Metric
 from .ratios import Slowdown
 from .record import Record
 from .results import MethodScores, Result, current, method_scores
 from .runs import Run
 from .text_metrics import TEXT_METRICS, TextMetric
+from .titles import title_of
 
 SCORE = "score"  # stands for the primary metric, whatever a task calls it
 Key = tuple[Any, ...]
@@ -68,8 +69,7 @@ class Pair:
 
     @property
     def label(self) -> str:
-        items = "" if self.train_items is None else f" ({self.train_items:,} training items)"
-        return f"{self.method} on {self.task}{items} with {self.model}"
+        return _said((self.method, self.model, self.task, self.train_items))
 
     def named(self, name: str) -> list[Figure]:
         """Its figures of that name."""
@@ -176,7 +176,7 @@ def _matched(
 
 def _said(key: Key) -> str:
     method, model, task, items = key
-    return f"{method} on {task}{'' if items is None else f' ({items:,} training items)'} with {model}"
+    return f"{method} on {title_of(task, items, model)}"
 
 
 def _both(a: _Side, b: _Side) -> list[tuple[Record, Record]]:
@@ -291,7 +291,7 @@ def _apart(b: stats.Estimate, a: stats.Estimate) -> stats.Estimate:
 def _costs(a: list[Result], b: list[Result]) -> tuple[list[Figure], list[str]]:
     """Time and memory by seed; numbers and bytes are the same in every seed, so one run tells them exactly."""
     measured: list[tuple[str, str, Callable[[Record], float | None]]] = [
-        ("step", "step ms", _step_ms),
+        ("step", "step ms", step_ms),
         ("peak", "train peak MB", lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6)),
     ]
     counted: list[tuple[str, str, Callable[[Record], float | None]]] = [
@@ -327,11 +327,6 @@ def _log_ratio(a: float, b: float) -> float:
     if a == b:
         return 0.0
     return math.log(b / a) if a and b else math.copysign(math.inf, b - a)
-
-
-def _step_ms(record: Record) -> float | None:
-    steps = (record.training or {}).get("step_s")
-    return float(np.median(stats.after_warmup(steps))) * 1e3 if steps else None
 
 
 def _scaled(number: float | None, unit: float) -> float | None:

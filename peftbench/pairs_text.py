@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .columns import MISSING, Cell
+from .columns import MISSING, Cell, in_brackets
 from .errors import UsageError
 from .gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of
 from .markdown_text import pipe_table, plain
 from .pairs import Figure, Pair, Paired
+from .titles import title_of
 
 HOW_TO_READ = (
     "B − A is paired by seed and test item, ± its 95 % interval over both; p is Holm's over all pairs. Costs: B over A, with the "
@@ -43,8 +44,7 @@ def text_of(paired: Paired, verdicts: Sequence[Verdict], a: str, b: str) -> str:
     for pair in paired.pairs:
         by_place.setdefault((pair.task, pair.model, pair.train_items), []).append(pair)
     for (task, model, items), pairs in by_place.items():
-        size = "" if items is None else f" ({items:,} training items)"
-        lines += [plain(f"**{task}{size} with {model}**"), "", _table(pairs), ""]
+        lines += [plain(f"**{title_of(task, items, model)}**"), "", _table(pairs), ""]
     lines += [f"- {plain(note)}" for note in _notes(paired)]
     return "\n".join(lines) + "\n"
 
@@ -57,13 +57,12 @@ def _table(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         by_label = {figure.label: figure for figure in pair.figures}
         score, nll = by_label.get(pair.metric), by_label.get("nll")
-        p = (
-            ""
-            if pair.p_holm is None
-            else f" ({'<.001' if pair.p_holm < 0.001 else f'{pair.p_holm:.3f}'.lstrip('0')})"
-        )
         line = [pair.method, _seeds(pair)]
-        line += [_value(score, "a"), _value(score, "b"), MISSING if score is None else change_of(score) + p]
+        line += [
+            _value(score, "a"),
+            _value(score, "b"),
+            MISSING if score is None else change_of(score) + in_brackets(pair.p_holm),
+        ]
         line.append(MISSING if nll is None else change_of(nll))
         line += [MISSING if label not in by_label else change_of(by_label[label]) for label in costs]
         body.append([Cell(text) for text in line])

@@ -13,20 +13,20 @@ UNLIKE = "Not measured here: another program, machine and budget, often another 
 
 
 def text_of(rows: Sequence[PublishedRow], tables: Sequence[Table]) -> str:
-    """A section for each measured task that somebody published, and one for all else where nothing else was measured."""
-    parts = []
+    """A section for each measured task that somebody published, and one for each task of a source that stands beside none."""
+    parts, above = [], set()
     for table in tables:
         found = [row for row in of_task(rows, table.task) if row.metric in _metrics(table)]
+        above |= {_whose(row) for row in found}
         if found:
-            parts.append(_section(f"Published beside {table.task} with {table.model}", found, _differs(found, table), _own(table)))  # fmt: skip
-    above = {
-        _whose(row) for table in tables for row in of_task(rows, table.task) if row.metric in _metrics(table)
-    }
-    # A source that has nothing to say of any table is shown by itself; of a paper with many tasks the others are left out.
-    others = [row for row in rows if _whose(row) not in above]
+            title = f"Published beside {table.task} with {table.model}"
+            parts.append(_section(title, found, [*_differs(found, table), UNLIKE, *_own(table)]))
+    others = [
+        row for row in rows if _whose(row) not in above
+    ]  # of a paper with many tasks the rest is left out
     for task in dict.fromkeys(row.task for row in others):
         its = [row for row in others if row.task == task]
-        parts.append(_section(f"Published: {task}", its, [], []))
+        parts.append(_section(f"Published: {task}", its, [UNLIKE]))
     return "\n".join(parts)
 
 
@@ -38,7 +38,7 @@ def _metrics(table: Table) -> set[str]:
     return {table.metric, *(name for row in table.rows for name in row.quality)}
 
 
-def _section(title: str, rows: Sequence[PublishedRow], notes: Sequence[str], own: Sequence[list[str]]) -> str:
+def _section(title: str, rows: Sequence[PublishedRow], notes: Sequence[str]) -> str:
     metrics = list(dict.fromkeys(row.metric for row in rows))
     costs = any(row.peak_bytes or row.train_s or row.stored_bytes for row in rows)
     headers = [
@@ -68,8 +68,6 @@ def _section(title: str, rows: Sequence[PublishedRow], notes: Sequence[str], own
     ]
     lines += [f"- Published: {plain(source)}" for source in _sources(rows)]
     lines += [f"- {plain(note)}" for note in notes]
-    lines.append(f"- {UNLIKE}")
-    lines += [f"- {plain(' '.join(text))}" for text in own]
     return "\n".join(lines) + "\n"
 
 
@@ -90,7 +88,7 @@ def _differs(rows: Sequence[PublishedRow], table: Table) -> list[str]:
     return [*said, f"Here: {table.caption}"]
 
 
-def _own(table: Table) -> list[list[str]]:
+def _own(table: Table) -> list[str]:
     """What was measured here, in one line, so that nobody scrolls."""
     percent = 100.0 if table.is_share else 1.0
     found = [
@@ -98,7 +96,7 @@ def _own(table: Table) -> list[list[str]]:
         for row in table.rows
         if row.score is not None
     ]
-    return [["Measured here,", f"{table.metric}:", ", ".join(found)]] if found else []
+    return [f"Measured here, {table.metric}: {', '.join(found)}"] if found else []
 
 
 def _figure(row: PublishedRow | None) -> str:

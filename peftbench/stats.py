@@ -25,6 +25,8 @@ from scipy import special
 
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
+MOST_SEEDS = 50  # beyond it more seeds are no advice
+MANY = 1e6  # degrees of freedom, where a t is a normal distribution
 
 
 def t_quantile(upper: float, df: float) -> float:
@@ -132,6 +134,24 @@ def estimate(
     spread = between_groups**2 / (count - 1) + (between_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
     df = variance**2 / spread if spread > 0 else count - 1.0
     return Estimate(value, variance, df, seeds, between_groups, alpha)
+
+
+def seeds_that_decide(difference: Estimate, alpha: float = ALPHA) -> int | None:
+    """At how many seeds a difference would exceed half of its interval that misses with chance `alpha`; None where not before `MOST_SEEDS`.
+
+    With the variances that were seen: what comes from the seeds shrinks with their number, what comes from the items stays, and its
+    degrees of freedom, which are not known apart, are taken as many.
+    """
+    if difference.variance is None or difference.value == 0:
+        return None
+    of_seeds = max(0.0, difference.variance - difference.item_variance) * difference.seeds
+    for seeds in range(max(2, difference.seeds + 1), MOST_SEEDS + 1):
+        part = of_seeds / seeds
+        variance = part + difference.item_variance
+        df = (seeds - 1) * (variance / part) ** 2 if part else MANY
+        if t_quantile(alpha / 2, min(df, MANY)) * math.sqrt(variance) <= abs(difference.value):
+            return seeds
+    return None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from pathlib import Path
 
 from . import defaults
@@ -20,7 +19,6 @@ def stored_results(store: Path, baseline: str) -> tuple[list[Result], str]:
         UsageError: it holds no training run, or none of that method.
     """
     found = [Result(stored.record, stored.folder) for stored in Store(store).all()]
-    gc.freeze()  # thousands of records stay to the end: no collection need walk them again and again
     if not any(result.record.run.kind == "training" for result in found):
         raise UsageError(
             f"the store {str(store)!r} holds no finished training run; `peftbench run` makes some"

@@ -10,7 +10,7 @@ from .table import Table
 
 def titles_of(tables: Sequence[Table]) -> list[str]:
     """A title each; those that would be alike name the settings in which they differ."""
-    short = [_short(table) for table in tables]
+    short = [title_of(t.task, t.settings["train_items"], t.model) for t in tables]
     counts = Counter(short)
     found = []
     for table, title in zip(tables, short, strict=True):
@@ -19,10 +19,10 @@ def titles_of(tables: Sequence[Table]) -> list[str]:
     return found
 
 
-def _short(table: Table) -> str:
-    items = table.settings["train_items"]
-    size = "" if items is None else f" ({items:,} training items)"
-    return f"{table.task}{size} with {table.model}"
+def title_of(task: str, train_items: int | None, model: str) -> str:
+    """A task with a model, and from how many training items where it was not all."""
+    size = "" if train_items is None else f" ({train_items:,} training items)"
+    return f"{task}{size} with {model}"
 
 
 def _apart(table: Table, alike: Sequence[Table]) -> str:

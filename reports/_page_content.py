@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from peftbench.columns import columns_of, percent_of, text_rows
+from peftbench.columns import columns_of, percent_of, text_rows, written
 from peftbench.flat import flat_rows, tuning_curve
 from peftbench.measures import front, measures_of, of_row
 from peftbench.record import Record
@@ -73,7 +73,7 @@ def _columns(table: Table) -> list[dict[str, Any]]:
     for name in dict.fromkeys(name for row in flat for name in row if name not in known):
         values = [row.get(name) for row in flat]
         if any(value is not None for value in values):
-            cells = [[_written(value), _sortable(value), False] for value in values]
+            cells = [[written(value), _sortable(value), False] for value in values]
             own = f"{name} (raw)" if name in taken else name  # a short name may mean another figure
             found.append({"name": own, "header": own.replace("_", " "), "shown": False, "cells": cells})
     return found
@@ -153,14 +153,6 @@ def _sortable(value: Any) -> float | str | None:
     if value is None or isinstance(value, str):
         return value
     return float(value) if math.isfinite(value) else None
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _short(value: float | None) -> float | None:

@@ -10,6 +10,7 @@ from peftbench.markdown_text import pipe_table, plain
 from peftbench.sizes import Sizes, by_size
 from peftbench.summary import RANKED_TASKS, Summary, summarise
 from peftbench.table import Row, Table
+from peftbench.titles import title_of
 
 from ._latency import latency_markdown
 
@@ -25,9 +26,8 @@ def markdown(tables: Sequence[Table]) -> str:
 def _one(table: Table) -> str:
     headers, body = text_rows(table)
     text = pipe_table(headers, body)
-    size = table.settings["train_items"]
-    of = "" if size is None else f" ({size:,} training items)"
-    lines = [plain(f"### {table.task}{of} with {table.model}"), "", plain(table.caption), "", text, ""]
+    title = title_of(table.task, table.settings["train_items"], table.model)
+    lines = [plain(f"### {title}"), "", plain(table.caption), "", text, ""]
     lines += [plain(f"- **{row.label}** {_trouble(row)}") for row in table.rows if row.reason]
     lines += [plain(f"- {note}") for note in table.footnotes]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peftbench import UsageError, stats
-from peftbench.advise import ANYTHING, Limits, advise, limits, seeds_that_tell, text_of
+from peftbench.advise import ANYTHING, Limits, advise, limits, text_of
 from peftbench.results import Result
 from peftbench.runs import Run
 
@@ -97,10 +97,10 @@ def test_seeds_shrink_their_own_part_alone() -> None:
     def difference(seed_variance: float, item_variance: float) -> stats.Estimate:
         return stats.Estimate(0.05, seed_variance / 3 + item_variance, 2.0, 3, item_variance)
 
-    # 2 sqrt(v / n) < .05 from n = v / .000625 on: 9.6 for .006.
-    assert seeds_that_tell(difference(0.006, 0.0)) == 10
-    assert seeds_that_tell(difference(0.006, 0.0007)) is None  # the items alone are too coarse
-    assert seeds_that_tell(difference(1.0, 0.0)) is None
+    # t(.975, n - 1) sqrt(.006 / n): .0520 at 11 seeds (t 2.228), .0492 at 12 (t 2.201).
+    assert stats.seeds_that_decide(difference(0.006, 0.0)) == 12
+    assert stats.seeds_that_decide(difference(0.006, 0.0007)) is None  # the items alone are too coarse
+    assert stats.seeds_that_decide(difference(1.0, 0.0)) is None
 
 
 def test_limits_in_words() -> None:

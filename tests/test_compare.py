@@ -22,7 +22,6 @@ from peftbench.gate import (
     Verdict,
     judge,
     limit_of,
-    seeds_that_decide,
     status_of,
 )
 from peftbench.pairs import Pair, Paired, pair
@@ -250,13 +249,15 @@ def test_latencies_of_another_type_or_execution_are_not_comparable(
 def test_the_seeds_that_decide_are_those_of_the_gates_own_rule() -> None:
     """Room .018 with an item variance of 1e-4: at 10 seeds of variance 1.5e-4 / k the one-sided bound is inside."""
     room = stats.Estimate(0.018, 1.5e-4, 50.0, 3, item_variance=1e-4)
-    needed = seeds_that_decide(room, 1)
+    needed = stats.seeds_that_decide(room, 2 * stats.ALPHA)
     assert needed is not None and 3 < needed <= 50
     at = dataclasses.replace(room, variance=1e-4 + 1.5e-4 / needed, df=1e6)
     assert (at.half_width(0.10) or 1) <= 0.018
     two = stats.Estimate(0.03, 3e-4, 1.0, 2)
-    assert (seeds_that_decide(two, 1) or 0) > 3  # t of 2 df is 2.9: three seeds would not do
-    assert seeds_that_decide(stats.Estimate(0.001, 1e-4, 50.0, 3, item_variance=1e-4), 1) is None
+    assert (
+        stats.seeds_that_decide(two, 2 * stats.ALPHA) or 0
+    ) > 3  # t of 2 df is 2.9: three seeds would not do
+    assert stats.seeds_that_decide(stats.Estimate(0.001, 1e-4, 50.0, 3, item_variance=1e-4)) is None
 
 
 def test_what_is_not_comparable_is_refused_and_named(runs: Callable[..., list[Result]]) -> None:
