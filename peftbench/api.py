@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from . import defaults, latency_asked, registry, tuning
 from .comparison import Comparison, check
@@ -24,6 +22,9 @@ from .sequence import Sequence as SeedSequence
 from .store import Store, Stored
 from .sweep import ALONE, Execution, sweep
 from .table import Table, tabulate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,8 @@ def run(
     Raises:
         UsageError: something asked for does not exist; nothing was run.
     """
+    import pandas as pd
+
     comparison = Comparison(
         methods=tuple(methods),
         models=(model,),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +24,16 @@ from .options import (
 )
 
 app = typer.Typer()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing of thousands of records is let go before the end: Python's collector would walk them over and over."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @app.command("report")
@@ -64,14 +77,15 @@ def report_command(
     if published and (advise or report != defaults.REPORT):
         raise UsageError(f"--published goes with --format {defaults.REPORT} alone")
     printed = [row for name in published or () for row in published_rows(name)]
-    found, reference = stored_results(store, baseline)
-    if advise:
-        made: str | bytes = advice.text_of(advice.advise(found, reference, limits))
-    else:
-        shown = arranged(tables(found, reference), columns, sort)
-        made = render(shown, report)
-        if printed and isinstance(made, str):
-            made += "\n" + published_text.text_of(printed, shown)
+    with _uncollected():
+        found, reference = stored_results(store, baseline)
+        if advise:
+            made: str | bytes = advice.text_of(advice.advise(found, reference, limits))
+        else:
+            shown = arranged(tables(found, reference), columns, sort)
+            made = render(shown, report)
+            if printed and isinstance(made, str):
+                made += "\n" + published_text.text_of(printed, shown)
     write(made, out)
 
 
@@ -95,9 +109,10 @@ def compare_command(
     from .stored_results import results_at
 
     limits = [limit_of(text) for text in fail_on or ()]
-    paired = pair(results_at(a), results_at(b))
-    check(paired, force)
-    verdicts = judge(limits, paired.pairs, paired.only_a)
+    with _uncollected():
+        paired = pair(results_at(a), results_at(b))
+        check(paired, force)
+        verdicts = judge(limits, paired.pairs, paired.only_a)
     write(text_of(paired, verdicts, str(a), str(b)), out)
     raise typer.Exit(status_of(verdicts))
 

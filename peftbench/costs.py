@@ -111,12 +111,13 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
     tokens = sum(float(after_warmup(t["tokens"]).sum()) for t in stepped)
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
     norms = [norm for t in stepped for norm in t["gradient_norms"]]
+    median, p95 = np.quantile(step_s, (0.5, 0.95))
     found = {
-        "step_ms": float(np.median(step_s)) * 1e3,
-        "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3,
+        "step_ms": float(median) * 1e3,
+        "step_p95_ms": float(p95) * 1e3,
         "tokens_per_s": tokens / float(step_s.sum()),
         "data_share": data_s / (data_s + all_s),
-        "clipped_share": sum(norm > record.run.budget.clip_norm for norm in norms) / len(norms),
+        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms),
     }
     if counted and all(t.get("padded_tokens") for t in stepped):
         padded = np.concatenate([after_warmup(t["padded_tokens"]) for t in stepped])

@@ -7,8 +7,8 @@ other), or maybe. Scores of two methods are compared by their paired difference,
 
 from __future__ import annotations
 
+import itertools
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,36 +75,51 @@ def measures_of(table: Table) -> list[Measure]:
 
 def front(table: Table, x: Measure, y: Measure) -> list[str | None]:
     """For each row whether it is on the front: `surely`, `maybe` or `off`; None where it lacks one of the two."""
-    have = [i for i in range(len(table.rows)) if x.values[i] is not None and y.values[i] is not None]
-    found: list[str | None] = [None] * len(table.rows)
+    return fronts(table, (x, y))[x.name, y.name]
+
+
+def fronts(table: Table, measures: Sequence[Measure]) -> dict[tuple[str, str], list[str | None]]:
+    """The front of every two measures, in the order given."""
+    shown = {measure.name: _shown(table, measure) for measure in measures}
+    return {
+        (x.name, y.name): _front(x, y, shown[x.name], shown[y.name])
+        for x, y in itertools.combinations(measures, 2)
+    }
+
+
+def _front(x: Measure, y: Measure, by_x: _Shown, by_y: _Shown) -> list[str | None]:
+    have = [i for i in range(len(x.values)) if x.values[i] is not None and y.values[i] is not None]
+    found: list[str | None] = [None] * len(x.values)
     for i in have:
         others = [j for j in have if j != i]
-        if any(_dominates(table, x, y, j, i) for j in others):
+        # Shown to be better than i in one measure and not worse in the other.
+        if any(
+            (by_x.worse[i][j] and by_y.not_worse[j][i]) or (by_y.worse[i][j] and by_x.not_worse[j][i])
+            for j in others
+        ):
             found[i] = OFF
-        elif all(_shown_worse(table, x, j, i) or _shown_worse(table, y, j, i) for j in others):
+        elif all(by_x.worse[j][i] or by_y.worse[j][i] for j in others):
             found[i] = SURELY
         else:
             found[i] = MAYBE
     return found
 
 
-def _dominates(table: Table, x: Measure, y: Measure, j: int, i: int) -> bool:
-    """Whether row j is shown to be better than row i in one measure and not worse in the other."""
-    return any(
-        _shown_worse(table, one, i, j) and _not_worse(table, other, j, i) for one, other in ((x, y), (y, x))
+@dataclass(frozen=True)
+class _Shown:
+    """What a measure shows of every two rows, (rows, rows): that the first is worse, and that it is not."""
+
+    worse: list[list[bool]]
+    not_worse: list[list[bool]]
+
+
+def _shown(table: Table, measure: Measure) -> _Shown:
+    rows = range(len(table.rows))
+    gaps = [[_gap(table, measure, i, j) for j in rows] for i in rows]
+    return _Shown(
+        [[gap is not None and gap[1] < 0 for gap in line] for line in gaps],
+        [[gap is not None and gap[0] >= 0 for gap in line] for line in gaps],
     )
-
-
-def _shown_worse(table: Table, measure: Measure, i: int, j: int) -> bool:
-    """Whether row i is shown to be worse than row j."""
-    gap = _gap(table, measure, i, j)
-    return gap is not None and gap[1] < 0
-
-
-def _not_worse(table: Table, measure: Measure, j: int, i: int) -> bool:
-    """Whether row j is shown not to be worse than row i."""
-    gap = _gap(table, measure, j, i)
-    return gap is not None and gap[0] >= 0
 
 
 def _gap(table: Table, measure: Measure, i: int, j: int) -> tuple[float, float] | None:
@@ -153,11 +168,11 @@ def _over_seeds(values: Sequence[float]) -> Value | None:
     """The mean over the seeds with its t interval."""
     if not values:
         return None
-    middle = statistics.fmean(values)
+    middle = math.fsum(values) / len(values)
     if len(values) < 2:
         return Value(middle, None, None)
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    half = t_quantile(0.025, len(values) - 1) * error
+    variance = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
+    half = t_quantile(0.025, len(values) - 1) * math.sqrt(variance / len(values))
     return Value(middle, max(0.0, middle - half), middle + half)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
 from .record import Record
 from .runs import Run
 from .stats import Groups, Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREDICTIONS, PSEUDO_VALUES = "predictions.parquet", "pseudo_values.parquet"
 
@@ -40,14 +42,21 @@ class Result:
         """One row a block of items, one column for each metric that is not a mean over items."""
         return self._frame(PSEUDO_VALUES)
 
-    def table(self, name: str, columns: Sequence[str] | None = None) -> pyarrow.Table | None:
-        """A file of it, or some columns of it; a report of thousands of runs takes no more than it needs."""
-        if self.record.status != "ok" or self.folder is None or not (self.folder / name).is_file():
+    def table(self, name: str, columns: list[str] | None = None) -> pyarrow.Table | None:
+        """A file of it, or those of some columns that it has.
+
+        A report of thousands of runs reads as many small files: in one piece, as the library's own reading ahead takes
+        longer than the file.
+        """
+        if self.record.status != "ok" or self.folder is None:
             return None
-        with pyarrow.parquet.ParquetFile(self.folder / name) as file:
-            there = file.schema_arrow.names
-            wanted = there if columns is None else [column for column in columns if column in there]
-            return file.read(columns=wanted, use_threads=False)
+        try:
+            with open(f"{self.folder}/{name}", "rb") as source:
+                content = source.read()
+        except FileNotFoundError:
+            return None
+        with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), pre_buffer=False) as file:
+            return file.read(columns=columns, use_threads=False)
 
     def _frame(self, name: str) -> pd.DataFrame | None:
         found = self.table(name)
@@ -74,11 +83,19 @@ class MethodScores:
     groups: dict[str, Groups]  # of the parts of each figure
 
 
-def method_scores(results: Sequence[Result], seeds: Sequence[int]) -> MethodScores | None:
-    """The scores of the runs of one method; one that does not depend on the seed stands for all of `seeds`."""
-    good, tables = {}, {}
+def method_scores(
+    results: Sequence[Result], seeds: Sequence[int], like: MethodScores | None = None
+) -> MethodScores | None:
+    """The scores of the runs of one method; one that does not depend on the seed stands for all of `seeds`.
+
+    Args:
+        like: of another method on the same items, which are in the same groups.
+    """
+    good: dict[int, Result] = {}
+    tables: dict[int, pyarrow.Table] = {}
     for result in results:
-        table = result.table(PREDICTIONS, ("score", "nll", "group"))
+        columns = ["score", "nll"] if tables or like is not None else ["score", "nll", "group"]
+        table = result.table(PREDICTIONS, columns)
         if table is not None:
             good[result.record.run.seed], tables[result.record.run.seed] = result, table
     if not good:
@@ -89,7 +106,8 @@ def method_scores(results: Sequence[Result], seeds: Sequence[int]) -> MethodScor
     metric = (first.record.metric or {}).get("name")
     figures: dict[str, Scores] = {}
     groups: dict[str, Groups] = {}
-    of_items = Groups.of(_numbers(table, "group"))
+    of_items = like.groups["nll"] if like is not None else Groups.of(_numbers(table, "group"))
+    of_blocks = None
     for name, column in ((metric, "score"), ("nll", "nll")):
         if name is not None and all(column in t.column_names for t in tables.values()):
             figures[name] = Scores.of_items({seed: _numbers(t, column) for seed, t in tables.items()})
@@ -102,7 +120,8 @@ def method_scores(results: Sequence[Result], seeds: Sequence[int]) -> MethodScor
         if len(parts) == len(order) and len(parts[0]):
             values = np.asarray([(good[s].record.quality or {})[name] for s in order], np.float64)
             figures[name] = Scores(tuple(order), np.stack(parts).astype(np.float64), values)
-            groups[name] = Groups.of(_numbers(shared, "block"))
+            of_blocks = of_blocks or Groups.of(_numbers(shared, "block"))
+            groups[name] = of_blocks
     return MethodScores(figures, groups)
 
 
@@ -111,4 +130,6 @@ def _numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:
     values = table[column].combine_chunks()
     if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
         values = values.dictionary_encode().indices
+    if values.null_count == 0:
+        return np.from_dlpack(values)  # `to_numpy` imports pandas first
     return np.asarray(values.to_numpy(zero_copy_only=False))

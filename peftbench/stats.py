@@ -119,17 +119,18 @@ def estimate(
         alpha: the chance with which the interval may miss.
     """
     seeds, items = scores.parts.shape
-    value = float(scores.values.mean())
-    between_seeds = float(scores.values.var(ddof=1) / seeds) if seeds > 1 else 0.0
+    value = float(scores.values.sum()) / seeds
+    apart = scores.values - value
+    between_seeds = float(apart @ apart) / (seeds - 1) / seeds if seeds > 1 else 0.0
     known = groups if isinstance(groups, Groups) else Groups.of(groups)
     count = known.count
     if count < 2:
         if seeds < 2:
             return Estimate(value, None, None, seeds, alpha=alpha)
         return Estimate(value, between_seeds, seeds - 1.0, seeds, alpha=alpha)
-    mean = scores.parts.mean(0)
-    sums = np.bincount(known.index, weights=mean - mean.mean(), minlength=count)
-    between_groups = float(count / (count - 1) * (sums**2).sum() / items**2)
+    mean = scores.parts.sum(0) / seeds
+    sums = np.bincount(known.index, weights=mean - mean.sum() / items, minlength=count)
+    between_groups = float(count / (count - 1) * (sums @ sums) / items**2)
     variance = between_seeds + between_groups
     spread = between_groups**2 / (count - 1) + (between_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
     df = variance**2 / spread if spread > 0 else count - 1.0
@@ -164,39 +165,43 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+Pairs = dict[tuple[int, int], Estimate]
+
+
+def paired(
+    scores: Sequence[Scores], groups: Groups | Sequence[str] | npt.NDArray[np.str_], alpha: float = ALPHA
+) -> Pairs:
+    """Of every two methods, by their places, the first's score minus the second's, over the seeds that both have."""
+    groups = groups if isinstance(groups, Groups) else Groups.of(groups)
+    found: Pairs = {}
+    for one, other in itertools.combinations(range(len(scores)), 2):
+        if (difference := scores[one].minus(scores[other])) is not None:
+            found[one, other] = estimate(difference, groups, alpha)
+            found[other, one] = replace(found[one, other], value=-found[one, other].value)
+    return found
+
+
 def best_set_marks(
-    scores: Sequence[Scores],
-    groups: Groups | Sequence[str] | npt.NDArray[np.str_],
-    higher_is_better: bool,
-    margin: float,
-    alpha: float = ALPHA,
+    scores: Sequence[Scores], pairs: Pairs, higher_is_better: bool, margin: float, alpha: float = ALPHA
 ) -> list[str]:
     """One mark a method: which are the best, as far as these runs can tell.
 
     A method leaves the set when some other is better with one-sided p * (methods - 1) <= alpha. `best`: alone in the
     set. `equivalent`: in the set, and the interval of its difference to the top that misses with chance 2 alpha lies
     inside +-margin. `open`: in the set without that. Empty: not in it, or there are too few seeds or methods to say.
-    Each pair of methods is compared over the seeds that both have.
+
+    Args:
+        pairs: of the scores, as `paired` makes them.
     """
     methods = len(scores)
     if methods < 2 or max(len(one.seeds) for one in scores) < 2:
         return [""] * methods
-    groups = groups if isinstance(groups, Groups) else Groups.of(groups)
-    sign = 1.0 if higher_is_better else -1.0
-    means = [sign * float(one.values.mean()) for one in scores]
-
-    pairs: dict[tuple[int, int], Estimate | None] = {}
-    for one, other in itertools.combinations(range(methods), 2):
-        difference = scores[one].minus(scores[other])
-        pairs[one, other] = None if difference is None else estimate(difference, groups)
+    means = [(1.0 if higher_is_better else -1.0) * float(one.values.mean()) for one in scores]
 
     def beaten_by(b: int, m: int) -> bool:
-        """Whether b is shown to be better than m: one estimate of their difference serves both directions."""
-        paired = pairs[min(b, m), max(b, m)]
-        if paired is None:
-            return False
-        turned = sign * (1.0 if b < m else -1.0)
-        p = replace(paired, value=turned * paired.value).p_above_zero()
+        """Whether b is shown to be better than m."""
+        found = pairs.get((b, m) if higher_is_better else (m, b))
+        p = None if found is None else found.p_above_zero()
         return p is not None and p * (methods - 1) <= alpha
 
     inside = [m for m in range(methods) if not any(beaten_by(b, m) for b in range(methods) if b != m)]
@@ -205,8 +210,7 @@ def best_set_marks(
     marks = [""] * methods
     ranked = sorted(inside, key=lambda m: -means[m])
     for m in inside:
-        difference = scores[m].minus(scores[ranked[0] if m != ranked[0] else ranked[1]])
-        found = None if difference is None else estimate(difference, groups)
+        found = pairs.get((m, ranked[0] if m != ranked[0] else ranked[1]))
         half = None if found is None or found.seeds < 2 else found.half_width(2 * alpha)
         equal = found is not None and half is not None and abs(found.value) + half <= margin
         marks[m] = "equivalent" if equal else "open"

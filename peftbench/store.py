@@ -29,7 +29,7 @@ from .errors import PeftbenchError, UsageError
 from .progress import notify
 from .record import Record
 
-RECORD = "record.json"
+RECORD, WEIGHTS = "record.json", ".safetensors"
 HASHED_BYTES = (
     1_000_000  # files up to this size are hashed again when they are read; larger ones hold weights
 )
@@ -115,25 +115,34 @@ class Store:
             f"the store {str(self.root)!r} can't be written: {said}; what is finished is kept, the same command carries on"
         )
 
-    def get(self, key: str) -> Stored | None:
-        """The newest valid attempt of a key, a good one before a failed one."""
+    def get(self, key: str, weights: bool = True) -> Stored | None:
+        """The newest valid attempt of a key, a good one before a failed one.
+
+        Args:
+            weights: whether small files of weights are read to see that they are what was written; without, their size
+                is looked at.
+        """
+        home = self.root / key
+        try:
+            names = os.listdir(home)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         found: Stored | None = None
-        for folder in sorted((self.root / key).glob("[0-9]*")):
-            stored = _read(folder)
+        for name in sorted(name for name in names if name[0].isdecimal()):
+            stored = _read(home / name, weights)
             if stored and (found is None or stored.record.status == "ok" or found.record.status != "ok"):
                 found = stored
         return found
 
     def all(self) -> list[Stored]:
-        """The newest valid attempt of every key, oldest first."""
+        """The newest valid attempt of every key, oldest first. Their weights are not read: no report does."""
         if not self.root.is_dir():
             raise UsageError(
                 f"there is no store at {str(self.root)!r}; `peftbench run` makes one, --store names another"
             )
-        keys = sorted(
-            path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")
-        )
-        found = [stored for key in keys if (stored := self.get(key)) is not None]
+        with os.scandir(self.root) as entries:
+            keys = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
+        found = [stored for key in keys if (stored := self.get(key, weights=False)) is not None]
         return sorted(found, key=lambda stored: stored.record.started_at)
 
     def find(self, start: str) -> Stored:
@@ -146,7 +155,10 @@ class Store:
         if len(found) != 1:
             said = "no run's key begins" if not found else f"{len(found)} runs' keys begin"
             raise UsageError(f"{said} with {start!r} in {str(self.root)!r}; see `peftbench list runs`")
-        return found[0]
+        stored = self.get(found[0].record.key)
+        if stored is None:
+            raise UsageError(f"the weights of run {start!r} in {str(self.root)!r} are not what was written")
+        return stored
 
 
 def unwritable(error: BaseException) -> str | None:
@@ -161,36 +173,39 @@ def unwritable(error: BaseException) -> str | None:
     return None if said is None else f"the store or the cache can't be written: {said}"
 
 
-def _read(folder: Path) -> Stored | None:
+def _read(folder: Path, weights: bool) -> Stored | None:
     file = folder / RECORD
-    if not file.is_file():
-        return None
     try:
         record = Record.from_file(file)
-        _verify(record, folder)
+        _verify(record, folder, weights)
         return Stored(record, folder)
+    except (FileNotFoundError, NotADirectoryError):  # not one of ours, or being put in its place
+        return None
     except (PeftbenchError, OSError, UnicodeDecodeError) as error:
         notify(f"skipped {file}: {error}")
         return None
 
 
-def _verify(record: Record, folder: Path) -> None:
+def _verify(record: Record, folder: Path, weights: bool) -> None:
     """Compare the files beside a record with what it says of them. Weights may have been deleted by their owner.
 
     Raises:
         PeftbenchError: one is missing, cut short or changed.
     """
     for name, known in record.files.items():
-        file = folder / name
-        if not file.is_file():
-            if name.endswith(".safetensors"):
+        file, is_weights = f"{folder}/{name}", name.endswith(WEIGHTS)
+        try:
+            found = os.stat(file).st_size
+        except FileNotFoundError:
+            if is_weights:
                 continue
-            raise PeftbenchError(f"its {name} is missing")
-        found = file.stat().st_size
+            raise PeftbenchError(f"its {name} is missing") from None
         if found != known["bytes"]:
             raise PeftbenchError(f"its {name} has {found} bytes, not {known['bytes']}")
-        if found <= HASHED_BYTES and _sha256(file) != known["sha256"]:
-            raise PeftbenchError(f"its {name} is not what was written")
+        if found <= HASHED_BYTES and (weights or not is_weights):
+            with open(file, "rb") as source:
+                if hashlib.sha256(source.read()).hexdigest() != known["sha256"]:
+                    raise PeftbenchError(f"its {name} is not what was written")
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import notes, stats
+from .abreast import abreast
 from .costs import NO_COSTS, Costs, costs_of, curve_end, seconds_to
 from .record import Record
 from .results import MethodScores, Result, method_scores
@@ -20,7 +20,6 @@ from .runs import Run
 from .sequence import Sequence as SeedSequence
 from .tuning import Curve, curve
 
-MOST_PAIRED = 60  # methods of a table that are compared with each other
 MARGIN = 0.01  # differences inside it count as none: one point of a share
 Method = tuple[str, float]  # its SPEC and its learning rate
 OUTCOMES = ("fail", "not tested", "pass", "not claimed")  # the worst first
@@ -141,11 +140,14 @@ def tabulate(
             data = (run.identity.get("data"), run.identity.get("model"), run.identity.get("task"))
             shared = (*_of_step(run, ""), run.head_learning_rate)
             by_table.setdefault((*shared, *budget.values(), *data), []).append(result)
-    return [
-        _table(group, latencies, profiles, reference, baselines, sequence, stale)
-        for group in by_table.values()
-        if any(r.record.run.kind == "training" for r in group)
-    ]
+    groups = [group for group in by_table.values() if any(r.record.run.kind == "training" for r in group)]
+
+    def made(i: int) -> Table:
+        return _table(groups[i], latencies, profiles, reference, baselines, sequence, stale)
+
+    tables = abreast(made, len(groups), len(current))
+    records = [tuple(r.record for r in g if r.record.run.kind == "training") for g in groups]
+    return [dataclasses.replace(table, records=of) for table, of in zip(tables, records, strict=True)]
 
 
 def _of_pass(run: Run, method: str) -> tuple[Any, ...]:
@@ -191,9 +193,11 @@ def _table(
         else:
             by_method.setdefault((run.method, run.learning_rate), []).append(result)
     seeds = sorted({r.record.run.seed for group in by_method.values() for r in group if _counts(r)})
-    scores = {
-        m: found for m, group in by_method.items() if (found := method_scores(group, seeds)) is not None
-    }
+    scores: dict[Method, MethodScores] = {}
+    for method, group in by_method.items():
+        found = method_scores(group, seeds, next(iter(scores.values()), None))
+        if found is not None:
+            scores[method] = found
     first = results[0].record.run
     metric = next((r.record.metric for r in results if r.record.metric), None)
     metric = metric or {"name": "score", "is_share": True, "unit": "%", "higher_is_better": True}
@@ -256,8 +260,7 @@ def _table(
             **first.budget.__dict__,
         },
         identity=tuple(first.identity.get(name) for name in ("data", "model", "task")),
-        records=tuple(r.record for r in results if r.record.run.kind == "training"),
-        pairwise=compared.pairwise(labels),
+        pairwise={(labels[one], labels[other]): paired for (one, other), paired in compared.pairs.items()},
         alpha=alpha,
     )
     said = notes.footnotes(table, results, compared.items, compared.groups, len(seeds), sequence, stale)
@@ -281,14 +284,17 @@ class _Compared:
         primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), nothing)
         self.items = next((p.shape[1] for s in scores.values() for p in [s.figures["nll"].parts]), 0)
         self.groups = next((s.groups["nll"].count for s in scores.values()), 0)
-        self.differences = {m: d for m in of_primary if (d := self._difference(m, self.name)) is not None}
+        pairs = stats.paired(list(of_primary.values()), primary, alpha)
+        names = list(of_primary)
+        self.pairs = {(names[one], names[other]): paired for (one, other), paired in pairs.items()}
+        self.differences = {one: d for (one, other), d in self.pairs.items() if other == anchor}
         tested = {m: p for m, d in self.differences.items() if (p := d.p_two_sided()) is not None}
         # A look of a sequence may spend `alpha` only; scaled so that a reader compares with .05 as ever.
         holm = [min(1.0, p * stats.ALPHA / alpha) for p in stats.holm(list(tested.values()))]
         self.p_holm = dict(zip(tested, holm, strict=True))
         margin = MARGIN if metric["is_share"] else 0.0
         marks = stats.best_set_marks(
-            list(of_primary.values()), primary, metric["higher_is_better"], margin, alpha
+            list(of_primary.values()), pairs, metric["higher_is_better"], margin, alpha
         )
         self.marks = dict(zip(of_primary, marks, strict=True))
 
@@ -307,31 +313,17 @@ class _Compared:
             "p_holm": self.p_holm.get(method),
             "mark": self.marks.get(method, ""),
             "quality": estimates,
-            "nll_difference": self._difference(method, "nll"),
+            "nll_difference": self._nll_difference(method),
         }
 
-    def pairwise(self, labels: Mapping[Method, str]) -> dict[tuple[str, str], stats.Estimate]:
-        """The paired difference of every two methods' scores; between few, as the square of many is never looked at."""
-        known = {m: s for m, s in self.scores.items() if self.name in s.figures}
-        if len(known) > MOST_PAIRED:
-            return {}
-        found = {}
-        for one, other in itertools.combinations(known, 2):
-            difference = known[one].figures[self.name].minus(known[other].figures[self.name])
-            if difference is not None:
-                paired = stats.estimate(difference, known[one].groups[self.name], self.alpha)
-                found[labels[one], labels[other]] = paired
-                found[labels[other], labels[one]] = dataclasses.replace(paired, value=-paired.value)
-        return found
-
-    def _difference(self, method: Method, figure: str) -> stats.Estimate | None:
+    def _nll_difference(self, method: Method) -> stats.Estimate | None:
         if self.anchor is None or method == self.anchor:
             return None
         one, other = self.scores[method], self.scores[self.anchor]
-        if figure not in one.figures or figure not in other.figures:
+        if "nll" not in one.figures or "nll" not in other.figures:
             return None
-        difference = one.figures[figure].minus(other.figures[figure])
-        return None if difference is None else stats.estimate(difference, one.groups[figure], self.alpha)
+        difference = one.figures["nll"].minus(other.figures["nll"])
+        return None if difference is None else stats.estimate(difference, one.groups["nll"], self.alpha)
 
 
 def _text_of(result: Result) -> tuple[str, str] | None:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from peftbench.abreast import abreast
 from peftbench.columns import columns_of, percent_of, text_rows, written
 from peftbench.flat import flat_rows, tuning_curve
-from peftbench.measures import front, measures_of, of_row
+from peftbench.measures import fronts, measures_of, of_row
 from peftbench.record import Record
 from peftbench.table import Row, Table
 from peftbench.titles import titles_of
 
-CURVE_POINTS = 60  # of a run's training loss: enough to see its shape
+CURVE_POINTS = 40  # of a run's training loss: enough to see its shape
 DIGITS = 5  # of a figure that is only drawn
 HIDDEN = ("model", "task", "label", "baseline", "reference", "metric", "device", "dtype")  # said elsewhere
 
 
-def content_of(tables: Sequence[Table]) -> dict[str, Any]:
-    """The page's content. Environments are kept once, as most runs share theirs."""
+def content_of(tables: Sequence[Table]) -> str:
+    """The page's content as JSON. Environments are kept once, as most runs share theirs."""
     environments: list[dict[str, Any]] = []
+    for record in (record for table in tables for record in table.records):
+        if record.environment not in environments:
+            environments.append(record.environment)
     titles = titles_of(tables)
-    made = [_table(table, title, environments) for table, title in zip(tables, titles, strict=True)]
-    return {"tables": made, "environments": environments}
+
+    def made(i: int) -> str:
+        return _json(_table(tables[i], titles[i], environments))
+
+    texts = abreast(made, len(tables), sum(len(table.records) for table in tables))
+    return f'{{"tables":[{",".join(texts)}],"environments":{_json(environments)}}}'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _table(table: Table, title: str, environments: list[dict[str, Any]]) -> dict[str, Any]:
@@ -51,7 +64,7 @@ def _table(table: Table, title: str, environments: list[dict[str, Any]]) -> dict
             }
             for m in measures
         ],
-        "fronts": {f"{x.name} {y.name}": front(table, x, y) for x in measures for y in measures if x is not y},
+        "fronts": {" ".join(pair): found for pair, found in fronts(table, measures).items()},
         "runs": [_run(record, table, environments) for record in table.records],
     }  # fmt: skip
 
@@ -117,8 +130,6 @@ def _slow(slow: Any) -> list[float | None] | None:
 
 def _run(record: Record, table: Table, environments: list[dict[str, Any]]) -> dict[str, Any]:
     """One run; the settings that all runs of the table share are the table's."""
-    if record.environment not in environments:
-        environments.append(record.environment)
     training = record.training or {}
     losses = training.get("losses") or []
     few = np.linspace(0, len(losses) - 1, min(CURVE_POINTS, len(losses)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import Any
 
 from peftbench import report
 from peftbench.columns import selected
@@ -15,10 +14,16 @@ from ._latency import latency_rows
 
 
 def _latency(tables: Sequence[LatencyTable]) -> str:
-    return pd.DataFrame(latency_rows(tables)).to_csv(index=False)
+    return _written(latency_rows(tables))
 
 
 @report("csv", suffix=".csv", latency=_latency)
 def csv(tables: Sequence[Table]) -> str:
     """Every column, units in the header, unknown left empty."""
-    return pd.DataFrame([row for table in tables for row in selected(table)]).to_csv(index=False)
+    return _written([row for table in tables for row in selected(table)])
+
+
+def _written(rows: list[dict[str, Any]]) -> str:
+    import pandas as pd  # a quarter of a second that other reports need not wait for
+
+    return pd.DataFrame(rows).to_csv(index=False)

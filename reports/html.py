@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -20,9 +19,8 @@ def html(tables: Sequence[Table]) -> str:
     """A page for a browser; `--out report.html` writes it to a file."""
     from plotly.offline import get_plotlyjs
 
-    content = json.dumps(content_of(tables), allow_nan=False, separators=(",", ":"))
     # Inside a script element a browser looks for its end and for comments alone.
-    content = content.replace("<", "\\u003c")
+    content = content_of(tables).replace("<", "\\u003c")
     read = {name: (PAGE / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     return Template(read["html"]).substitute(
         style=read["css"], content=content, plotly=get_plotlyjs(), script=read["js"]

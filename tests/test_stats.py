@@ -64,18 +64,22 @@ def made(mean: float, seed: int, noise: float = 0.0, items: int = 400) -> stats.
     return by_seed(mean + difficulty + own.normal(0, noise, (3, 1)) + own.normal(0, 0.05, (3, items)))
 
 
-def test_marks_of_the_best_set() -> None:
+def marks(scores: list[stats.Scores], higher_is_better: bool) -> list[str]:
     groups = [str(i) for i in range(400)]
-    alone = stats.best_set_marks([made(0.8, 1), made(0.7, 2), made(0.6, 3)], groups, True, 0.01)
+    return stats.best_set_marks(scores, stats.paired(scores, groups), higher_is_better, 0.01)
+
+
+def test_marks_of_the_best_set() -> None:
+    alone = marks([made(0.8, 1), made(0.7, 2), made(0.6, 3)], True)
     assert alone == ["best", "", ""]
-    equal = stats.best_set_marks([made(0.8, 1), made(0.801, 2), made(0.6, 3)], groups, True, 0.01)
+    equal = marks([made(0.8, 1), made(0.801, 2), made(0.6, 3)], True)
     assert equal == ["equivalent", "equivalent", ""]
-    noisy = stats.best_set_marks([made(0.8, 1), made(0.79, 7, noise=0.1), made(0.6, 3)], groups, True, 0.01)
+    noisy = marks([made(0.8, 1), made(0.79, 7, noise=0.1), made(0.6, 3)], True)
     assert noisy[:2] == ["open", "open"] and noisy[2] == ""
-    lower = stats.best_set_marks([made(0.8, 1), made(0.7, 2)], groups, False, 0.01)
+    lower = marks([made(0.8, 1), made(0.7, 2)], False)
     assert lower == ["", "best"]
     first = [by_seed(made(0.8, 1).parts[:1]), by_seed(made(0.7, 2).parts[:1])]
-    assert stats.best_set_marks(first, groups, True, 0.01) == ["", ""]
+    assert marks(first, True) == ["", ""]
 
 
 def test_coverage_and_false_positives_by_simulation() -> None:

@@ -93,6 +93,25 @@ def test_what_cannot_be_read_is_named_and_skipped(
     assert str(bad / "record.json") in capsys.readouterr().err
 
 
+def test_weights_are_read_where_they_are_used_alone(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report of thousands of runs must not read all their weights; whoever uses a run's gets those that were written."""
+    store, run = Store(tmp_path / "runs"), make_run()
+    with store.staging() as staging:
+        (staging / "adapter.safetensors").write_bytes(b"weights")
+        folder = store.put(Record(run, run.key, "ok", started_at="2026-01-01"), staging).folder
+    assert store.find(run.key[:8]).folder == folder
+    (folder / "adapter.safetensors").write_bytes(b"WEIGHTS")
+    assert [stored.folder for stored in store.all()] == [folder]
+    assert store.get(run.key) is None
+    with pytest.raises(UsageError, match="not what was written"):
+        store.find(run.key[:8])
+    assert "adapter.safetensors is not what was written" in capsys.readouterr().err
+    (folder / "adapter.safetensors").write_bytes(b"cut")
+    assert store.all() == []
+
+
 def test_two_programs_on_one_store(make_run: Make, tmp_path: Path) -> None:
     """The second finds the place taken and leaves it."""
     one, two, run = Store(tmp_path), Store(tmp_path), make_run()

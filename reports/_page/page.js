@@ -139,7 +139,7 @@ function drawPareto() {
   const edge = x.log && positive.length ? Math.min(...positive) / 4 : null;
   if (edge !== null) xaxis.type = "log";
   const place = (v) => (edge !== null && v[0] <= 0 ? edge : v[0]);
-  const front = table().fronts[`${x.name} ${y.name}`] || [];
+  const front = table().fronts[`${x.name} ${y.name}`] || table().fronts[`${y.name} ${x.name}`] || [];
   const traces = [];
   table().rows.forEach((row, i) => {
     const [a, b] = [x.values[i], y.values[i]];
