@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub client is imported
@@ -19,6 +20,14 @@ from peftbench import registry
 from peftbench.runs import Budget, LatencyGrid, Run
 from peftbench.starters import byte_tokenizer, move_vectors
 from peftbench.streams import stream
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections() -> None:
+    """A run collects garbage several times; here it would walk all libraries and tests each time: .2 s, half of a tiny run."""
+    gc.collect()
+    gc.freeze()
+
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
