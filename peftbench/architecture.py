@@ -188,6 +188,18 @@ def sites(model: nn.Module, roles: str) -> list[Site]:
     return found
 
 
+def linear_sites(model: nn.Module) -> dict[str, list[Site]]:
+    """By module name the linear roles that it plays, several where it is fused; nothing of a family without known roles."""
+    found: dict[str, list[Site]] = {}
+    try:
+        for site in _all_sites(model, family_of(model)):
+            if site.role in LINEAR_ROLES:
+                found.setdefault(site.name, []).append(site)
+    except NotSupported:
+        return {}
+    return found
+
+
 def _all_sites(model: nn.Module, family: Family) -> Iterator[Site]:
     layer: int | None = None
     block = ""

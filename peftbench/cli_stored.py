@@ -1,4 +1,4 @@
-"""The commands that read what is stored: report, compare, show, verify, export."""
+"""The commands that read what is stored: report, compare, show, verify, analyze, export."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .options import (
     OutOption,
     PluginsOption,
     StoreOption,
+    choice,
     folder_of,
     plugins_of,
     write,
@@ -146,6 +147,43 @@ def verify_command(
     typer.echo(text_of(verdict, bool((record.metric or {}).get("is_share"))), nl=False)
     if verdict["outcome"] == NOT_REPRODUCED:
         raise typer.Exit(1)
+
+
+@app.command("analyze")
+def analyze_command(
+    run: Annotated[
+        str,
+        typer.Argument(help="The first characters of a run's key, or a folder that the PEFT library saved."),
+    ],
+    other: Annotated[
+        str | None, typer.Argument(help="Another one, to see which directions they share.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="A role as in query, or a part of a module's name.")
+    ] = None,
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    form: Annotated[str, typer.Option("--format", help="text, or json with every value.")] = "text",
+    out: OutOption = None,
+) -> None:
+    """Low-rank updates: their rank, their relation to the weights, and the directions that two of them share."""
+    import json
+
+    from .analysis.text import folder_of as place_of
+    from .analysis.text import text_of
+    from .engine import ask, worker
+
+    choice("format", form, ("text", "json"))
+    job = {
+        "job": "analyze",
+        "one": str(place_of(run, store)),
+        "other": None if other is None else str(place_of(other, store)),
+        "only": only,
+        "plugins": plugins_of(plugins),
+    }
+    with worker() as works:
+        found = ask(job, works)
+    write(text_of(found) if form == "text" else json.dumps(found, indent=1) + "\n", out)
 
 
 @app.command("export")

@@ -76,7 +76,7 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
     """
     record = Record.from_file(folder / "record.json")
     load_sources(record.run, plugins)
-    prepared = _rebuilt(record.run, folder)
+    prepared = rebuilt(record.run, folder)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
         out = Path(aside) / "out"
@@ -115,7 +115,7 @@ def load_sources(run: Run, plugins: Sequence[str]) -> None:
             registry.load_plugins(Path(p) for p in run.plugins)
 
 
-def _rebuilt(run: Run, folder: Path) -> Prepared:
+def rebuilt(run: Run, folder: Path) -> Prepared:
     """The run's model with its method and what both learned."""
     import torch
     from safetensors.torch import load_file
@@ -155,7 +155,7 @@ def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
     except NotSupported as error:
         other = "; --merged writes a plain model" if _merges(prepared) else ""
         raise UsageError(f"{run.method!r} has no form in the PEFT library: {error}{other}") from error
-    own = _own_prefix(prepared.adaptation.model)
+    own = own_prefix(prepared.adaptation.model)
     config = {
         **_stock_names(form.config, own),
         "inference_mode": True,
@@ -189,7 +189,7 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> None:
 
     if not _merges(prepared):
         raise UsageError(f"{record.run.method!r} does not merge into plain layers; leave --merged out")
-    own = _own_prefix(prepared.adaptation.model)
+    own = own_prefix(prepared.adaptation.model)
     with prepared.adaptation.merged() as model:
         plain: Any = model.get_submodule(own.rstrip(".")) if own else model
         if not hasattr(transformers, type(plain).__name__):  # the encoder alone of an encoder-decoder
@@ -207,7 +207,7 @@ def _merges(prepared: Prepared) -> bool:
     return prepared.claims.mergeable and prepared.adaptation.mergeable
 
 
-def _own_prefix(model: nn.Module) -> str:
+def own_prefix(model: nn.Module) -> str:
     """What the encoder's names begin with in this program's own classifier; nothing in a stock model."""
     from .models import MeanPooledClassifier
 

@@ -146,6 +146,7 @@ def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
         "check": _check,
         "export": _export,
         "verify": _verify,
+        "analyze": _analyze,
     }
     answer = jobs[job["job"]](job, out)
     (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
@@ -287,6 +288,17 @@ def _export(job: dict[str, Any], out: Path) -> dict[str, Any]:
 
     try:
         return {"files": export(Path(job["folder"]), Path(job["to"]), job["merged"], job["plugins"])}
+    except PeftbenchError as error:
+        return {"error": str(error)}
+
+
+def _analyze(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    from .analysis.found import analyze
+    from .errors import PeftbenchError
+
+    other = None if job["other"] is None else Path(job["other"])
+    try:
+        return analyze(Path(job["one"]), other, job["only"], job["plugins"])
     except PeftbenchError as error:
         return {"error": str(error)}
 
