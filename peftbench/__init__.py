@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .adaptation import Adaptation, Batch, plain, select, swap, weight_of
     from .api import run
     from .architecture import Site, sites
-    from .declare import Claims, Facts, MethodDeclaration, Preset, method, report, task
+    from .declare import Claims, Facts, MethodDeclaration, Preset, experiment, method, report, task
     from .errors import NotSupported, PeftbenchError, UsageError
     from .export import PeftExport
     from .objectives import Classification, Metric, Regression
@@ -25,7 +25,7 @@ _HOMES = {
     "adaptation": ("Adaptation", "Batch", "plain", "select", "swap", "weight_of"),
     "api": ("run",),
     "architecture": ("Site", "sites"),
-    "declare": ("Claims", "Facts", "MethodDeclaration", "Preset", "method", "report", "task"),
+    "declare": ("Claims", "Facts", "MethodDeclaration", "Preset", "experiment", "method", "report", "task"),
     "errors": ("NotSupported", "PeftbenchError", "UsageError"),
     "export": ("PeftExport",),
     "objectives": ("Classification", "Metric", "Regression"),
@@ -48,6 +48,7 @@ __all__ = [
     "Regression",
     "Site",
     "UsageError",
+    "experiment",
     "layer_stream",
     "method",
     "plain",

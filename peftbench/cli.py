@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_stored, defaults
+from . import cli_paper, cli_stored, defaults
 from .errors import PeftbenchError, UsageError
 from .options import (
     DataDirOption,
@@ -317,6 +317,7 @@ def doctor_command() -> None:
 
 
 app.add_typer(cli_stored.app)
+app.add_typer(cli_paper.app)
 
 
 def main(arguments: list[str] | None = None) -> None:

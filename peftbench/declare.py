@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .adaptation import Adaptation
     from .latency_table import LatencyTable
     from .objectives import Objective, Splits
+    from .paper import Asked, Page
     from .table import Table
 
 T = TypeVar("T")
@@ -137,6 +138,23 @@ def report(name: str, *, suffix: str, latency: LatencyReport | None = None) -> C
 
     def declare(function: Report) -> Report:
         register("report", name, function, ReportDeclaration(suffix, latency))
+        return function
+
+    return declare
+
+
+Experiment = Callable[["Asked"], "Page"]
+
+
+def experiment(name: str, *, title: str) -> Callable[[Experiment], Experiment]:
+    """Register a function as one of the LoRA paper's experiments: `peftbench paper NAME` calls it.
+
+    Args:
+        title: what `peftbench paper list` says of it.
+    """
+
+    def declare(function: Experiment) -> Experiment:
+        register("experiment", name, function, title)
         return function
 
     return declare

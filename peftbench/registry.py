@@ -29,7 +29,8 @@ from typing import Any
 
 from .errors import UsageError, unknown
 
-KINDS = ("method", "task", "report")
+KINDS = ("method", "task", "report", "experiment")
+_PACKAGES = {"experiment": "peftbench.reports.paper"}  # the others are peftbench.methods and so on
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ def load(kind: str) -> dict[str, Entry]:
     if kind not in _loaded:
         _loaded.add(kind)
         try:
-            package = importlib.import_module(f"peftbench.{kind}s")
+            package = importlib.import_module(_PACKAGES.get(kind, f"peftbench.{kind}s"))
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"peftbench.{kind}s is not installed; run `pip install -e .` in the checkout ({error})"
             ) from error
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith(("_", "test_")):
-                importlib.import_module(f"peftbench.{kind}s.{module.name}")
+                importlib.import_module(f"{package.__name__}.{module.name}")
         for point in importlib.metadata.entry_points(group=f"peftbench.{kind}s"):
             try:
                 point.load()

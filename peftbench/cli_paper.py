@@ -1,0 +1,65 @@
+"""`peftbench paper`: the LoRA paper's tables, figures and claims, each as a command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import defaults
+from .errors import UsageError, unknown
+from .options import DataDirOption, PluginsOption, QuietOption, StoreOption, choice, folder_of, plugins_of
+
+app = typer.Typer()
+LIST = "list"
+
+
+@app.command("paper")
+def paper_command(
+    name: Annotated[str, typer.Argument(help="An experiment, or list for their names.")],
+    scale: Annotated[
+        str, typer.Option(help="cpu: minutes on two cores; small: an hour on one GPU; full: the paper's own.")
+    ] = "cpu",
+    data_dir: DataDirOption = None,
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for the page as NAME.md; default: standard output.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Status 1 where a statement is contradicted.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """An experiment of the LoRA paper, printed figures beside, with a verdict on each statement of the paper."""
+    from . import registry
+    from .paper import CONTRADICTED, SCALES, Asked, Page
+    from .paper_text import text_of
+
+    registry.load_plugins(Path(p) for p in plugins_of(plugins))
+    if name == LIST:
+        for one in sorted(registry.load("experiment").values(), key=lambda entry: entry.name):
+            typer.echo(f"{one.name:10} {one.declared}")
+        return
+    known = registry.load("experiment")
+    if name not in known:
+        raise unknown("experiment", name, known, "peftbench paper list")
+    choice("scale", scale, SCALES)
+    if out is not None and out.is_file():
+        raise UsageError(f"--out {str(out)!r} is a file; name a folder for the page")
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    page: Page = known[name].target(Asked(scale, store, folder_of(data_dir), say))
+    text = text_of(page)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{name}.md").write_text(text, encoding="utf-8")
+    if strict and CONTRADICTED in page.verdicts:
+        raise typer.Exit(1)

@@ -1,0 +1,103 @@
+"""The LoRA paper's experiments: what one is asked, what it gives back, and when a statement of the paper counts as shown.
+
+A statement is tested from both sides. Holm's correction is over all statements of one page; the side that is then below .05
+decides: confirmed or contradicted; else it is undecided, which is a good answer. What is counted and not sampled is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .columns import Cell
+from .stats import ALPHA, Estimate, holm
+
+SCALES = ("cpu", "small", "full")
+CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
+NOT_TESTABLE = "not testable here"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an experiment is given."""
+
+    scale: str  # one of SCALES: model, data and budget
+    store: Path  # runs that are there are not done again
+    data_dir: str | None = None  # a folder of published data sets
+    say: Callable[[str], None] = lambda text: None  # progress
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement of the paper with its test."""
+
+    says: str  # the paper's statement, in our words, with its place
+    test: str  # what would confirm and what would contradict it
+    evidence: str  # the figures
+    p_true: float | None  # of the data if it were not so: small confirms. None: not testable here
+    p_false: float | None  # of the data if it were so: small contradicts
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table of a page."""
+
+    title: str
+    headers: tuple[str, ...]
+    body: tuple[tuple[Cell, ...], ...]
+    left: int = 1  # columns that stand to the left
+
+
+@dataclass(frozen=True)
+class Page:
+    """What an experiment found."""
+
+    title: str
+    caption: str  # model, data, budget and machine
+    tables: tuple[PageTable, ...]
+    statements: tuple[Statement, ...]
+    differs: tuple[str, ...]  # from the paper's setting
+
+    @property
+    def verdicts(self) -> list[str]:
+        return judge(self.statements)
+
+
+def judge(statements: Sequence[Statement], alpha: float = ALPHA) -> list[str]:
+    """The verdict of each."""
+    sides = [(s.p_true, s.p_false) for s in statements if s.p_true is not None and s.p_false is not None]
+    adjusted = iter(holm([min(1.0, 2 * min(sides_of)) for sides_of in sides]))
+    found = []
+    for one in statements:
+        if one.p_true is None or one.p_false is None:
+            found.append(NOT_TESTABLE)
+        elif next(adjusted) > alpha:
+            found.append(UNDECIDED)
+        else:
+            found.append(CONFIRMED if one.p_true < one.p_false else CONTRADICTED)
+    return found
+
+
+def exactly(true: bool) -> tuple[float, float]:
+    """`p_true` and `p_false` of what is counted."""
+    return (0.0, 1.0) if true else (1.0, 0.0)
+
+
+def above(estimate: Estimate, limit: float) -> tuple[float | None, float | None]:
+    """The same of the statement that a mean lies above a limit."""
+    shifted = Estimate(estimate.value - limit, estimate.variance, estimate.df, estimate.seeds)
+    p = shifted.p_above_zero()
+    return (None, None) if p is None else (p, 1 - p)
+
+
+def inside(estimate: Estimate, margin: float) -> tuple[float | None, float | None]:
+    """The same of the statement that a mean lies within +-margin: confirmed where it is shown to lie below and above the ends.
+
+    It is contradicted where it is shown to lie beyond one of them. Two one-sided tests, each at the level of one.
+    """
+    low, _ = above(estimate, -margin)
+    high, _ = above(Estimate(-estimate.value, estimate.variance, estimate.df, estimate.seeds), -margin)
+    if low is None or high is None:
+        return None, None
+    return max(low, high), min(1.0, 2 * min(1 - low, 1 - high))
