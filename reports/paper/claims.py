@@ -93,19 +93,15 @@ def count_all(asked: Asked) -> tuple[list[Counted], int]:
     return counted, total
 
 
-def count(text: str, **sizes: int) -> tuple[int, int]:
-    """What a method trains in GPT-3, and the model's own parameters.
-
-    Args:
-        sizes: of a `GPT2Config`, where they are not GPT-3's.
-    """
+def count(text: str) -> tuple[int, int]:
+    """What a method trains in GPT-3, and the model's own parameters."""
     import torch
     import transformers
 
     method: Any = spec.build(parsed := spec.parse(text), _class_of(parsed.name), "method")
-    given = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": POSITIONS, **sizes}
+    layout = transformers.GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=POSITIONS)
     with torch.device("meta"):
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**given)).eval()
+        model = transformers.GPT2LMHeadModel(layout).eval()
     total = sum({id(p): p.numel() for p in model.parameters()}.values())
     return sum(p.numel() for p in method.inject(model).params.values()), total
 
