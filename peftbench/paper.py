@@ -67,7 +67,7 @@ class Page:
 def judge(statements: Sequence[Statement], alpha: float = ALPHA) -> list[str]:
     """The verdict of each."""
     sides = [(s.p_true, s.p_false) for s in statements if s.p_true is not None and s.p_false is not None]
-    adjusted = iter(holm([min(1.0, 2 * min(sides_of)) for sides_of in sides]))
+    adjusted = iter(holm([min(both) for both in sides]))  # only one of the two can be an error
     found = []
     for one in statements:
         if one.p_true is None or one.p_false is None:
@@ -85,19 +85,24 @@ def exactly(true: bool) -> tuple[float, float]:
 
 
 def above(estimate: Estimate, limit: float) -> tuple[float | None, float | None]:
-    """The same of the statement that a mean lies above a limit."""
-    shifted = Estimate(estimate.value - limit, estimate.variance, estimate.df, estimate.seeds)
-    p = shifted.p_above_zero()
-    return (None, None) if p is None else (p, 1 - p)
+    """`p_true` and `p_false` of the statement that a mean lies above a limit: an end of its 95 % interval decides."""
+    p = _p_above(estimate, limit)
+    return (None, None) if p is None else (min(1.0, 2 * p), min(1.0, 2 * (1 - p)))
 
 
 def inside(estimate: Estimate, margin: float) -> tuple[float | None, float | None]:
-    """The same of the statement that a mean lies within +-margin: confirmed where it is shown to lie below and above the ends.
+    """The same of the statement that a mean lies within +-margin.
 
-    It is contradicted where it is shown to lie beyond one of them. Two one-sided tests, each at the level of one.
+    Confirmed where the 90 % interval lies inside, which is two one-sided tests; contradicted where the 95 % interval lies beyond
+    one of the ends.
     """
-    low, _ = above(estimate, -margin)
-    high, _ = above(Estimate(-estimate.value, estimate.variance, estimate.df, estimate.seeds), -margin)
+    turned = Estimate(-estimate.value, estimate.variance, estimate.df, estimate.seeds)
+    low, high = _p_above(estimate, -margin), _p_above(turned, -margin)
     if low is None or high is None:
         return None, None
     return max(low, high), min(1.0, 2 * min(1 - low, 1 - high))
+
+
+def _p_above(estimate: Estimate, limit: float) -> float | None:
+    """One-sided p of the data if the mean were at the limit or below; None where there is no spread to tell."""
+    return Estimate(estimate.value - limit, estimate.variance, estimate.df, estimate.seeds).p_above_zero()

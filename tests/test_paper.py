@@ -40,6 +40,8 @@ def test_a_mean_inside_a_margin_comes_out_each_way() -> None:
     ):
         assert verdict(paper.inside(Estimate(value, 0.01, 4.0, 5), 1.0)) == said
     assert verdict(paper.inside(Estimate(0.0, 4.0, 4.0, 5), 1.0)) == UNDECIDED  # nothing is known
+    # 2.13 errors are a two-sided 10 %, the interval of equivalence: .787 + .213 touches the margin.
+    assert [verdict(paper.inside(Estimate(v, 0.01, 4.0, 5), 1.0)) for v in (0.78, 0.79)] == [CONFIRMED, UNDECIDED]
     assert verdict(paper.inside(Estimate(0.0, None, None, 1), 1.0)) == NOT_TESTABLE
 
 
