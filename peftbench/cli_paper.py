@@ -26,7 +26,8 @@ def paper_command(
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for the page as NAME.md; default: standard output.")
+        Path | None,
+        typer.Option(help="A folder for NAME.md and NAME.html; default: Markdown to standard output."),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Status 1 where a statement is contradicted.")
@@ -36,6 +37,7 @@ def paper_command(
     """An experiment of the LoRA paper, printed figures beside, with a verdict on each statement of the paper."""
     from . import registry
     from .paper import CONTRADICTED, SCALES, Asked, Page
+    from .paper_html import html_of
     from .paper_text import text_of
 
     registry.load_plugins(Path(p) for p in plugins_of(plugins))
@@ -61,5 +63,6 @@ def paper_command(
     else:
         out.mkdir(parents=True, exist_ok=True)
         (out / f"{name}.md").write_text(text, encoding="utf-8")
+        (out / f"{name}.html").write_text(html_of(page), encoding="utf-8")
     if strict and CONTRADICTED in page.verdicts:
         raise typer.Exit(1)

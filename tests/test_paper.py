@@ -11,6 +11,7 @@ from peftbench import paper
 from peftbench.cli import main
 from peftbench.columns import Cell
 from peftbench.paper import CONFIRMED, CONTRADICTED, NOT_TESTABLE, UNDECIDED, Page, PageTable, Statement
+from peftbench.paper_html import html_of
 from peftbench.paper_text import text_of
 from peftbench.stats import Estimate
 
@@ -41,7 +42,10 @@ def test_a_mean_inside_a_margin_comes_out_each_way() -> None:
         assert verdict(paper.inside(Estimate(value, 0.01, 4.0, 5), 1.0)) == said
     assert verdict(paper.inside(Estimate(0.0, 4.0, 4.0, 5), 1.0)) == UNDECIDED  # nothing is known
     # 2.13 errors are a two-sided 10 %, the interval of equivalence: .787 + .213 touches the margin.
-    assert [verdict(paper.inside(Estimate(v, 0.01, 4.0, 5), 1.0)) for v in (0.78, 0.79)] == [CONFIRMED, UNDECIDED]
+    assert [verdict(paper.inside(Estimate(v, 0.01, 4.0, 5), 1.0)) for v in (0.78, 0.79)] == [
+        CONFIRMED,
+        UNDECIDED,
+    ]
     assert verdict(paper.inside(Estimate(0.0, None, None, 1), 1.0)) == NOT_TESTABLE
 
 
@@ -70,6 +74,10 @@ def test_a_page_as_text() -> None:
     )
     assert "x\\|y" in text and "b\\|c" in text
     assert "| confirmed " in text and "**contradicted**" in text and "not testable here" in text
+    web = html_of(page)
+    assert "<title>A | page &lt;b&gt;</title>" in web and "<b>" not in web
+    assert '<span class="contradicted">contradicted</span>' in web and web.count("<table>") == 2
+    assert "<li>another model</li>" in web and "http://" not in web and "https://" not in web
 
 
 @pytest.mark.parametrize(
@@ -126,6 +134,7 @@ def test_the_command(
         and not err
         and "**contradicted**" in (tmp_path / "pages" / "claims.md").read_text()
     )
+    assert '<span class="contradicted">' in (tmp_path / "pages" / "claims.html").read_text()
     status, out, _ = run("list")
     assert status == 0 and out.startswith("claims ")
     for wrong, said in (
