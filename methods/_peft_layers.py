@@ -10,25 +10,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import hashlib
 import importlib.util
-import json
 import re
 import types
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, layer_stream
 from peftbench.checks import changed, fingerprints
+from peftbench.peft_files import PREFIX, PeftFiles, of_pattern
 
-from ._peft_names import endings, listed, locate, of_pattern, relative_names
+from ._peft_names import endings, listed, locate, relative_names
 
 ADAPTER = "default"  # the library's name for the only adapter
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, ImportError)
@@ -191,47 +188,8 @@ def set_targets(
         config.feedforward_modules = {short[name] for name in feedforward}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A folder that the PEFT library saved an adapter to."""
-
-    folder: Path
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Its configuration.
-
-        Raises:
-            UsageError: there is none.
-        """
-        file = self.folder / "adapter_config.json"
-        try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{str(self.folder)!r} holds no readable adapter_config.json ({error})"
-            ) from error
-        return found
-
-    def fingerprint(self) -> str:
-        """A hash of its files, so that results of another one are not taken for this one's."""
-        digest = hashlib.sha256()
-        for file in sorted(self.folder.glob("adapter_*")):
-            digest.update(file.name.encode() + file.read_bytes())
-        return digest.hexdigest()[:16]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by the library's names.
-
-        Raises:
-            UsageError: there are none in a safetensors file.
-        """
-        file = self.folder / "adapter_model.safetensors"
-        if not file.is_file():
-            raise UsageError(
-                f"{str(self.folder)!r} has no adapter_model.safetensors; save the adapter again with a current PEFT"
-            )
-        return load_file(file)
+class Checkpoint(PeftFiles):
+    """A folder that the PEFT library saved an adapter to, of whatever kind."""
 
     def inject(self, model: nn.Module, merges: bool) -> PeftAdaptation:
         """Let the adapter into a model, with its weights as the start. Its head, if any, stays out: a task has its own.
@@ -247,12 +205,12 @@ class Checkpoint:
         wanted: dict[str, str] = {}  # name in this model -> name in the checkpoint
         renamed: dict[str, Tensor] = {}
         for key, tensor in self.tensors().items():
-            inner = key.removeprefix("base_model.model.")
+            inner = key.removeprefix(PREFIX)
             place = locate(inner, names) if inner != key else None
             if place is not None:
                 module, rest = place
                 wanted[module] = inner.removesuffix(f".{rest}")
-                renamed[f"base_model.model.{module}.{rest}"] = tensor
+                renamed[f"{PREFIX}{module}.{rest}"] = tensor
             elif inner == key:  # shared by all layers
                 renamed[key] = tensor
             elif not any(part in saved_heads for part in inner.split(".")):

@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, weight_of
+from peftbench.peft_files import PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
 
-from ._peft_layers import Checkpoint
-from ._peft_names import listed, locate, of_pattern, relative_names
+from ._peft_names import listed, locate, relative_names
 
-# Initialisations that write over the base's weights: the pair belongs to what they left there.
-RESIDUAL = ("pissa", "olora", "corda", "lora_ga", "loftq")
 # A (rank, in_features), B (out_features, rank), what their product is multiplied by.
 Pair = tuple[Tensor, Tensor, float]
 
@@ -62,7 +60,7 @@ def lora_to_peft(adaptation: Adaptation, pair: Callable[[Any], Pair] = pair_of) 
             continue
         ranks[name], alphas[name] = len(a), scale * len(a)
         dropout = getattr(layer, "dropout", 0.0)
-        start = f"base_model.model.{name}.lora_"
+        start = f"{PREFIX}{name}.lora_"
         tensors |= {f"{start}A.weight": a, f"{start}B.weight": b}
         if hasattr(layer, "magnitude"):
             dora = True
@@ -101,20 +99,10 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
     Raises:
         UsageError: it is no LoRA, or its rank, alpha or targets are not the method's.
     """
-    checkpoint = Checkpoint(Path(folder).expanduser())
+    checkpoint = PeftFiles(Path(folder).expanduser())
     config = checkpoint.config
     said = f"start {folder!r}"
-    if config.get("peft_type") != "LORA":
-        raise UsageError(f"{said} is a {config.get('peft_type')} adapter, not a LoRA")
-    start = str(config.get("init_lora_weights", True)).lower()
-    if start.startswith(RESIDUAL):
-        raise UsageError(
-            f"{said} was trained over a base that {start} had changed; save it again with save_pretrained's "
-            "path_initial_model_for_weight_conversion"
-        )
-    for option in ("use_dora", "lora_bias", "layer_replication", "target_parameters", "use_qalora"):
-        if config.get(option):
-            raise UsageError(f"{said} was made with {option}, which is another model than the method's")
+    check_pairs(config, said)
     if config.get("bias", "none") != "none":
         raise UsageError(f"{said} also trained biases (bias={config['bias']}), which the method does not")
     read = _read(checkpoint, adaptation.model, said)
@@ -129,10 +117,9 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
         rows: list[slice] = wrapper.rows  # type: ignore[assignment]
         a, b, theirs = read[name]
         pairs = len(rows)
-        r = int(of_pattern(config.get("rank_pattern"), theirs, config.get("r", 8)))
-        value = float(of_pattern(config.get("alpha_pattern"), theirs, config.get("lora_alpha", 8)))
+        r, value = rank_and_alpha(config, theirs)
         rooted = bool(config.get("use_rslora"))
-        factor = value / (math.sqrt(r) if rooted else r)
+        factor = factor_of(config, r, value)
         if r != pairs * settings.rank or not math.isclose(factor, settings.scale, rel_tol=1e-6):
             own = r / pairs
             wanted = factor / dataclasses.replace(settings, rank=max(1, round(own)), alpha=1.0).scale
@@ -155,17 +142,17 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
 
 def fingerprint_of(folder: str) -> str:
     """A hash of a checkpoint's files, so that results of another one are not taken for this one's."""
-    return Checkpoint(Path(folder).expanduser()).fingerprint()
+    return PeftFiles(Path(folder).expanduser()).fingerprint()
 
 
-def _read(checkpoint: Checkpoint, model: nn.Module, said: str) -> dict[str, tuple[Tensor, Tensor, str]]:
+def _read(checkpoint: PeftFiles, model: nn.Module, said: str) -> dict[str, tuple[Tensor, Tensor, str]]:
     """Module name -> A, B, and the module's name in the checkpoint; heads that were saved beside stay out."""
     names = relative_names(model)
     heads = tuple(checkpoint.config.get("modules_to_save") or ())
     parts: dict[str, dict[str, Tensor]] = {}
     theirs: dict[str, str] = {}
     for key, tensor in checkpoint.tensors().items():
-        inner = key.removeprefix("base_model.model.")
+        inner = key.removeprefix(PREFIX)
         place = locate(inner, names)
         if place is None or place[1] not in ("lora_A.weight", "lora_B.weight"):
             if any(part in heads for part in inner.split(".")):

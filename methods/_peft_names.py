@@ -7,9 +7,7 @@ share is the name relative to the encoder.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from torch import nn
 
@@ -57,11 +55,3 @@ def listed(names: Iterable[str]) -> str:
     """A few names, and how many more."""
     some = sorted(names)
     return ", ".join(some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "") if some else "none"
-
-
-def of_pattern(patterns: Mapping[str, Any] | None, name: str, default: Any) -> Any:
-    """What a `rank_pattern` or `alpha_pattern` says of a module: its keys are regular expressions for endings."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default

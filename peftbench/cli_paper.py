@@ -49,8 +49,13 @@ def paper_command(
     if name not in known:
         raise unknown("experiment", name, known, "peftbench paper list")
     choice("scale", scale, SCALES)
-    if out is not None and out.is_file():
-        raise UsageError(f"--out {str(out)!r} is a file; name a folder for the page")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--out {str(out)!r} can't be made: {error.strerror}; name a folder for the page"
+            ) from error
 
     def say(text: str) -> None:
         if not quiet:
@@ -61,7 +66,6 @@ def paper_command(
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.mkdir(parents=True, exist_ok=True)
         (out / f"{name}.md").write_text(text, encoding="utf-8")
         (out / f"{name}.html").write_text(html_of(page), encoding="utf-8")
     if strict and CONTRADICTED in page.verdicts:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
-from peftbench import abreast
+from peftbench import PeftbenchError, abreast
 from peftbench.abreast import MANY
 
 pytestmark = pytest.mark.skipif(
@@ -37,5 +41,33 @@ def test_what_one_raises_is_raised_and_one_that_dies_is_said() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return i
 
-    with pytest.raises(RuntimeError, match="was killed"):
+    with pytest.raises(PeftbenchError, match="was killed"):
         abreast.abreast(killed, 20, MANY)
+
+    def unspeakable(i: int) -> object:
+        return lambda: i
+
+    with pytest.raises(Exception, match="pickle"):
+        abreast.abreast(unspeakable, 20, MANY)
+
+
+def test_nothing_is_left_behind_where_the_report_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "report.py"
+    script.write_text(
+        "import time\n"
+        "from peftbench.abreast import MANY, abreast\n"
+        "def slow(i):\n"
+        "    time.sleep(0.05)\n"
+        "    return 'x' * 300_000\n"
+        "abreast(slow, 4000, MANY)\n"
+    )
+    report = psutil.Popen([sys.executable, str(script)])
+    for _ in range(200):
+        if len(children := report.children()) > 1:
+            break
+        time.sleep(0.05)
+    assert len(children) > 1
+    report.kill()
+    report.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)  # they look once a second
+    assert not alive

@@ -140,6 +140,7 @@ def test_the_command(
     for wrong, said in (
         (["clams"], "did you mean 'claims'? (peftbench paper list)"),
         (["claims", "--scale", "big"], "known: cpu, full, small"),
+        (["claims", "--out", f"{tmp_path}/pages/claims.md/below"], "can't be made: Not a directory"),
     ):
         status, out, err = run(*wrong)
         assert status == 2 and said in err and err.count("\n") == 1

@@ -16,9 +16,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def right_directions(matrix: npt.ArrayLike) -> Floats:
-    """The right-singular vectors of a matrix (rows, width) as columns (width, min(rows, width)), the strongest first."""
-    _, _, rows = np.linalg.svd(np.asarray(matrix, np.float64), full_matrices=False)
-    return rows.T
+    """The right-singular vectors of a matrix (rows, width) as columns (width, its rank), the strongest first."""
+    array = np.asarray(matrix, np.float64)
+    _, values, rows = np.linalg.svd(array, full_matrices=False)
+    return rows[: _rank(values, array.shape)].T
 
 
 def product_svd(b: npt.ArrayLike, a: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -29,12 +30,20 @@ def product_svd(b: npt.ArrayLike, a: npt.ArrayLike) -> tuple[Floats, Floats, Flo
         a: (rank, in).
 
     Returns:
-        U (out, k), the singular values (k,) and V (in, k), where k = min(rank, out, in).
+        U (out, k), the singular values (k,) and V (in, k), where k is the rank of B A.
     """
     left, of_left = np.linalg.qr(np.asarray(b, np.float64))
     right, of_right = np.linalg.qr(np.asarray(a, np.float64).T)
     u, values, v = np.linalg.svd(of_left @ of_right.T, full_matrices=False)
-    return left @ u, values, right @ v.T
+    rank = _rank(values, (len(left), len(right)))
+    return left @ u[:, :rank], values[:rank], right @ v[:rank].T
+
+
+def _rank(values: Floats, shape: tuple[int, ...]) -> int:
+    """How many singular values are more than rounding. The numbers were float32, whatever they are held in now."""
+    if not len(values):
+        return 0
+    return int((values > values[0] * max(shape) * np.finfo(np.float32).eps).sum())
 
 
 def similarity(one: Floats, other: Floats) -> Floats:

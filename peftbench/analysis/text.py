@@ -6,33 +6,46 @@ from pathlib import Path
 from typing import Any
 
 from ..columns import MISSING, Cell
-from ..errors import UsageError
+from ..errors import PeftbenchError, UsageError
 from ..markdown_text import pipe_table
-from ..store import Store
+from ..peft_files import CONFIG
+from ..record import Record
+from ..store import RECORD, Store
+
+ADAPTER = "adapter.safetensors"
 
 MOVED = 5.0  # |A - A0| / |A0| from which on A's directions are training's, not mostly its initialisation's
 
 
 def folder_of(asked: str, store: Path) -> Path:
-    """The folder of a checkpoint, or of the run whose key begins so.
+    """The folder of a checkpoint, or of a run: named itself, or by the beginning of its key.
 
     Raises:
         UsageError: there is neither, or the run kept no weights.
     """
     path = Path(asked).expanduser()
-    if path.is_dir():
-        if not any((path / name).is_file() for name in ("adapter_config.json", "record.json")):
+    if not path.is_dir():
+        stored = Store(store).find(asked)
+        _check(stored.record, stored.folder)
+        return stored.folder.resolve()
+    if not (path / CONFIG).is_file():
+        if not (path / RECORD).is_file():
             raise UsageError(
-                f"{asked!r} holds neither adapter_config.json nor record.json; name a run or a checkpoint's folder"
+                f"{asked!r} holds neither {CONFIG} nor {RECORD}; name a run or a checkpoint's folder"
             )
-        return path.resolve()
-    stored = Store(store).find(asked)
-    if not (stored.folder / "adapter.safetensors").is_file():
+        try:
+            _check(Record.from_file(path / RECORD), path)
+        except (PeftbenchError, UnicodeDecodeError) as error:
+            raise UsageError(f"{asked!r} can't be analyzed: {error}") from error
+    return path.resolve()
+
+
+def _check(record: Record, folder: Path) -> None:
+    if record.run.kind != "training" or record.status != "ok" or not (folder / ADAPTER).is_file():
         raise UsageError(
-            f"run {stored.record.key[:12]} ({stored.record.run.method}, {stored.record.run.kind}) kept no weights; analyze a "
+            f"run {record.key[:12]} ({record.run.method}, {record.run.kind}, {record.status}) kept no weights; analyze a good "
             "training run of a low-rank method"
         )
-    return stored.folder.resolve()
 
 
 def text_of(found: dict[str, Any]) -> str:
@@ -43,37 +56,23 @@ def text_of(found: dict[str, Any]) -> str:
     )
 
 
+UPDATE_COLUMNS = {
+    "matrix": "name",
+    "rank": "rank",
+    "90 % in": "effective_rank",
+    "dW norm": "update_norm",
+    "W norm": "weight_norm",
+    "W on dW": "weight_on_update",
+    "W on W": "weight_on_weight",
+    "W on random": "weight_on_chance",
+    "amplification": "amplification",
+    "A moved": "moved",
+}
+GRIDS = ("phi_of_a", "chance_of_a", "phi_of_product", "chance_of_product")
+
+
 def _updates(updates: list[dict[str, Any]]) -> str:
-    headers = [
-        "matrix",
-        "rank",
-        "90 % in",
-        "dW norm",
-        "W norm",
-        "W on dW",
-        "W on W",
-        "W on random",
-        "amplification",
-        "A moved",
-    ]
-    names = [
-        "update_norm",
-        "weight_norm",
-        "weight_on_update",
-        "weight_on_weight",
-        "weight_on_chance",
-        "amplification",
-        "moved",
-    ]
-    body = [
-        [
-            Cell(one["name"]),
-            Cell(str(one["rank"])),
-            Cell(str(one["effective_rank"])),
-            *(_number(one[name]) for name in names),
-        ]
-        for one in updates
-    ]
+    body = [[_cell(one[name]) for name in UPDATE_COLUMNS.values()] for one in updates]
     notes = [
         "90 % in: directions that hold 90 % of the update's squared norm. W on dW: norm of W projected onto the update's singular",
         "directions, on W's own top ones, and on random ones (expected); amplification: dW norm over W on dW (Hu et al. 2021, table 7).",
@@ -85,7 +84,7 @@ def _updates(updates: list[dict[str, Any]]) -> str:
             f"In {len(still)} of {len(updates)} A moved less than {MOVED:g} times its start: there A's directions are in part those it was "
             "drawn with, and what two runs of one seed share is no news."
         )
-    return pipe_table(headers, body) + "\n\n" + "\n".join(notes)
+    return pipe_table(list(UPDATE_COLUMNS), body) + "\n\n" + "\n".join(notes)
 
 
 def _pairs(pairs: list[dict[str, Any]]) -> str:
@@ -93,26 +92,27 @@ def _pairs(pairs: list[dict[str, Any]]) -> str:
         "matrix",
         "ranks",
         "phi(1,1) of A",
+        "random",
         "of BA",
         "random",
-        "phi(i,j) whole, of A",
-        "of BA ",
-        "random ",
+        "phi whole, of A",
+        "random",
+        "of BA",
+        "random",
     ]
-    body = []
-    for pair in pairs:
-        grids = [pair[name] for name in ("phi_of_a", "phi_of_product", "chance")]
-        body.append(
-            [
-                Cell(pair["name"]),
-                Cell("{}, {}".format(*pair["ranks"])),
-                *(_number(g[0][0]) for g in grids),
-                *(_number(g[-1][-1]) for g in grids),
-            ]
-        )
+    body = [
+        [
+            Cell(pair["name"]),
+            Cell("{}, {}".format(*pair["ranks"])),
+            *(_cell(pair[grid][end][end] if pair[grid] else None) for end in (0, -1) for grid in GRIDS),
+        ]
+        for pair in pairs
+    ]
     note = "phi: share of the smaller span that lies in the larger (equation 4); random: its mean for random spans. All values: --format json."
     return pipe_table(headers, body) + "\n\n" + note
 
 
-def _number(value: float | None) -> Cell:
-    return Cell(MISSING if value is None else f"{value:.3g}")
+def _cell(value: str | float | None) -> Cell:
+    if value is None:
+        return Cell(MISSING)
+    return Cell(f"{value:.3g}" if isinstance(value, float) else str(value))

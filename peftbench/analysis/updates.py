@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
+from ..architecture import Site
 from ..errors import NotSupported, UsageError
+from ..peft_files import CONFIG, PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
 from .subspace import Floats
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX, OF_A, OF_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+OF_A, OF_B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -30,36 +32,41 @@ class Update:
     weight: Floats | None = None  # (out, in); None where the model is not known
     start: Floats | None = None  # A before training, (rank, in)
 
+    @property
+    def trained_rows(self) -> npt.NDArray[np.bool_]:
+        """(rank,): those rows of A that moved. Where none did, or the start is not known, all.
 
-def updates_at(place: Path, plugins: tuple[str, ...] = ()) -> list[Update]:
+        PiSSA's A, for one, is written with a copy of its start below it.
+        """
+        if self.start is None:
+            return np.ones(len(self.a), np.bool_)
+        moved: npt.NDArray[np.bool_] = np.any(self.a != self.start, axis=1)
+        return moved if moved.any() else ~moved
+
+
+def is_checkpoint(place: Path) -> bool:
+    """Whether a folder is one that the PEFT library saved."""
+    return (place / CONFIG).is_file()
+
+
+def updates_at(place: Path, plugins: tuple[str, ...] = (), split: bool = True) -> list[Update]:
     """The updates of a stored run's folder, or of a folder that the PEFT library saved.
 
     Args:
         plugins: files and folders where the run's method is now, if it is not where it was.
+        split: a fused projection of a run into the roles that were adapted; a checkpoint does not say what they are.
 
     Raises:
         UsageError: it is neither, or holds no low-rank updates.
     """
-    if (place / CONFIG).is_file():
-        return _of_checkpoint(place)
-    return _of_run(place, plugins)
+    if is_checkpoint(place):
+        files = PeftFiles(place)
+        pairs = _pairs(files.config, files.tensors(), repr(str(place)))
+        return [Update(name, None, None, a, b) for name, (a, b) in pairs.items()]
+    return _of_run(place, plugins, split)
 
 
-def _of_checkpoint(folder: Path) -> list[Update]:
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TENSORS)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{str(folder)!r} is no checkpoint of the PEFT library that reads: {error}"
-        ) from error
-    pairs = _pairs(config, tensors, repr(str(folder)))
-    return [Update(name, None, None, a, b) for name, (a, b) in pairs.items()]
-
-
-def _of_run(folder: Path, plugins: tuple[str, ...]) -> list[Update]:
+def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]:
     from .. import architecture, prepare
     from ..adaptation import weight_of
     from ..export import load_sources, own_prefix, rebuilt
@@ -86,18 +93,19 @@ def _of_run(folder: Path, plugins: tuple[str, ...]) -> list[Update]:
         weight = _array(weight_of(trained.adaptation.swaps[name][0]))
         start = forms[1][name][0] if name in forms[1] and forms[1][name][0].shape == a.shape else None
         whole = Update(name.removeprefix(own), None, None, a, b, weight, start)
-        found += _by_site(whole, sites.get(name, []))
+        found += _by_site(whole, sites.get(name, []), split)
     return found
 
 
-def _by_site(whole: Update, sites: list[Any]) -> list[Update]:
+def _by_site(whole: Update, sites: list[Site], split: bool) -> list[Update]:
     """One update for each role that the module plays and that something was trained for."""
-    if not sites:
-        return [whole]
+    if len(sites) == 1 and sites[0].part is None:
+        return [dataclasses.replace(whole, role=sites[0].role, layer=sites[0].layer)]
+    if sites and not split:
+        return [dataclasses.replace(whole, layer=sites[0].layer)]
     found = []
     for site in sites:
-        if site.part is None:
-            return [Update(whole.name, site.role, site.layer, whole.a, whole.b, whole.weight, whole.start)]
+        assert site.part is not None  # several roles of one module are slices of it
         index, count = site.part
         height = len(whole.b) // count
         rows = slice(index * height, (index + 1) * height)
@@ -114,7 +122,7 @@ def _by_site(whole: Update, sites: list[Any]) -> list[Update]:
                     None if whole.start is None else whole.start[ranks],
                 )
             )
-    return found
+    return found or [whole]  # of a family without known roles, or trained to nothing
 
 
 def _pairs(
@@ -125,30 +133,23 @@ def _pairs(
     Raises:
         UsageError: it is no LoRA, or one whose update is not B A alone.
     """
-    if str(config.get("peft_type")) not in ("LORA", "PeftType.LORA"):
-        raise UsageError(f"{said} is a {config.get('peft_type')} adapter, not low-rank updates; name a LoRA")
-    if config.get("use_dora"):
-        raise UsageError(f"{said} also scales the rows of the weights, so its update is not of low rank")
-    names = [key.removeprefix(PREFIX).removesuffix(OF_A) for key in tensors if key.endswith(OF_A)]
-    if not names:
-        raise UsageError(f"{said} holds no pair of low-rank matrices (no tensor ends with {OF_A})")
+    check_pairs(config, said)
     found = {}
-    for name in names:
-        a, b = tensors[f"{PREFIX}{name}{OF_A}"], tensors[f"{PREFIX}{name}{OF_B}"]
+    for key in (key for key in tensors if key.endswith(OF_A)):
+        name = key.removeprefix(PREFIX).removesuffix(OF_A)
+        a, b = tensors[key], tensors.get(key.removesuffix(OF_A) + OF_B)
+        if b is None:
+            raise UsageError(f"{said} has an A and no B at {name}; save the adapter again")
         if a.ndim != 2:  # a convolution's
             continue
-        alpha = _of_pattern(config.get("alpha_pattern"), name, config["lora_alpha"])
-        scale = alpha / (len(a) ** 0.5 if config.get("use_rslora") else len(a))
-        found[name] = _array(a), _array(b) * scale
+        if not (a.isfinite().all() and b.isfinite().all()):
+            raise UsageError(f"{said} holds numbers at {name} that are not finite; it diverged")
+        found[name] = _array(a), _array(b) * factor_of(config, *rank_and_alpha(config, name))
+    if not found:
+        raise UsageError(
+            f"{said} holds no pair of low-rank matrices of a linear layer (tensors that end with {OF_A})"
+        )
     return found
-
-
-def _of_pattern(pattern: Mapping[str, float] | None, name: str, default: float) -> float:
-    """The library's patterns name a module by its end."""
-    for key, value in (pattern or {}).items():
-        if name == key or name.endswith(f".{key}"):
-            return value
-    return default
 
 
 def _array(tensor: Tensor) -> Floats:

@@ -1,7 +1,7 @@
 """The paper's claims of cost: parameters, memory, checkpoints and latency. Hu et al. 2021, sections 1, 4.2 and 5.5, tables 4 and 15.
 
 Counts are made at GPT-3's 175 billion parameters: every method is let into the model on the meta device, where it has shapes
-and no weights. Then memory and latency are measured at a model that this machine can train.
+and no weights. What is measured of them is not here yet.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Counted:
 
 
 @experiment(
-    "claims", title="The claims: 10,000 times fewer parameters, a third of the memory, no added latency"
+    "claims",
+    title="The claims of cost: parameters, memory and checkpoints, counted at 175 billion parameters",
 )
 def claims(asked: Asked) -> Page:
     """What LoRA saves, counted at 175 billion parameters."""
