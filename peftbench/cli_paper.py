@@ -25,9 +25,18 @@ def paper_command(
     data_dir: DataDirOption = None,
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
+    model: Annotated[
+        str | None, typer.Option(help="In place of the scale's own: a name, a folder or a hub id.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32 or bfloat16, in place of the experiment's own."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A folder for NAME.md and NAME.html; default: Markdown to standard output."),
+        typer.Option(
+            help="A folder for NAME.md, its pictures and NAME.html; default: Markdown to standard output."
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Status 1 where a statement is contradicted.")
@@ -38,7 +47,7 @@ def paper_command(
     from . import registry
     from .paper import CONTRADICTED, SCALES, Asked, Page
     from .paper_html import html_of
-    from .paper_text import text_of
+    from .paper_text import pictures_of, text_of
 
     registry.load_plugins(Path(p) for p in plugins_of(plugins))
     if name == LIST:
@@ -49,6 +58,8 @@ def paper_command(
     if name not in known:
         raise unknown("experiment", name, known, "peftbench paper list")
     choice("scale", scale, SCALES)
+    if dtype is not None:
+        choice("dtype", dtype, ("float32", "bfloat16"))
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -61,12 +72,13 @@ def paper_command(
         if not quiet:
             print(text, file=sys.stderr, flush=True)
 
-    page: Page = known[name].target(Asked(scale, store, folder_of(data_dir), say))
-    text = text_of(page)
+    page: Page = known[name].target(Asked(scale, store, folder_of(data_dir), model, dtype, say))
     if out is None:
-        typer.echo(text, nl=False)
+        typer.echo(text_of(page), nl=False)
     else:
-        (out / f"{name}.md").write_text(text, encoding="utf-8")
+        (out / f"{name}.md").write_text(text_of(page, name), encoding="utf-8")
+        for file, picture in pictures_of(page, name).items():
+            (out / file).write_text(picture.svg, encoding="utf-8")
         (out / f"{name}.html").write_text(html_of(page), encoding="utf-8")
     if strict and CONTRADICTED in page.verdicts:
         raise typer.Exit(1)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from . import stats
 from .costs import headline_bytes, over_base, step_ms
 from .objectives import METRICS, Metric
-from .ratios import Slowdown
 from .record import Record
 from .results import MethodScores, Result, current, method_scores
 from .runs import Run
@@ -274,18 +273,7 @@ def _difference(a: MethodScores, b: MethodScores, name: str) -> stats.Estimate:
         paired = b.figures[name].minus(a.figures[name])
         if paired is not None:
             return stats.estimate(paired, a.groups[name])
-    return _apart(stats.estimate(b.figures[name], b.groups[name]), stats.estimate(a.figures[name], a.groups[name]))  # fmt: skip
-
-
-def _apart(b: stats.Estimate, a: stats.Estimate) -> stats.Estimate:
-    """The difference of two means of separate samples (Welch, Satterthwaite)."""
-    value, seeds = b.value - a.value, min(a.seeds, b.seeds)
-    if a.variance is None or b.variance is None or a.df is None or b.df is None:
-        return stats.Estimate(value, None, None, seeds)
-    variance = a.variance + b.variance
-    spread = a.variance**2 / a.df + b.variance**2 / b.df
-    df = variance**2 / spread if spread > 0 else a.df + b.df
-    return stats.Estimate(value, variance, df, seeds, a.item_variance + b.item_variance)
+    return stats.apart(stats.estimate(b.figures[name], b.groups[name]), stats.estimate(a.figures[name], a.groups[name]))  # fmt: skip
 
 
 def _costs(a: list[Result], b: list[Result]) -> tuple[list[Figure], list[str]]:
@@ -308,7 +296,9 @@ def _costs(a: list[Result], b: list[Result]) -> tuple[list[Figure], list[str]]:
             logs = np.log([y / x for x, y in pairs])
             values = np.median(pairs, axis=0)
             found.append(
-                Figure(name, label, float(values[0]), float(values[1]), _mean(logs), True, seedless=seedless)
+                Figure(
+                    name, label, float(values[0]), float(values[1]), stats.mean(logs), True, seedless=seedless
+                )
             )
         elif any(x or y for x, y in both):
             lacking.append(name)
@@ -333,14 +323,6 @@ def _scaled(number: float | None, unit: float) -> float | None:
     return None if number is None else number / unit
 
 
-def _mean(logs: npt.NDArray[np.float64]) -> stats.Estimate:
-    """Of one sample; one value has no spread to tell."""
-    count = len(logs)
-    if count < 2:
-        return stats.Estimate(float(logs.mean()), None, None, count)
-    return stats.Estimate(float(logs.mean()), float(logs.var(ddof=1)) / count, count - 1.0, count)
-
-
 def _latencies(method: str, a: list[Record], b: list[Record]) -> list[Figure]:
     """By cell of the grid: milliseconds of the unmerged method, and its slow-down over the base of its own process."""
     cells_a, cells_b = _cells(a), _cells(b)
@@ -350,11 +332,11 @@ def _latencies(method: str, a: list[Record], b: list[Record]) -> list[Figure]:
         one, other = _log_ms(cells_a[place], method), _log_ms(cells_b[place], method)
         if len(one) and len(other):
             ms = math.exp(one.mean()), math.exp(other.mean())
-            change = _apart(_mean(other), _mean(one))
+            change = stats.apart(stats.mean(other), stats.mean(one))
             found.append(Figure("latency", f"{where} ms", *ms, change, relative=True, over="processes"))
         slow_a, slow_b = over_base(cells_a[place], method), over_base(cells_b[place], method)
         if slow_a is not None and slow_b is not None:
-            change = _apart(_estimate(slow_b), _estimate(slow_a))
+            change = stats.apart(slow_b.estimate, slow_a.estimate)
             ratios = math.exp(slow_a.log_ratio), math.exp(slow_b.log_ratio)
             label = f"{where} over base"
             found.append(Figure("slowdown", label, *ratios, change, relative=True, over="processes"))
@@ -364,10 +346,6 @@ def _latencies(method: str, a: list[Record], b: list[Record]) -> list[Figure]:
 def _log_ms(cells: list[dict[str, Any]], method: str) -> npt.NDArray[np.float64]:
     """By process, of the median round."""
     return np.log([np.median(cell["ms"][method]) for cell in cells if cell["ms"].get(method)])
-
-
-def _estimate(slow: Slowdown) -> stats.Estimate:
-    return stats.Estimate(slow.log_ratio, slow.standard_error**2, slow.df, slow.processes)
 
 
 def _cells(records: list[Record]) -> dict[tuple[int, int], list[dict[str, Any]]]:

@@ -25,6 +25,8 @@ class Asked:
     scale: str  # one of SCALES: model, data and budget
     store: Path  # runs that are there are not done again
     data_dir: str | None = None  # a folder of published data sets
+    model: str | None = None  # in place of the scale's own
+    dtype: str | None = None  # of the compute, in place of the experiment's own
     say: Callable[[str], None] = lambda text: None  # progress
 
 
@@ -50,6 +52,14 @@ class PageTable:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A figure of a page."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
 class Page:
     """What an experiment found."""
 
@@ -58,6 +68,7 @@ class Page:
     tables: tuple[PageTable, ...]
     statements: tuple[Statement, ...]
     differs: tuple[str, ...]  # from the paper's setting
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def verdicts(self) -> list[str]:

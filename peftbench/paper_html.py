@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from html import escape
 
@@ -13,6 +14,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --good: #6fcf97; --bad: #ff8a80; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
 .wide { overflow-x: auto; }
+figure { margin: 1rem 0; } img { background: white; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .75rem; text-align: right; vertical-align: top; }
 th.left, td.left { text-align: left; }
@@ -26,6 +28,12 @@ def html_of(page: Page) -> str:
     if page.differs:
         lines = "".join(f"<li>{escape(line)}</li>" for line in page.differs)
         parts.append(f"<p>Differs from the paper:</p><ul>{lines}</ul>")
+    for picture in page.pictures:
+        data = base64.b64encode(picture.svg.encode("utf-8")).decode("ascii")
+        title = escape(picture.title)
+        parts.append(
+            f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{title}"><figcaption>{title}</figcaption></figure>'
+        )
     for table in page.tables:
         parts += [f"<h2>{escape(table.title)}</h2>", _table(table.headers, table.body, table.left)]
     parts.append("<h2>What the paper says of it</h2>")

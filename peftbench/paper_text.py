@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from .columns import Cell
 from .markdown_text import pipe_table, plain
-from .paper import CONTRADICTED, Page
+from .paper import CONTRADICTED, Page, Picture
 
 
-def text_of(page: Page) -> str:
-    """Title, caption, what differs, tables, and the paper's statements with their verdicts."""
+def pictures_of(page: Page, name: str) -> dict[str, Picture]:
+    """The files beside a page of that name."""
+    return {f"{name}-{i}.svg": picture for i, picture in enumerate(page.pictures, 1)}
+
+
+def text_of(page: Page, name: str | None = None) -> str:
+    """Title, caption, what differs, pictures, tables, and the paper's statements with their verdicts.
+
+    Args:
+        name: of the page's files; None: it stands alone, and its pictures are in the HTML file.
+    """
     parts = [f"# {plain(page.title)}", plain(page.caption)]
     if page.differs:
         parts.append("Differs from the paper:\n\n" + "\n".join(f"- {plain(line)}" for line in page.differs))
+    if name is None and page.pictures:
+        titles = "; ".join(picture.title for picture in page.pictures)
+        parts.append(plain(f"Drawn with --out FOLDER: {titles}."))
+    elif name is not None:
+        parts += [f"![{plain(one.title)}]({file})" for file, one in pictures_of(page, name).items()]
     for table in page.tables:
         parts += [f"## {plain(table.title)}", pipe_table(table.headers, table.body, table.left)]
     parts.append("## What the paper says of it")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .stats import t_quantile
+from .stats import Estimate, t_quantile
 
 BLOCK_ROUNDS = 20  # rounds that the bootstrap keeps together: drift is shared by neighbours
 BOOTSTRAPS = 1000
@@ -35,6 +35,11 @@ class Slowdown:
     @property
     def value(self) -> float:
         return math.expm1(self.log_ratio)
+
+    @property
+    def estimate(self) -> Estimate:
+        """Of the log ratio."""
+        return Estimate(self.log_ratio, self.standard_error**2, self.df, self.processes)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """What the slow-down lies between."""

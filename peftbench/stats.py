@@ -137,6 +137,26 @@ def estimate(
     return Estimate(value, variance, df, seeds, between_groups, alpha)
 
 
+def mean(values: Sequence[float] | Floats, alpha: float = ALPHA) -> Estimate:
+    """Of one sample; one value has no spread to tell."""
+    array = np.asarray(values, np.float64)
+    count, value = len(array), float(array.mean())
+    if count < 2:
+        return Estimate(value, None, None, count, alpha=alpha)
+    return Estimate(value, float(array.var(ddof=1)) / count, count - 1.0, count, alpha=alpha)
+
+
+def apart(one: Estimate, other: Estimate) -> Estimate:
+    """The first minus the second, of separate samples (Welch, Satterthwaite)."""
+    value, seeds = one.value - other.value, min(one.seeds, other.seeds)
+    if one.variance is None or other.variance is None or one.df is None or other.df is None:
+        return Estimate(value, None, None, seeds)
+    variance = one.variance + other.variance
+    spread = one.variance**2 / one.df + other.variance**2 / other.df
+    df = variance**2 / spread if spread > 0 else one.df + other.df
+    return Estimate(value, variance, df, seeds, one.item_variance + other.item_variance)
+
+
 def seeds_that_decide(difference: Estimate, alpha: float = ALPHA) -> int | None:
     """At how many seeds a difference would exceed half of its interval that misses with chance `alpha`; None where not before `MOST_SEEDS`.
 

@@ -1,0 +1,103 @@
+"""Forward passes of several methods over one shared base, as the experiments on latency take them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from peftbench import api
+from peftbench.columns import MISSING
+from peftbench.costs import over_base
+from peftbench.errors import PeftbenchError
+from peftbench.latency_asked import LatencyAsked
+from peftbench.paper import Asked
+from peftbench.prepare import canonical
+from peftbench.ratios import Slowdown
+from peftbench.record import Record
+from peftbench.store import Store
+from peftbench.variants import BASE, merged_name
+
+Place = tuple[int, int]  # batch, length
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Raw times by cell, an element a process."""
+
+    records: tuple[Record, ...]
+    cells: dict[Place, list[dict[str, Any]]]
+
+    def slowdown(self, variant: str, place: Place, base: str = BASE) -> Slowdown:
+        """Of a variant over another one, from rounds that they shared."""
+        found = over_base(self.cells[place], variant, base=base)
+        if found is None:
+            raise PeftbenchError(f"{variant} was not timed at {place[0]}x{place[1]}")
+        return found
+
+    def milliseconds(self, variant: str, place: Place) -> str:
+        """Mean over all rounds with their standard deviation, as the paper prints it."""
+        rounds = [ms for cell in self.cells[place] for ms in cell["ms"].get(variant, [])]
+        if not rounds:
+            return MISSING
+        return f"{statistics.fmean(rounds):,.1f} ±{statistics.stdev(rounds):.1f}"
+
+    @property
+    def machine(self) -> str:
+        """What it was timed on, with the libraries."""
+        seen, meters = self.records[0].environment, self.records[0].meters or {}
+        libraries = seen["libraries"]
+        place = seen["gpu"] or f"{seen['processor']}, {seen['threads']} threads"
+        return f"{place}; timed by {meters.get('timer')}; torch {libraries['torch']}, transformers {libraries['transformers']}"
+
+
+def time_passes(
+    asked: Asked, model: str, methods: tuple[str, ...], places: tuple[Place, ...], processes: int, rounds: int
+) -> Timed:
+    """Time one forward pass of every method, merged and unmerged, in fresh processes; what is stored is not timed again.
+
+    Raises:
+        PeftbenchError: a process failed, or a cell could not be measured.
+    """
+    wanted = LatencyAsked(
+        methods=methods,
+        models=(asked.model or model,),
+        dtype=asked.dtype or "float32",
+        cells=places,
+        processes=processes,
+        rounds=rounds,
+    )
+    done = iter(range(1, processes + 1))
+    records = api.compare_latency(
+        wanted,
+        Store(asked.store),
+        done=lambda item, stored: asked.say(f"process {next(done)} of {processes}: {stored.record.status}"),
+    )
+    for record in records:
+        if record.status != "ok":
+            raise PeftbenchError(
+                f"{record.run.method} on {record.run.model}: {record.status}: {record.reason}"
+            )
+    cells: dict[Place, list[dict[str, Any]]] = {}
+    for record in records:
+        for cell in record.latency or []:
+            if cell["refusal"]:
+                raise PeftbenchError(f"{cell['batch']}x{cell['length']} was not measured: {cell['refusal']}")
+            cells.setdefault((cell["batch"], cell["length"]), []).append(cell)
+    return Timed(tuple(records), cells)
+
+
+def percent(found: Slowdown) -> str:
+    """A slow-down with half of its 95 % interval."""
+    return f"{found.value * 100:+.1f} ±{found.half_width() * 100:.1f} %"
+
+
+def points(log_ratio: float) -> str:
+    """A difference of logarithms as a ratio's percent."""
+    return f"{math.expm1(log_ratio) * 100:+.1f} %"
+
+
+def merged(method: str) -> str:
+    """The variant of a method that is merged into the weights."""
+    return merged_name(canonical(method))
