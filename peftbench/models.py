@@ -24,7 +24,7 @@ from .hub import in_reach
 from .objectives import Objective
 from .quiet import quiet
 from .rows import sha256_of
-from .starters import STARTERS, Source
+from .starters import STARTERS, Source, byte_tokenizer
 from .streams import stream
 
 HEADS = {
@@ -146,10 +146,11 @@ def load(
                 f"--attention {attention!r} does not go with {source.name!r}: {reason}"
             ) from error
         raise UsageError(f"model {source.name!r} does not load: {reason}") from error
-    tokenizer = None
-    if source.weights:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location)
-        _set_padding(model, tokenizer)
+    # A config alone serves for costs, and any tokens for them.
+    tokenizer = (
+        transformers.AutoTokenizer.from_pretrained(source.location) if source.weights else byte_tokenizer()
+    )
+    _set_padding(model, tokenizer)
     head = {name: p for name, p in model.named_parameters() if name in missing}
     _draw_head(model, head, seed)
     model.requires_grad_(False)

@@ -20,10 +20,11 @@ from .errors import NotSupported, PeftbenchError, UsageError
 from .latency_asked import LatencyAsked
 from .measure.parameters import count_parameters
 from .progress import notify
-from .runs import LatencyGrid, Planned, Run
+from .runs import Budget, LatencyGrid, Planned, Run
 from .starters import Source
 from .text_metrics import TEXT_METRICS
 
+STEPS = 12  # of a profile that stands alone: the schedule is as long
 KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
 
 
@@ -162,6 +163,43 @@ def latency_processes(
         dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
         for process in range(processes)
     ]
+
+
+def plan_profile(
+    method: str,
+    model: str,
+    task: str,
+    batch_size: int,
+    max_length: int,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> Planned:
+    """A look inside a training step, alone: also of a model that is a config without weights.
+
+    Raises:
+        UsageError: something asked for does not exist.
+    """
+    name, of_task = _task(task)
+    method = prepare.canonical(method)
+    source = models.resolve(model)
+    run = Run(
+        kind="profile",
+        method=method,
+        model=model,
+        task=name,
+        seed=0,
+        learning_rate=0.0,
+        head_learning_rate=0.0,
+        weight_decay=0.0,
+        budget=Budget("custom", STEPS, None, batch_size, 1, max_length),
+        device=_device(device),
+        dtype=dtype,
+        grid=None,
+        plugins=(),
+        identity={"model": source.revision, **of_task, "method": prepare.method_identity(method)},
+    )
+    adapter, head, refusal, _ = _counts(run)
+    return Planned(run, False, adapter, head, refusal)
 
 
 def _trainable(name: str) -> Source:
