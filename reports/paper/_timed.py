@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from peftbench import api
+from peftbench import api, models
 from peftbench.columns import MISSING
 from peftbench.costs import over_base
 from peftbench.errors import PeftbenchError
@@ -67,6 +67,7 @@ def time_passes(
         cells=places,
         processes=processes,
         rounds=rounds,
+        new_tokens=None if models.kind_of(models.resolve(asked.model or model)) != "causal" else 0,
     )
     done = iter(range(1, processes + 1))
     records = api.compare_latency(
