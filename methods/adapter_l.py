@@ -61,4 +61,5 @@ class NewLayerNorm(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(..., width) to (..., width)."""
-        return functional.layer_norm(u.float(), self.gain.shape, self.gain, self.bias).to(u.dtype)
+        gain, bias = self.gain.float(), self.bias.float()  # a model that serves may be whole in another type
+        return functional.layer_norm(u.float(), gain.shape, gain, bias).to(u.dtype)

@@ -61,8 +61,8 @@ class DoRALinear(LoRALinear):
         with torch.autocast(kind, enabled=False):
             for pair, rows in enumerate(self.rows):
                 w = weight[rows].float()
-                b = self.b[start : start + len(w)]
-                a = self.a[pair * self.rank : (pair + 1) * self.rank]
+                b = self.b[start : start + len(w)].float()
+                a = self.a[pair * self.rank : (pair + 1) * self.rank].float()
                 start += len(w)
                 cross = ((w @ a.t()) * b).sum(1)
                 square = ((b @ (a @ a.t())) * b).sum(1)

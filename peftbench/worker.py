@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,10 @@ def _ended(number: int, code: int, events: int) -> None:
 def _start(job: dict[str, Any], events: int) -> int:
     """Fork a process for the job; returns its number in the system."""
     server = os.getpid()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # From Python 3.12 on. The threads are idle pools that numpy's linear algebra starts when it is imported.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        child = os.fork()
     if child:
         return child
     try:

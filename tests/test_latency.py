@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from peftbench import Adaptation, Batch, models, ratios
+from peftbench import Adaptation, Batch, models, ratios, registry
 from peftbench.errors import NotSupported
 from peftbench.inference import measure_inference
 from peftbench.measure import latency
@@ -192,6 +192,18 @@ def test_a_latency_run_measures_all_its_methods(make_run: Callable[..., Run], ca
     assert len(serving["lora"]["cells"][1]["ms"][MIXED]) == 4
     assert found["meters"]["timer"] == "wall clock" and found["meters"]["gpu_before"] is None
     assert found["meters"]["adapter_parameters"]["prefix:length=4"] > 0
+
+
+@pytest.mark.parametrize(
+    "method", sorted(set(registry.load("method")) - {"peft"})
+)  # a bridge that names no tuner
+def test_every_method_serves_whole_in_bfloat16(
+    method: str, make_run: Callable[..., Run], cache: object
+) -> None:
+    """A served model is in one type throughout, without autocast: what stays float32 in training must bear it."""
+    grid = LatencyGrid(((1, 8),), rounds=1)
+    run = make_run(method, "tiny-encoder", kind="latency", dtype="bfloat16", task="", grid=grid)
+    assert all(ms > 0 for ms in measure_inference(run)["latency"][0]["ms"][method])
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix:length=4", "adapter"])

@@ -127,8 +127,12 @@ def test_memory_by_kind_is_what_arithmetic_says(device: str, frozen: bool) -> No
     for kind, size in expected.items():
         assert getattr(found, f"{kind}_bytes") == pytest.approx(size, abs=64), kind  # the loss is 4 bytes
     assert found.total_bytes == pytest.approx(sum(expected.values()), abs=64)
-    if device == "cuda":
-        assert found.allocator_peak_bytes == pytest.approx(found.total_bytes, rel=0.1)
+    if (
+        device == "cuda"
+    ):  # the step's tensors are gone, cuBLAS's workspace stays (64 MiB on Hopper), and is no tensor
+        assert found.allocator_peak_bytes is not None
+        own = found.allocator_peak_bytes - torch.cuda.memory_allocated()
+        assert own == pytest.approx(found.total_bytes, rel=0.1)
 
 
 @pytest.mark.parametrize("device", DEVICES)
