@@ -16,7 +16,9 @@ from peftbench.sweep import ALONE, sweep
 from ._timed import Place, Timed, merged, percent, time_passes
 
 TASK = "synthetic:train_items=64:words=255"  # texts as long as they are cut
-FEW = 0.10  # of full fine-tuning's peak: activations beside which the claim is about
+# Of full fine-tuning's peak: activations beside which the claim is about weights, gradients and the optimizer. In float32 16 bytes a number
+# against 4 and a tenth of 16 would be 2.9 times: at a tenth arithmetic alone contradicts. At a twentieth it leaves 3.3.
+FEW = 0.05
 CLAIMED = 3.0  # times less memory
 
 
@@ -64,8 +66,8 @@ class Step:
 
     @property
     def activations_share(self) -> float:
-        """Of full fine-tuning's peak."""
-        return self.full.activations_bytes / self.full.total_bytes
+        """LoRA's, which peaks with them, or full's if they are more, of full's peak, which often is in the optimizer without any."""
+        return max(self.full.activations_bytes, self.lora.activations_bytes) / self.full.total_bytes
 
     @property
     def tokens(self) -> int:
@@ -118,7 +120,7 @@ def memory_table(steps: Sequence[Step], model: str) -> PageTable:
     )  # fmt: skip
     return PageTable(
         f"Measured: peak of a training step of {model}, MB, weights included (on a GPU in brackets the allocator's)",
-        ("batch x length", "tokens a step", "full", "LoRA", "activations in full's", "ratio"),
+        ("batch x length", "tokens a step", "full", "LoRA", "activations of full's peak", "ratio"),
         rows,
     )
 
@@ -126,7 +128,7 @@ def memory_table(steps: Sequence[Step], model: str) -> PageTable:
 def memory_statement(steps: Sequence[Step], why_not: str) -> Statement:
     """Tested where activations are few, as the paper's claim is about weights, gradients and the optimizer."""
     says = "Training takes a third of the memory, measured (abstract; sections 4.2 and 5.5)"
-    test = f"full's peak is {CLAIMED:g} times LoRA's or more in every step whose activations are at most {FEW:.0%} of full's peak"
+    test = f"full's peak is {CLAIMED:g} times LoRA's or more in every step whose activations are at most {FEW:.0%} of that peak"
     few = [step for step in steps if step.activations_share <= FEW]
     if not few:
         why = (
