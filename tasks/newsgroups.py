@@ -9,6 +9,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from peftbench import Classification, task
 from peftbench.assets import ASSETS, fetch
 
@@ -29,6 +31,13 @@ _NAMES = (
 class Newsgroups:
     """Which of 20 newsgroups a post came from; train and test are apart by date."""
 
+    inputs: int = 0  # of the test split, evenly spread; 0: all 7,528
+    shuffled: bool = False  # the training labels change places: a control in which texts tell nothing
+
+    def __post_init__(self) -> None:
+        if self.inputs < 0:
+            raise ValueError(f"inputs must be 0 (all) or more, not {self.inputs}")
+
     @property
     def objective(self) -> Classification:
         return Classification(labels=tuple(_NAMES.split()))
@@ -45,7 +54,12 @@ class Newsgroups:
             lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 10 == 0
         )
         test = read(folder / "20newsgroups-test.tab", labels)
-        frames = {"train": early[~held_out], "validation": early[held_out], "test": test}
+        if self.inputs:
+            test = test.iloc[np.linspace(0, len(test) - 1, min(self.inputs, len(test))).round().astype(int)]
+        train = early[~held_out]
+        if self.shuffled:
+            train = train.assign(label=np.random.default_rng(0).permutation(train["label"].to_numpy()))
+        frames = {"train": train, "validation": early[held_out], "test": test}
         return {
             name: datasets.Dataset.from_pandas(part, preserve_index=False) for name, part in frames.items()
         }

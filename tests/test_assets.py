@@ -150,3 +150,19 @@ def test_the_real_starter_data() -> None:
     assert sizes == {"train": 9295, "validation": 943, "test": 2570}
     assert all(text.strip() for text in splits["test"]["text"])
     assert set(splits["train"]["label"]) == {0, 1}
+
+
+def test_whoever_comes_second_leaves_the_first_one_its_files(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that both find nothing there: the first is reading when the second has downloaded."""
+    stock(shelf, monkeypatch)
+    folder, download = assets.cache_folder() / "assets" / "toy-data-1.0", assets._download
+
+    def slowly(name: str, asset: assets.Asset, staging: Path) -> Path:
+        folder.mkdir(parents=True)
+        (folder / "rows.txt").write_text("the first one's")
+        return download(name, asset, staging)
+
+    monkeypatch.setattr(assets, "_download", slowly)
+    assert (assets.fetch("toy") / "rows.txt").read_text() == "the first one's"

@@ -1,0 +1,226 @@
+"""Training runs of several cells of an experiment, each method or rate or size of one, and what their scores say of each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from peftbench import stats, tuning
+from peftbench.columns import MISSING, Cell, with_interval
+from peftbench.comparison import Comparison
+from peftbench.engine import make_plan, worker
+from peftbench.errors import PeftbenchError
+from peftbench.paper import Asked, Statement
+from peftbench.prepare import canonical
+from peftbench.results import MethodScores, Result, method_scores
+from peftbench.runs import Planned
+from peftbench.stats import Estimate
+from peftbench.store import Store
+from peftbench.sweep import Execution, sweep
+
+MOST_JOBS = 4  # at once on a CPU
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cells are given alike."""
+
+    model: str
+    task: str
+    seeds: int = 5
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 16
+    max_length: int | None = None
+    tune: int = 0  # learning rates tried on validation for each cell; 0: presets
+    keep_weights: bool = False
+
+    @property
+    def budget(self) -> str:
+        """In words, for a caption."""
+        length = f"{self.steps} steps" if self.steps is not None else f"{self.epochs:g} epochs"
+        rates = (
+            f"{self.tune} learning rates a cell tried on validation" if self.tune else "preset learning rates"
+        )
+        return f"{length} of {self.batch_size} items, {self.seeds} seeds, {rates}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One cell of a table."""
+
+    label: str
+    method: str  # SPEC
+    train_items: int | None = None  # None: all
+    learning_rate: float | None = None  # None: the preset, or the one that tuning finds
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of the cells of one task."""
+
+    setting: Setting
+    results: dict[str, list[Result]]  # by label; without those that failed
+    reasons: dict[str, str]  # why some failed
+    rates: dict[str, float]  # the learning rate of each label
+    scores: dict[str, MethodScores] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> dict[str, Any]:
+        """The primary one: name, higher_is_better, is_share."""
+        first = next(iter(self.results.values()))[0]
+        return dict(first.record.metric or {})
+
+    @property
+    def percent(self) -> float:
+        return 100.0 if self.metric.get("is_share") else 1.0
+
+    def score(self, label: str, metric: str | None = None) -> Estimate | None:
+        """The mean of one cell over seeds and items; None where no run is good."""
+        name = metric or self.metric["name"]
+        found = self.scores.get(label)
+        if found is None or name not in found.figures:
+            return None
+        return stats.estimate(found.figures[name], found.groups[name])
+
+    def difference(self, one: str, other: str, metric: str | None = None) -> Estimate | None:
+        """The first minus the second, paired by seed and item."""
+        name = metric or self.metric["name"]
+        a, b = self.scores.get(one), self.scores.get(other)
+        if a is None or b is None or name not in a.figures or name not in b.figures:
+            return None
+        paired = a.figures[name].minus(b.figures[name])
+        return None if paired is None else stats.estimate(paired, a.groups[name])
+
+    def cell(self, label: str, metric: str | None = None) -> Cell:
+        """A score with its interval."""
+        found = self.score(label, metric)
+        if found is None:
+            return Cell(self.reasons.get(label, MISSING)[:40])
+        return Cell(with_interval(found, self.percent, ""))
+
+    def trained(self, label: str) -> int | None:
+        """Numbers that train beside the head."""
+        runs = self.results.get(label)
+        return None if not runs else (runs[0].record.parameters or {}).get("adapter")
+
+    @property
+    def machine(self) -> str:
+        seen = next(iter(self.results.values()))[0].record.environment
+        libraries = seen["libraries"]
+        place = seen["gpu"] or f"{seen['processor']}, {seen['threads']} threads a run"
+        return f"{place}; torch {libraries['torch']}, transformers {libraries['transformers']}"
+
+
+def train(asked: Asked, setting: Setting, arms: Sequence[Arm]) -> Scored:
+    """Train every cell with every seed; what the store holds is not trained again.
+
+    Raises:
+        UsageError: something asked for does not exist.
+        PeftbenchError: no run of any cell is good.
+    """
+    store = Store(asked.store)
+    setting = dataclasses.replace(setting, model=asked.model or setting.model)
+    spelled = {arm.label: canonical(arm.method) for arm in arms}
+    wanted = Comparison(
+        methods=tuple(dict.fromkeys(spelled.values())),
+        models=(setting.model,),
+        tasks=(setting.task,),
+        seeds=setting.seeds,
+        steps=setting.steps,
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        max_length=setting.max_length,
+        train_sizes=tuple(dict.fromkeys(arm.train_items for arm in arms)),
+        dtype=asked.dtype or "auto",
+        baselines=False,
+        latency_grid=(),
+        profile=False,
+        data_dir=asked.data_dir,
+    )
+    with worker() as works:
+        planned = make_plan(wanted, works)
+        jobs = 1 if planned[0].run.device == "cuda" else min(MOST_JOBS, os.cpu_count() or 1)
+        how = Execution(jobs=jobs, keep_weights=setting.keep_weights)
+
+        def do(runs: list[Planned]) -> list[Result]:
+            found = []
+            for number, (item, stored) in enumerate(sweep(runs, store, works, how, lambda event: None), 1):
+                asked.say(
+                    f"[{number}/{len(runs)}] {_said(item, stored.record.status, stored.record.quality)}"
+                )
+                found.append(Result(stored.record, stored.folder))
+            return found
+
+        planned = [item for item in planned if any(_is_of(item, arm, spelled[arm.label]) for arm in arms)]
+        if setting.tune:
+            planned = _tuned(planned, setting.tune, do)
+        of_arm = {
+            arm.label: [_at(item, arm) for item in planned if _is_of(item, arm, spelled[arm.label])]
+            for arm in arms
+        }
+        unique = {item.run.key: item for items in of_arm.values() for item in items}
+        by_key = {result.record.run.key: result for result in do(list(unique.values()))}
+    return _scored(setting, {label: [by_key[i.run.key] for i in items] for label, items in of_arm.items()})
+
+
+def _tuned(planned: list[Planned], count: int, do: Callable[[list[Planned]], list[Result]]) -> list[Planned]:
+    """Each number of training items has a grid of its own."""
+    found: list[Planned] = []
+    for size in dict.fromkeys(item.run.budget.train_items for item in planned):
+        found += tuning.tune([i for i in planned if i.run.budget.train_items == size], count, do)[0]
+    return found
+
+
+def _is_of(item: Planned, arm: Arm, method: str) -> bool:
+    return (item.run.method, item.run.budget.train_items) == (method, arm.train_items)
+
+
+def _at(item: Planned, arm: Arm) -> Planned:
+    if arm.learning_rate is None:
+        return item
+    return dataclasses.replace(item, run=dataclasses.replace(item.run, learning_rate=arm.learning_rate))
+
+
+def _said(item: Planned, status: str, quality: dict[str, float] | None) -> str:
+    run = item.run
+    what = "trial" if run.kind == "tuning" else "seed"
+    first = next(iter((quality or {}).items()), None)
+    return f"{run.method} at {run.learning_rate:g}, {what} {run.seed}: " + (
+        f"{first[0]} {first[1]:.3f}" if first and status == "ok" else status
+    )
+
+
+def _scored(setting: Setting, results: dict[str, list[Result]]) -> Scored:
+    good = {label: [r for r in found if r.record.status == "ok"] for label, found in results.items()}
+    reasons = {
+        label: str(next(r.record.reason for r in found if r.record.status != "ok"))
+        for label, found in results.items()
+        if any(r.record.status != "ok" for r in found)
+    }
+    if not any(good.values()):
+        raise PeftbenchError(f"no run of this experiment is good: {next(iter(reasons.values()))}")
+    rates = {label: found[0].record.run.learning_rate for label, found in results.items()}
+    scores: dict[str, MethodScores] = {}
+    for label, found in good.items():
+        made = method_scores(found, range(setting.seeds)) if found else None
+        if made is not None:
+            scores[label] = made
+    return Scored(setting, {label: found for label, found in good.items() if found}, reasons, rates, scores)
+
+
+def statement(
+    says: str,
+    test: str,
+    found: Estimate | None,
+    sides: Callable[[Estimate], tuple[float | None, float | None]],
+    percent: float = 100.0,
+    evidence: str = "",
+) -> Statement:
+    """A statement on one estimate; not testable where its runs failed."""
+    if found is None:
+        return Statement(says, test, "runs that it needs failed", None, None)
+    return Statement(says, test, (with_interval(found, percent, "+") + f" {evidence}").strip(), *sides(found))
