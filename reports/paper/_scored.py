@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from peftbench.columns import MISSING, Cell, with_interval
 from peftbench.comparison import Comparison
 from peftbench.engine import make_plan, worker
 from peftbench.errors import PeftbenchError
-from peftbench.paper import Asked, Statement
+from peftbench.paper import Asked, PageTable, Statement
 from peftbench.prepare import canonical
 from peftbench.results import MethodScores, Result, method_scores
 from peftbench.runs import Planned
@@ -224,3 +224,59 @@ def statement(
     if found is None:
         return Statement(says, test, "runs that it needs failed", None, None)
     return Statement(says, test, (with_interval(found, percent, "+") + f" {evidence}").strip(), *sides(found))
+
+
+def train_all(asked: Asked, columns: dict[str, Setting], arms: Sequence[Arm]) -> dict[str, Scored]:
+    """The same cells on several tasks, by the tasks' names on the page."""
+    found = {}
+    for name, setting in columns.items():
+        asked.say(f"{name}: {len(arms)} cells, {setting.budget}")
+        found[name] = train(asked, setting, arms)
+    return found
+
+
+def caption(found: dict[str, Scored]) -> str:
+    """Model, data, budget and machine of each column."""
+    parts = [
+        f"{name}: {one.setting.model} on {one.setting.task}, {one.setting.budget}."
+        for name, one in found.items()
+    ]
+    return (
+        " ".join(parts)
+        + f" ± is the 95 % interval over seeds and items. {next(iter(found.values())).machine}."
+    )
+
+
+def score_table(
+    title: str,
+    labels: Sequence[str],
+    found: dict[str, Scored],
+    printed: Mapping[str, Sequence[str]],
+    printed_headers: Sequence[str],
+    metrics: Sequence[str | None] = (None,),
+) -> PageTable:
+    """A row a cell: what trains, its learning rate, its score on each task, and what the paper prints."""
+    rows = []
+    for label in labels:
+        first = next(iter(found.values()))
+        count = first.trained(label)
+        rates = dict.fromkeys(f"{one.rates[label]:g}" for one in found.values() if label in one.rates)
+        rows.append(
+            (
+                Cell(label),
+                Cell(MISSING if count is None else f"{count:,}"),
+                Cell(", ".join(rates)),
+                *(one.cell(label, metric) for one in found.values() for metric in metrics),
+                *(Cell(text) for text in printed.get(label, [MISSING] * len(printed_headers))),
+            )
+        )
+    headers = [
+        f"{name}, {metric or one.metric['name']}" + (" x100" if one.percent == 100 and metric is None else "")
+        for name, one in found.items()
+        for metric in metrics
+    ]
+    return PageTable(
+        title,
+        ("", "numbers that train", "rate", *headers, *(f"printed: {h}" for h in printed_headers)),
+        tuple(rows),
+    )
