@@ -18,6 +18,7 @@ from ._orange import read
 
 if TYPE_CHECKING:
     import datasets
+    import pandas as pd
 
 _NAMES = (
     "alt.atheism comp.graphics comp.os.ms-windows.misc comp.sys.ibm.pc.hardware comp.sys.mac.hardware comp.windows.x "
@@ -31,7 +32,7 @@ _NAMES = (
 class Newsgroups:
     """Which of 20 newsgroups a post came from; train and test are apart by date."""
 
-    inputs: int = 0  # of the test split, evenly spread; 0: all 7,528
+    inputs: int = 0  # of validation and test each, evenly spread; 0: all 1,112 and 7,528
     shuffled: bool = False  # the training labels change places: a control in which texts tell nothing
 
     def __post_init__(self) -> None:
@@ -59,7 +60,14 @@ class Newsgroups:
         train = early[~held_out]
         if self.shuffled:
             train = train.assign(label=np.random.default_rng(0).permutation(train["label"].to_numpy()))
-        frames = {"train": train, "validation": early[held_out], "test": test}
+        frames = {"train": train, "validation": self._some(early[held_out]), "test": self._some(test)}
         return {
             name: datasets.Dataset.from_pandas(part, preserve_index=False) for name, part in frames.items()
         }
+
+    def _some(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """As many rows as are asked for, evenly spread."""
+        if not self.inputs:
+            return frame
+        chosen = np.linspace(0, len(frame) - 1, min(self.inputs, len(frame))).round().astype(int)
+        return frame.iloc[chosen]

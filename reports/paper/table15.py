@@ -29,7 +29,7 @@ PRINTED = {
 }  # fmt: skip
 MARGIN = 0.01
 SETTINGS = {
-    "cpu": Setting("minilm-l6", "newsgroups:inputs=1000", seeds=3, steps=60),
+    "cpu": Setting("minilm-l6", "newsgroups:inputs=600", seeds=3, steps=40, max_length=24),
     "small": Setting("FacebookAI/roberta-base", "glue-mnli", seeds=3, steps=500, batch_size=32),
     "full": Setting("openai-community/gpt2-xl", "glue-mnli", epochs=2.0, batch_size=128, max_length=768),
 }
@@ -76,7 +76,7 @@ def table15(asked: Asked) -> Page:
         (
             "GPT-3 is not public: another model and task. The paper has one learning rate a method; prefixes have one a length here, or a fall could be the rate's.",
             "Printed beside a size are the paper's figures for the same prefix length, bottleneck or rank, in a model 500 times wider and deeper.",
-            *(["Lengths reach past the texts, which are cut at 48 tokens; 3 seeds, 12 points."] if asked.scale == "cpu" else []),
+            *(["Lengths reach past the texts, which are cut at 24 tokens; 3 seeds, 12 points."] if asked.scale == "cpu" else []),
         ),
         (Picture("Score over the number of trained numbers, as figure 2", _picture(one, arms)),),
     )  # fmt: skip

@@ -24,7 +24,7 @@ PRINTED = {
 }
 MARGIN = 0.01
 SETTINGS = {
-    "cpu": Setting("minilm-l6", "newsgroups:inputs=1000", steps=60),
+    "cpu": Setting("minilm-l6", "newsgroups:inputs=600", steps=40, max_length=24),
     "small": Setting("FacebookAI/roberta-base", "glue-mnli", steps=500, batch_size=20),
     "full": Setting("openai-community/gpt2-xl", "glue-mnli", epochs=40.0, batch_size=20, max_length=768),
 }

@@ -46,7 +46,7 @@ def columns_of(asked: Asked) -> dict[str, Setting]:
         return {TASKS[t]: Setting("minilm-l6", f"glue-{t}", steps=60) for t in given[:4]}
     return {
         "rotten-tomatoes (for SST-2)": Setting("minilm-l6", "rotten-tomatoes", steps=60),
-        "newsgroups": Setting("minilm-l6", "newsgroups:inputs=1000", steps=60),
+        "newsgroups": Setting("minilm-l6", "newsgroups:inputs=600", steps=40, max_length=24),
     }
 
 

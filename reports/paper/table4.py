@@ -60,7 +60,9 @@ def columns_of(asked: Asked) -> dict[str, Setting]:
         else {"xsum-1k (for SAMSum), ROUGE-L": _on(short, f"xsum-1k:inputs=30:{DECODING}")}
     )
     return {
-        "newsgroups (for WikiSQL)": Setting("minilm-l6", "newsgroups:inputs=1000", seeds=3, steps=60),
+        "newsgroups (for WikiSQL)": Setting(
+            "minilm-l6", "newsgroups:inputs=600", seeds=3, steps=40, max_length=24
+        ),
         "boolq (for MNLI)": Setting("minilm-l6", "boolq", seeds=3, steps=40, max_length=64),
         **summary,
     }

@@ -25,7 +25,7 @@ PLACES = {"cpu": (Q, QV), "small": (Q, QV, ALL), "full": (Q, QV, ALL)}
 # Of the second panel, a rate for each rank.
 TUNED_PLACES = {"cpu": (QV,), "small": (Q, QV, ALL), "full": (Q, QV, ALL)}
 SETTINGS = {
-    "cpu": {"newsgroups": Setting("minilm-l6", "newsgroups:inputs=1000", steps=60, tune=3)},
+    "cpu": {"newsgroups": Setting("minilm-l6", "newsgroups:inputs=600", steps=40, max_length=24, tune=3)},
     "small": {"MNLI": Setting("FacebookAI/roberta-base", "glue-mnli", steps=1000, batch_size=32, tune=3)},
     "full": {
         "WikiSQL": Setting("openai-community/gpt2-xl", "wikisql", epochs=2.0, batch_size=128, max_length=384, tune=3),
