@@ -1,0 +1,290 @@
+"""Statements of the paper that have no table: what LoRA can express, how few directions matter, what prefixes cost, switching tasks.
+
+Hu et al. 2021, sections 4.1 (full rank recovers full fine-tuning; switching), 1 and 7.2 (low intrinsic rank; the top directions are the most
+useful), 3 (a prefix takes places from the text).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from peftbench import experiment, prepare, stats
+from peftbench.adaptation import weight_of
+from peftbench.analysis.subspace import Floats
+from peftbench.columns import Cell, with_interval
+from peftbench.errors import PeftbenchError
+from peftbench.export import rebuilt
+from peftbench.models import load, resolve
+from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above, exactly
+from peftbench.results import Result
+from peftbench.stats import Estimate, Scores
+
+from ._drawing import Chart, Line, charts
+from ._kept import as_lora, at_random, drift, top, trained
+from ._scored import Arm, Setting, caption, train
+
+SETTINGS = {
+    "cpu": Setting("minilm-l6", "newsgroups:inputs=300", seeds=5, steps=80, max_length=24, keep_weights=True),
+    "small": Setting("FacebookAI/roberta-base", "newsgroups:inputs=1000", seeds=5, steps=1000, batch_size=32, max_length=128, keep_weights=True),
+    "full": Setting("FacebookAI/roberta-large", "glue-mnli", seeds=5, epochs=10.0, batch_size=4, max_length=128, keep_weights=True),
+}  # fmt: skip
+FULL, LORA = "full fine-tuning", "LoRA, r = 8"
+ARMS = (Arm(FULL, "full"), Arm(LORA, "lora:rank=8:targets=query+value"))
+RANKS = {FULL: (1, 2, 4, 8, 16, 64), LORA: (1, 2, 4)}  # that are kept of each run's dW
+NOTHING, WHOLE, RANDOM = "nothing", "all", "one at random"
+ALL_LINEAR = "query+key+value+attention_output+ffn_in+ffn_out"
+LOW_RANK, MOST, LITTLE = 8, 0.8, 0.2  # directions, and shares of the gain
+EQUAL = 1e-4  # of the logits' norm: float32 through all layers
+PREFIXES = ("lora", "prefix:length=16", "prefix-embed:prefix=16:infix=8", "prefix-layer:prefix=16:infix=8")
+CYCLES, DRIFTED = 1000, 0.05  # of |B A|: what a merge may be off by
+
+
+@experiment(
+    "seed", title="Statements without a table: full rank, few directions, prefixes' places, switching"
+)
+def seed(asked: Asked) -> Page:
+    """Each with its own small experiment."""
+    scored = train(asked, SETTINGS[asked.scale], ARMS)
+    kept = {label: _kept(asked, label, scored.results[label]) for label in (FULL, LORA)}
+    off = recovered(scored.results[FULL][0])
+    left = longest_inputs(scored.setting.model)
+    drifts = switched(scored.results[LORA])
+    return Page(
+        "Statements without a table",
+        caption({"accuracy": scored}),
+        (_gains(kept, scored.percent), _lengths(left), _drifts(drifts)),
+        (of_rank(off), *of_directions(kept, scored.percent), *of_lengths(left), *of_switching(drifts)),
+        (
+            "A small model on 20 classes in place of the paper's; a gain is over the same run with dW = 0, its head and vectors as they were trained.",
+            "That prefixes are not monotone in their size is a statement of table15.",
+            *(["300 items are scored, texts are cut at 24 tokens."] if asked.scale == "cpu" else []),
+        ),
+        (Picture("Accuracy with the top directions of dW alone", _picture(kept, scored.percent)),),
+    )  # fmt: skip
+
+
+Kept = dict[str, dict[int, Floats]]  # what is kept of dW -> seed -> a score an item
+
+
+def _kept(asked: Asked, label: str, results: Sequence[Result]) -> Kept:
+    """Scores with parts of dW."""
+    found: Kept = {}
+    for result in results:
+        number = result.record.run.seed
+        asked.say(f"{label}, seed {number}: scored with parts of its update")
+        one = trained(result)
+        parts = {NOTHING: top(0), **{str(r): top(r) for r in RANKS[label]}, WHOLE: top(10**6)}
+        if label == LORA:
+            parts[RANDOM] = at_random(np.random.default_rng(number))
+        for name, part in parts.items():
+            one.keep(part)
+            found.setdefault(name, {})[number] = one.scores()
+    return found
+
+
+def combined(kept: Kept, weights: Mapping[str, float]) -> Estimate:
+    """The weighted sum of some scores, over seeds and items."""
+    seeds = kept[NOTHING]
+    by_seed = {s: np.asarray(sum(w * kept[name][s] for name, w in weights.items())) for s in seeds}
+    items = len(next(iter(by_seed.values())))
+    return stats.estimate(Scores.of_items(by_seed), [str(i) for i in range(items)])
+
+
+def share_of_gain(kept: Kept, name: str) -> float:
+    """What is kept of the whole update's gain."""
+    return (
+        combined(kept, {name: 1.0, NOTHING: -1.0}).value / combined(kept, {WHOLE: 1.0, NOTHING: -1.0}).value
+    )
+
+
+def beyond(kept: Kept, name: str, share: float) -> Estimate:
+    """The gain of a part minus that share of the whole gain: above 0 where the part keeps more."""
+    return combined(kept, {name: 1.0, NOTHING: share - 1.0, WHOLE: -share})
+
+
+def of_directions(kept: Mapping[str, Kept], percent: float) -> list[Statement]:
+    """How much of the gain a few directions keep."""
+    made = []
+    for label, name, share, says in (
+        (
+            FULL,
+            str(LOW_RANK),
+            MOST,
+            f"What full fine-tuning changes has a low intrinsic rank (section 1): its {LOW_RANK} top directions keep its gain",
+        ),
+        (LORA, "1", MOST, "The top direction is the most useful (section 7.2): alone it keeps LoRA's gain"),
+    ):
+        found = beyond(kept[label], name, share)
+        made.append(
+            Statement(
+                says,
+                f"they keep more than {share:.0%} of the gain, paired by seed and item",
+                f"{share_of_gain(kept[label], name):.0%}; {with_interval(found, percent, '+')} points beyond {share:.0%}",
+                *above(found, 0.0),
+            )
+        )
+    found = beyond(kept[LORA], RANDOM, LITTLE)
+    made.append(
+        Statement(
+            "Other directions are not: one at random of those that LoRA trained keeps little",
+            f"it keeps less than {LITTLE:.0%} of the gain",
+            f"{share_of_gain(kept[LORA], RANDOM):.0%}; {with_interval(found, percent, '+')} points beyond {LITTLE:.0%}",
+            *above(dataclasses.replace(found, value=-found.value), 0.0),
+        )
+    )
+    return made  # fmt: skip
+
+
+def _gains(kept: Mapping[str, Kept], percent: float) -> PageTable:
+    rows = [
+        (
+            Cell(label),
+            Cell(name if name in (NOTHING, WHOLE, RANDOM) else f"top {name}"),
+            Cell(with_interval(combined(of, {name: 1.0}), percent, "")),
+            Cell(f"{share_of_gain(of, name):.0%}"),
+        )
+        for label, of in kept.items()
+        for name in of
+    ]
+    return PageTable(
+        "Accuracy with a part of every dW", ("run", "directions kept", "accuracy x100", "of the gain"), tuple(rows), left=2
+    )  # fmt: skip
+
+
+def recovered(result: Result) -> float:
+    """How far a LoRA of full rank, made of a fully fine-tuned model's dW, is off in its logits, as a share of their norm."""
+    one = trained(result)
+    wanted = one.logits()
+    run = result.record.run
+    fresh = prepare.load_base(run, prepare.objective_of(run), "cpu").model
+
+    def into(model: Any, rank: int) -> Any:
+        spec = f"lora:rank={rank}:alpha={rank}:targets={ALL_LINEAR}"
+        return prepare.build_method(spec)[0].inject(model)
+
+    other = dataclasses.replace(one, model=as_lora(one, fresh, into))
+    return float((other.logits() - wanted).norm() / wanted.norm())
+
+
+def of_rank(off: float) -> Statement:
+    """A LoRA of full rank is full fine-tuning."""
+    return Statement(
+        "With r = d and all vectors trained, LoRA recovers full fine-tuning (section 4.1)",
+        f"dW of a fully fine-tuned model, as singular values loaded into a LoRA of full rank, gives its logits to {EQUAL:g} of their norm",
+        f"off by {off:.1e}",
+        *exactly(off <= EQUAL),
+    )
+
+
+@torch.no_grad()
+def longest_inputs(model: str) -> dict[str, tuple[int, int]]:
+    """By method: the longest text that it takes, and the model's places. Tried out, not computed."""
+    source = resolve(model)
+    found = {}
+    for spec in PREFIXES:
+        loaded = load(source, None, 0)
+        places = int(loaded.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+        adapted = prepare.build_method(spec)[0].inject(loaded.model).model.eval()
+        low, high = 1, places + 1  # takes low, does not take high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if _takes(adapted, middle):
+                low = middle
+            else:
+                high = middle
+        found[prepare.canonical(spec)] = (low, places)
+    return found
+
+
+def _takes(model: Any, length: int) -> bool:
+    tokens = torch.full((1, length), 5)
+    try:
+        model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+    except (IndexError, RuntimeError, ValueError, PeftbenchError):
+        return False
+    return True
+
+
+def of_lengths(left: Mapping[str, tuple[int, int]]) -> list[Statement]:
+    """One a method: of LoRA none, of every prefix some."""
+    lora, *_ = left
+    return [
+        Statement(
+            f"{'LoRA takes no places' if name == lora else 'A prefix takes places'} from the text (section 3), {name}",
+            "the longest text that the model takes with it, tried out, against the model's places",
+            f"{longest} of {places}",
+            *exactly((longest == places) == (name == lora)),
+        )
+        for name, (longest, places) in left.items()
+    ]
+
+
+def _lengths(left: Mapping[str, tuple[int, int]]) -> PageTable:
+    rows = [
+        (Cell(name), Cell(f"{longest}"), Cell(f"{places - longest}"))
+        for name, (longest, places) in left.items()
+    ]
+    return PageTable("Longest input left", ("method", "tokens", "places taken"), tuple(rows))
+
+
+def switched(results: Sequence[Result]) -> dict[str, float]:
+    """The drift of one weight after many switches between two runs' updates, by data type."""
+    pairs = []
+    for result in results[:2]:
+        assert result.folder is not None
+        prepared = rebuilt(result.record.run, result.folder)
+        base, wrapper = next(iter(prepared.adaptation.swaps.values()))
+        layer: Any = wrapper
+        pairs.append((layer.scale * layer.b.detach(), layer.a.detach()))
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = (weight_of(base) + pairs[0][0] @ pairs[0][1]).detach().to(dtype)
+        found[str(dtype).removeprefix("torch.")] = drift(weight, pairs[0], pairs[1], CYCLES)
+    return found
+
+
+def of_switching(drifts: Mapping[str, float]) -> list[Statement]:
+    """By data type."""
+    return [
+        Statement(
+            f"A task is switched by W - B A + B' A' (section 4.1), weights in {dtype}",
+            f"after {CYCLES:,} times there and back W is off by at most {DRIFTED:.0%} of |B A|; a copy of W0 that is never written does not drift",
+            f"{off:.2%}",
+            *exactly(off <= DRIFTED),
+        )
+        for dtype, off in drifts.items()
+    ]
+
+
+def _drifts(drifts: Mapping[str, float]) -> PageTable:
+    return PageTable(
+        f"W's drift after {CYCLES:,} switches there and back, of |B A|",
+        ("weights in", "W - B A + B' A'", "W0 kept, B A added to a copy"),
+        tuple((Cell(dtype), Cell(f"{off:.2%}"), Cell("0 %")) for dtype, off in drifts.items()),
+    )
+
+
+def _picture(kept: Mapping[str, Kept], percent: float) -> str:
+    lines = []
+    for label, of in kept.items():
+        ranks = [name for name in of if name.isdecimal()]
+        found = [combined(of, {name: 1.0}) for name in ranks]
+        lines.append(
+            Line(
+                label,
+                tuple(float(name) for name in ranks),
+                tuple(e.value * percent for e in found),
+                tuple((e.half_width() or 0.0) * percent for e in found),
+            )
+        )
+        for name in (NOTHING, WHOLE):
+            value = combined(of, {name: 1.0}).value * percent
+            lines.append(
+                Line(f"{label}: {name}", (float(ranks[0]), float(ranks[-1])), (value, value), dashed=True)
+            )
+    return charts([Chart("", "directions of dW kept", "accuracy", tuple(lines), log_x=True)])
