@@ -7,6 +7,7 @@ useful), 3 (a prefix takes places from the text).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,9 +98,10 @@ def combined(kept: Kept, weights: Mapping[str, float]) -> Estimate:
 
 def share_of_gain(kept: Kept, name: str) -> float:
     """What is kept of the whole update's gain."""
-    return (
-        combined(kept, {name: 1.0, NOTHING: -1.0}).value / combined(kept, {WHOLE: 1.0, NOTHING: -1.0}).value
-    )
+    if name == NOTHING:
+        return 0.0
+    part, whole = (combined(kept, {n: 1.0, NOTHING: -1.0}).value for n in (name, WHOLE))
+    return part / whole if whole else math.nan
 
 
 def beyond(kept: Kept, name: str, share: float) -> Estimate:
