@@ -46,10 +46,15 @@ def in_top_tenth(runs: Runs, width: int, rank: int) -> Estimate:
     """phi(a tenth of the width, rank), mean over layers and then seeds."""
     i = max(1, round(TO * width))
     values = [
-        float(np.mean([grid(u)[i - 1, min(rank, len(u.a)) - 1] for m, u in learned.items() if m[0] == ROLE]))
+        float(np.mean([_at(grid(u), i, rank) for m, u in learned.items() if m[0] == ROLE]))
         for learned in runs.by_seed.values()
     ]
     return stats.mean(values)
+
+
+def _at(phi: Floats, i: int, j: int) -> float:
+    """phi(i, j), or its last where there are fewer directions."""
+    return float(phi[min(i, phi.shape[0]) - 1, min(j, phi.shape[1]) - 1])
 
 
 def excess(runs: Runs, width: int) -> Estimate:

@@ -77,9 +77,9 @@ def statements(name: str, one: Scored) -> list[Statement]:
             positive,
         ),
         statement(
-            f"Adapting Wq and Wv beats Wq and Wk, {name}",
+            f"Adapting Wq and Wv beats Wk alone, {name}",
             "the paired difference is above 0",
-            one.difference("Wq Wv, r = 4", "Wq Wk, r = 4"),
+            one.difference("Wq Wv, r = 4", "Wk, r = 8"),
             positive,
         ),
         statement(
