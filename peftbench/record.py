@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from .errors import PeftbenchError
 from .runs import SCHEMA, Run
 
@@ -61,7 +63,7 @@ class Record:
             PeftbenchError: it is not JSON, of another schema, or lacks a field.
         """
         try:
-            data = json.loads(text)
+            data = _parsed(text)
             schema = data["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise PeftbenchError("not valid JSON of a record") from error
@@ -75,6 +77,14 @@ class Record:
     @classmethod
     def from_file(cls, file: Path) -> Record:
         return cls.from_text(file.read_text(encoding="utf-8"))
+
+
+def _parsed(text: str) -> Any:
+    """Twice as fast as the standard library, which a report of thousands of runs feels."""
+    try:
+        return orjson.loads(text)
+    except ValueError:  # an error's text may hold bytes that are none, which only the standard library takes
+        return json.loads(text)
 
 
 def _finite(value: Any) -> Any:

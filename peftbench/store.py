@@ -17,7 +17,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from .abreast import abreast
 from .errors import PeftbenchError, UsageError
 from .progress import notify
 from .record import Record
@@ -33,6 +34,7 @@ RECORD, WEIGHTS = "record.json", ".safetensors"
 HASHED_BYTES = (
     1_000_000  # files up to this size are hashed again when they are read; larger ones hold weights
 )
+AT_ONCE = 250  # records whose files a process looks at before it says so
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ class Store:
             weights: whether small files of weights are read to see that they are what was written; without, their size
                 is looked at.
         """
+        return self._newest(key, lambda folder: _read(folder, weights))
+
+    def _newest(self, key: str, read: Callable[[Path], Stored | None]) -> Stored | None:
         home = self.root / key
         try:
             names = os.listdir(home)
@@ -129,7 +134,7 @@ class Store:
             return None
         found: Stored | None = None
         for name in sorted(name for name in names if name[0].isdecimal()):
-            stored = _read(home / name, weights)
+            stored = read(home / name)
             if stored and (found is None or stored.record.status == "ok" or found.record.status != "ok"):
                 found = stored
         return found
@@ -142,8 +147,17 @@ class Store:
             )
         with os.scandir(self.root) as entries:
             keys = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
-        found = [stored for key in keys if (stored := self.get(key, weights=False)) is not None]
-        return sorted(found, key=lambda stored: stored.record.started_at)
+        read = [stored for key in keys if (stored := self._newest(key, _record_in)) is not None]
+        parts = [read[i : i + AT_ONCE] for i in range(0, len(read), AT_ONCE)]
+        intact = abreast(lambda i: [_is_intact(stored) for stored in parts[i]], len(parts), len(read))
+        good = [one for part in intact for one in part]
+        found = [
+            stored if is_good else self.get(stored.record.key, weights=False)  # says what is wrong
+            for stored, is_good in zip(read, good, strict=True)
+        ]
+        return sorted(
+            (stored for stored in found if stored is not None), key=lambda stored: stored.record.started_at
+        )
 
     def find(self, start: str) -> Stored:
         """The one run whose key begins with `start`.
@@ -174,16 +188,34 @@ def unwritable(error: BaseException) -> str | None:
 
 
 def _read(folder: Path, weights: bool) -> Stored | None:
-    file = folder / RECORD
+    """The record, if the files beside it are what was written."""
+    stored = _record_in(folder)
     try:
-        record = Record.from_file(file)
-        _verify(record, folder, weights)
-        return Stored(record, folder)
+        if stored is not None:
+            _verify(stored.record, folder, weights)
+    except (PeftbenchError, OSError) as error:
+        notify(f"skipped {folder / RECORD}: {error}")
+        return None
+    return stored
+
+
+def _record_in(folder: Path) -> Stored | None:
+    """The record alone, the files beside it not looked at."""
+    try:
+        return Stored(Record.from_file(folder / RECORD), folder)
     except (FileNotFoundError, NotADirectoryError):  # not one of ours, or being put in its place
         return None
     except (PeftbenchError, OSError, UnicodeDecodeError) as error:
-        notify(f"skipped {file}: {error}")
+        notify(f"skipped {folder / RECORD}: {error}")
         return None
+
+
+def _is_intact(stored: Stored) -> bool:
+    try:
+        _verify(stored.record, stored.folder, weights=False)
+    except (PeftbenchError, OSError):
+        return False
+    return True
 
 
 def _verify(record: Record, folder: Path, weights: bool) -> None:
