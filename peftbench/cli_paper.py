@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,7 @@ def paper_command(
 
     registry.load_plugins(Path(p) for p in plugins_of(plugins))
     if name == LIST:
-        for one in sorted(registry.load("experiment").values(), key=lambda entry: entry.name):
+        for one in sorted(registry.load("experiment").values(), key=lambda entry: _in_order(entry.name)):
             typer.echo(f"{one.name:10} {one.declared}")
         return
     known = registry.load("experiment")
@@ -82,3 +83,8 @@ def paper_command(
         (out / f"{name}.html").write_text(html_of(page), encoding="utf-8")
     if strict and CONTRADICTED in page.verdicts:
         raise typer.Exit(1)
+
+
+def _in_order(name: str) -> list[str | int]:
+    """table2 before table15."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

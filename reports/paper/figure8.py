@@ -92,8 +92,8 @@ def statements(runs: dict[int, Runs], width: int) -> list[Statement]:
     made.append(
         Statement(
             "A larger rank has more of W's top directions",
-            f"the same at r = {RANKS[-1]} minus that at r = {RANKS[0]} is above 0",
-            said(more),
+            f"the same at r = {RANKS[-1]} minus that at r = {RANKS[0]}, both above chance, is above 0",
+            f"{said(more)}; chance not taken off, {said(in_top_tenth(runs[RANKS[-1]], width, RANKS[-1]))} and {said(in_top_tenth(runs[RANKS[0]], width, RANKS[0]))}",
             *above(more, 0.0),
         )
     )
