@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from peftbench.stats import Estimate
+
 COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -96,6 +98,17 @@ class Line:
     y: tuple[float, ...]
     half_width: tuple[float, ...] | None = None
     dashed: bool = False
+
+
+def line(label: str, points: Sequence[tuple[float, Estimate]], percent: float, dashed: bool = False) -> Line:
+    """Means with their 95 % intervals."""
+    return Line(
+        label,
+        tuple(float(x) for x, _ in points),
+        tuple(e.value * percent for _, e in points),
+        tuple((e.half_width() or 0.0) * percent for _, e in points),
+        dashed,
+    )
 
 
 @dataclass(frozen=True)

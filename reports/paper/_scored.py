@@ -48,6 +48,17 @@ class Setting:
         return f"{length} of {self.batch_size} items, {self.seeds} seeds, {rates}"
 
 
+# Of tables 5 and 6, which are about the matrices and ranks of attention.
+ATTENTION = {
+    "cpu": {"newsgroups": Setting("minilm-l6", "newsgroups:inputs=600", steps=40, max_length=24, tune=3)},
+    "small": {"MNLI": Setting("FacebookAI/roberta-base", "glue-mnli", steps=1000, batch_size=32, tune=3)},
+    "full": {
+        "WikiSQL": Setting("openai-community/gpt2-xl", "wikisql", epochs=2.0, batch_size=128, max_length=384, tune=3),
+        "MNLI": Setting("openai-community/gpt2-xl", "glue-mnli", epochs=2.0, batch_size=128, max_length=768, tune=3),
+    },
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Arm:
     """One cell of a table."""

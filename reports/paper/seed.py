@@ -25,7 +25,7 @@ from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above, e
 from peftbench.results import Result
 from peftbench.stats import Estimate, Scores
 
-from ._drawing import Chart, Line, charts
+from ._drawing import Chart, Line, charts, line
 from ._kept import as_lora, at_random, drift, top, trained
 from ._scored import Arm, Setting, caption, train
 
@@ -275,15 +275,7 @@ def _picture(kept: Mapping[str, Kept], percent: float) -> str:
     lines = []
     for label, of in kept.items():
         ranks = [name for name in of if name.isdecimal()]
-        found = [combined(of, {name: 1.0}) for name in ranks]
-        lines.append(
-            Line(
-                label,
-                tuple(float(name) for name in ranks),
-                tuple(e.value * percent for e in found),
-                tuple((e.half_width() or 0.0) * percent for e in found),
-            )
-        )
+        lines.append(line(label, [(float(name), combined(of, {name: 1.0})) for name in ranks], percent))
         for name in (NOTHING, WHOLE):
             value = combined(of, {name: 1.0}).value * percent
             lines.append(

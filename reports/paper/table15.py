@@ -7,7 +7,7 @@ import dataclasses
 from peftbench import experiment
 from peftbench.paper import Asked, Page, Picture, Statement, above
 
-from ._drawing import Chart, Line, charts
+from ._drawing import Chart, charts, line
 from ._scored import Arm, Scored, Setting, caption, score_table, statement, train
 
 SWEEPS = {  # by what the paper calls it: SPEC with its size left open, and the sizes of each scale
@@ -133,12 +133,5 @@ def _picture(one: Scored, arms: dict[str, list[Arm]]) -> str:
             for arm in of_name
             if (e := one.score(arm.label)) is not None and (count := one.trained(arm.label))
         ]
-        lines.append(
-            Line(
-                name,
-                tuple(float(count) for count, _ in points),
-                tuple(e.value * one.percent for _, e in points),
-                tuple((e.half_width() or 0.0) * one.percent for _, e in points),
-            )
-        )
+        lines.append(line(name, points, one.percent))
     return charts([Chart("", "numbers that train", one.metric["name"], tuple(lines), log_x=True)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peftbench import experiment
 from peftbench.paper import Asked, Page, Picture, Statement, above
 
-from ._drawing import Chart, Line, charts
+from ._drawing import Chart, charts, line
 from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
 
 FULL, EMBED, LAYER, LORA = "FT", "PreEmbed", "PreLayer", "LoRA"
@@ -107,12 +107,5 @@ def _picture(one: Scored, sizes: tuple[int | None, ...]) -> str:
         points = [
             (size or everything, e) for size in sizes if (e := one.score(label_of(name, size))) is not None
         ]
-        lines.append(
-            Line(
-                name,
-                tuple(float(size) for size, _ in points),
-                tuple(e.value * one.percent for _, e in points),
-                tuple((e.half_width() or 0.0) * one.percent for _, e in points),
-            )
-        )
+        lines.append(line(name, points, one.percent))
     return charts([Chart("", "training items", one.metric["name"], tuple(lines), log_x=True)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peftbench import experiment
 from peftbench.paper import Asked, Page, Picture, Statement, above, inside
 
-from ._drawing import Chart, Line, charts
+from ._drawing import Chart, charts, line
 from ._generation import CPU_CAPTION, columns_of, metrics_of
 from ._scored import Arm, Scored, caption, score_table, statement, train_all
 
@@ -84,11 +84,5 @@ def _picture(one: Scored, ranks: tuple[int, ...]) -> str:
     panels = []
     for metric, percent in ((one.metric["name"], one.percent), ("nll", 1.0)):
         points = [(rank, e) for rank in ranks if (e := one.score(label_of(rank), metric)) is not None]
-        line = Line(
-            metric,
-            tuple(float(rank) for rank, _ in points),
-            tuple(e.value * percent for _, e in points),
-            tuple((e.half_width() or 0.0) * percent for _, e in points),
-        )
-        panels.append(Chart("", "rank r", metric, (line,), log_x=True))
+        panels.append(Chart("", "rank r", metric, (line(metric, points, percent),), log_x=True))
     return charts(panels)

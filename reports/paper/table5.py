@@ -6,7 +6,7 @@ from peftbench import experiment
 from peftbench.paper import Asked, Page, Statement, above
 from peftbench.stats import Estimate
 
-from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
+from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all
 
 Q, K, V, O = "query", "key", "value", "attention_output"
 ARMS = (
@@ -30,20 +30,12 @@ PRINTED = dict(
     )
 )  # fmt: skip
 MARGIN = 0.005  # half a point, GPT-3's fluctuation on WikiSQL
-SETTINGS = {
-    "cpu": {"newsgroups": Setting("minilm-l6", "newsgroups:inputs=600", steps=40, max_length=24, tune=3)},
-    "small": {"MNLI": Setting("FacebookAI/roberta-base", "glue-mnli", steps=1000, batch_size=32, tune=3)},
-    "full": {
-        "WikiSQL": Setting("openai-community/gpt2-xl", "wikisql", epochs=2.0, batch_size=128, max_length=384, tune=3),
-        "MNLI": Setting("openai-community/gpt2-xl", "glue-mnli", epochs=2.0, batch_size=128, max_length=768, tune=3),
-    },
-}  # fmt: skip
 
 
 @experiment("table5", title="Which weight matrices to adapt, at a fixed number of trained numbers")
 def table5(asked: Asked) -> Page:
     """Seven ways to spend the same numbers."""
-    found = train_all(asked, SETTINGS[asked.scale], ARMS)
+    found = train_all(asked, ATTENTION[asked.scale], ARMS)
     return Page(
         "Table 5: which weight matrices",
         caption(found),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from peftbench import experiment
 from peftbench.paper import Asked, Page, Picture, Statement, above, inside
 
-from ._drawing import Chart, Line, charts
-from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
+from ._drawing import Chart, charts, line
+from ._scored import ATTENTION, Arm, Scored, Setting, caption, score_table, statement, train_all
 
 Q, QV, ALL = "query", "query+value", "query+key+value+attention_output"
 NAMES = {Q: "Wq", QV: "Wq Wv", ALL: "all four"}
@@ -24,14 +24,6 @@ PRINTED = {
 PLACES = {"cpu": (Q, QV), "small": (Q, QV, ALL), "full": (Q, QV, ALL)}
 # Of the second panel, a rate for each rank.
 TUNED_PLACES = {"cpu": (QV,), "small": (Q, QV, ALL), "full": (Q, QV, ALL)}
-SETTINGS = {
-    "cpu": {"newsgroups": Setting("minilm-l6", "newsgroups:inputs=600", steps=40, max_length=24, tune=3)},
-    "small": {"MNLI": Setting("FacebookAI/roberta-base", "glue-mnli", steps=1000, batch_size=32, tune=3)},
-    "full": {
-        "WikiSQL": Setting("openai-community/gpt2-xl", "wikisql", epochs=2.0, batch_size=128, max_length=384, tune=3),
-        "MNLI": Setting("openai-community/gpt2-xl", "glue-mnli", epochs=2.0, batch_size=128, max_length=768, tune=3),
-    },
-}  # fmt: skip
 
 
 def label_of(place: str, rank: int, tuned: bool = False) -> str:
@@ -52,7 +44,7 @@ def table6(asked: Asked) -> Page:
         for p in TUNED_PLACES[asked.scale]
         for r in RANKS
     ]
-    columns = SETTINGS[asked.scale]
+    columns = ATTENTION[asked.scale]
     first = train_all(asked, {name: _untuned(setting) for name, setting in columns.items()}, fixed)
     second = train_all(asked, columns, own)
     printed = {
@@ -119,14 +111,7 @@ def _picture(fixed: dict[str, Scored], own: dict[str, Scored], scale: str) -> st
         ):
             for place in places:
                 points = [(r, e) for r in RANKS if (e := one.score(label_of(place, r, tuned))) is not None]
-                lines.append(
-                    Line(
-                        NAMES[place] + (", own rate" if tuned else ", one rate"),
-                        tuple(float(r) for r, _ in points),
-                        tuple(e.value * one.percent for _, e in points),
-                        tuple((e.half_width() or 0.0) * one.percent for _, e in points),
-                        dashed=tuned,
-                    )
-                )
+                label = NAMES[place] + (", own rate" if tuned else ", one rate")
+                lines.append(line(label, points, one.percent, dashed=tuned))
         panels.append(Chart(name, "rank r", of_fixed.metric["name"], tuple(lines), log_x=True))
     return charts(panels)
