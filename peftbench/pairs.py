@@ -250,7 +250,7 @@ def _qualities(a: list[Result], b: list[Result], metric: Mapping[str, Any]) -> t
             float(other.figures[name].values.mean()),
             _difference(one, other, name),
             relative=False,
-            points=100.0 if (metric.get("is_share") if name == primary else _is_share(name)) else 1.0,
+            points=100.0 if (metric.get("is_share") if name == primary else is_share(name)) else 1.0,
             seedless=seedless,
         )
         for name in names
@@ -259,7 +259,7 @@ def _qualities(a: list[Result], b: list[Result], metric: Mapping[str, Any]) -> t
     return found, sorted(set(one.figures) ^ set(other.figures))
 
 
-def _is_share(name: str) -> bool:
+def is_share(name: str) -> bool:
     """Whether a metric is shown times 100; `accuracy (matched)` is accuracy's part."""
     base = name.partition(" (")[0]
     known: Metric | TextMetric | None = METRICS.get(base) or TEXT_METRICS.get(base)

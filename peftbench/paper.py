@@ -16,6 +16,7 @@ from .stats import ALPHA, Estimate, holm
 SCALES = ("cpu", "small", "full")
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
 NOT_TESTABLE = "not testable here"
+Sides = tuple[float | None, float | None]  # p_true and p_false of a `Statement`
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,13 @@ def exactly(true: bool) -> tuple[float, float]:
     return (0.0, 1.0) if true else (1.0, 0.0)
 
 
-def above(estimate: Estimate, limit: float) -> tuple[float | None, float | None]:
+def above(estimate: Estimate, limit: float) -> Sides:
     """`p_true` and `p_false` of the statement that a mean lies above a limit: an end of its 95 % interval decides."""
     p = _p_above(estimate, limit)
     return (None, None) if p is None else (min(1.0, 2 * p), min(1.0, 2 * (1 - p)))
 
 
-def inside(estimate: Estimate, margin: float) -> tuple[float | None, float | None]:
+def inside(estimate: Estimate, margin: float) -> Sides:
     """The same of the statement that a mean lies within +-margin.
 
     Confirmed where the 90 % interval lies inside, which is two one-sided tests; contradicted where the 95 % interval lies beyond
@@ -112,6 +113,19 @@ def inside(estimate: Estimate, margin: float) -> tuple[float | None, float | Non
     if low is None or high is None:
         return None, None
     return max(low, high), min(1.0, 2 * min(1 - low, 1 - high))
+
+
+def picked(sides: Sides, confirms: int = 1, contradicts: int = 1) -> Sides:
+    """Both sides where one of the two things compared is the best of so many on the very scores that test it (Bonferroni).
+
+    Args:
+        confirms: how many it was picked from, where picking helps to confirm.
+        contradicts: the same where it helps to contradict.
+    """
+    p_true, p_false = sides
+    if p_true is None or p_false is None:
+        return sides
+    return min(1.0, confirms * p_true), min(1.0, contradicts * p_false)
 
 
 def _p_above(estimate: Estimate, limit: float) -> float | None:

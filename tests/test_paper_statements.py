@@ -82,9 +82,10 @@ def test_table2() -> None:
 
 
 def test_table3() -> None:
-    others = [arm.label for arm in table3.ARMS if arm.label != table3.LORA]
+    arms = table3.arms_of("cpu")
+    others = [arm.label for arm in arms if arm.label != table3.LORA]
     both_ways(
-        lambda one: table3.statements("t", one),
+        lambda one: table3.statements("t", one, arms),
         {table3.LORA: 0.5, **dict.fromkeys(others, 0.4)},
         {table3.LORA: 0.3, **dict.fromkeys(others, 0.4)},
     )
@@ -161,7 +162,7 @@ def test_table18() -> None:
 
 def test_a_cell_whose_runs_failed_is_not_testable() -> None:
     one = scored({table3.LORA: 0.5})
-    assert verdicts(table3.statements("t", one)) == {NOT_TESTABLE}
+    assert verdicts(table3.statements("t", one, table3.arms_of("cpu"))) == {NOT_TESTABLE}
     assert statement("s", "t", None, lambda e: (0.0, 1.0)).p_true is None
     assert one.cell("FT").text == "–"
 
@@ -213,6 +214,28 @@ def test_figure5(first: float, last: float, high: float, said: str) -> None:
         return cost * (high if name.startswith("adapter-h") else 1.0)
 
     assert verdicts(figure5._statements(timed(places, slow, variants), setting, "")) == {said}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cost", "said"), [(1.0, CONFIRMED), (1.1, CONTRADICTED)])
+def test_a_merged_models_passes(cost: float, said: str) -> None:
+    lora = "lora:rank=4:targets=query+value"
+    found = timed(((1, 8), (2, 8)), lambda name, place: cost, [table1.merged(lora)])
+    assert verdicts(_measured.passes_statements(found, lora)) == {said}
+
+
+def test_what_was_picked_on_the_scores_that_judge_it_costs() -> None:
+    assert paper.picked((0.02, 0.98), confirms=3) == (0.06, 0.98)
+    assert paper.picked((0.98, 0.02), contradicts=4) == (0.98, 0.08)
+    assert paper.picked((0.5, 0.5), 3, 3) == (1.0, 1.0) and paper.picked((None, None), 3) == (None, None)
+
+
+def test_each_metric_is_shown_in_its_own_units() -> None:
+    """A share times 100, a loss and CIDEr as they are; and how many seeds are left."""
+    one = scored({"a": 0.5}, {"a": 2.5})
+    assert one.cell("a").text.startswith("50.0 ±") and one.cell("a", "nll").text.startswith("2.50 ±")
+    assert one.percent_of("cider") == 1 and one.percent_of("rouge_l") == 100
+    one.runs["a"] = 5
+    assert one.cell("a").text.endswith("(1/5 seeds)")
 
 
 def test_memory_is_judged_where_activations_are_few() -> None:
@@ -274,8 +297,15 @@ def test_figure4() -> None:
     little = updates(figure4.RANK, {"query": 0, "value": 0})
     assert verdicts(figure4.statements(much, little)[:2]) == {CONFIRMED}
     turned = updates(figure4.RANK, {"query": 1, "value": 8})
-    more, query, _ = figure4.statements(turned, updates(figure4.RANK, {"query": 8, "value": 8}))
-    assert verdicts([more, query]) == {CONTRADICTED}
+    alike = updates(figure4.RANK, {"query": 8, "value": 8})
+    more, query, _ = figure4.statements(turned, alike)
+    _, _, value = figure4.statements(much, alike)
+    assert verdicts([more, query, value]) == {CONTRADICTED}
+    still = updates(figure4.RANK, {"query": 8, "value": 1}, start=1.0)
+    assert verdicts(figure4.statements(still, little)) == {NOT_TESTABLE}
+    assert verdicts(
+        figure4.statements(much, updates(figure4.RANK, {"query": 0, "value": 0}, start=1.0))[1:]
+    ) == {NOT_TESTABLE}
 
 
 def test_the_error_over_pairs_is_that_of_the_seeds() -> None:
@@ -303,7 +333,10 @@ def test_table7(small: float, large: float, share: float, said: str) -> None:
         rank: {s: {("query", 0): projected(draw, kappa, share)} for s in range(5)}
         for rank, kappa in zip(table7.RANKS, (small, large), strict=True)
     }
-    assert verdicts(table7.statements(found)) == {said}  # fmt: skip
+    moved = {rank: updates(rank, {"query": 0}, seeds=2) for rank in table7.RANKS}
+    assert verdicts(table7.statements(found, moved)) == {said}
+    still = {rank: updates(rank, {"query": 0}, start=1.0, seeds=2) for rank in table7.RANKS}
+    assert verdicts(table7.statements(found, still)) == {NOT_TESTABLE}  # fmt: skip
 
 
 def test_projections_of_a_constructed_update() -> None:
@@ -329,23 +362,30 @@ def test_figure8() -> None:
             for number, learned in one.by_seed.items():
                 noise = np.random.default_rng(number).standard_normal((rank, WIDTH)) * 1e-3
                 for matrix, update in list(learned.items()):
-                    learned[matrix] = Update(update.name, "query", matrix[1], rows + noise, update.b, weight)
+                    strong = np.linspace(2, 1, rank)[:, None] * rows[:rank] + noise
+                    learned[matrix] = Update(
+                        update.name, "query", matrix[1], strong, update.b, weight, 0.001 * noise
+                    )
             found[rank] = one
         return found
 
-    mixed = np.vstack([v[:, :9].T, v[:, 9:64].T])
-    bottom = {rank: v[:, -rank:].T for rank in figure8.RANKS}
-    good = figure8.statements(runs({4: np.vstack([v[:, :1].T, v[:, -3:].T]), 8: mixed[:8], 64: mixed}), WIDTH)
-    bad = figure8.statements(runs(bottom), WIDTH)
-    assert verdicts(good) == {CONFIRMED}
-    assert verdicts(bad[1:3]) == {CONTRADICTED}  # they have less than random ones
-    top = figure8.statements(runs({4: v[:, :4].T, 8: v[:, :8].T, 64: v[:, -64:].T}), WIDTH)
-    assert verdicts([top[0], top[3]]) == {CONTRADICTED}
+    def rows(first: Floats) -> dict[int, Floats]:
+        return {rank: np.vstack([first, v[:, 20 : 20 + rank - 4].T]) for rank in figure8.RANKS}
+
+    few, many, none = (np.vstack([v[:, :n].T, v[:, -(4 - n) :].T]) if n else v[:, -4:].T for n in (1, 2, 0))
+    low, high = runs(rows(few)), runs(rows(many))
+    assert verdicts(figure8.statements({**low, 64: high[64]}, WIDTH)) == {CONFIRMED}
+    assert verdicts(figure8.statements(runs(rows(none)), WIDTH)[1:3]) == {CONTRADICTED}  # less than at random
+    top = runs(rows(v[:, :4].T))
+    assert verdicts([figure8.statements({**top, 64: low[64]}, WIDTH)[i] for i in (0, 3)]) == {CONTRADICTED}
 
 
 def kept(levels: Mapping[str, float]) -> seed.Kept:
     draw = np.random.default_rng(0)
-    return {n: {s: level + 0.01 * draw.standard_normal(200) for s in range(5)} for n, level in levels.items()}
+    scores = {
+        n: {s: level + 0.01 * draw.standard_normal(200) for s in range(5)} for n, level in levels.items()
+    }
+    return seed.Kept(scores, np.arange(200).astype(str))
 
 
 def test_seed_statements() -> None:
@@ -359,6 +399,11 @@ def test_seed_statements() -> None:
     assert verdicts(seed.of_directions(both(0.58, 0.55, 0.12), 100)) == {CONFIRMED}
     assert verdicts(seed.of_directions(both(0.3, 0.3, 0.5), 100)) == {CONTRADICTED}
     assert verdicts(seed.of_directions(both(0.5, 0.5, 0.2), 100)) == {UNDECIDED}
+    nothing = {
+        label: kept(dict.fromkeys((seed.NOTHING, "1", "8", seed.RANDOM, seed.WHOLE), 0.5))
+        for label in (seed.FULL, seed.LORA)
+    }
+    assert verdicts(seed.of_directions(nothing, 100)) == {NOT_TESTABLE}  # shares of no gain
     assert [verdicts([seed.of_rank(off)]) for off in (1e-6, 1e-2)] == [{CONFIRMED}, {CONTRADICTED}]
     assert verdicts(seed.of_lengths({"lora": (512, 512), "prefix": (496, 512)})) == {CONFIRMED}
     assert verdicts(seed.of_lengths({"lora": (500, 512), "prefix": (512, 512)})) == {CONTRADICTED}

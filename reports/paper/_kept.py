@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -48,6 +49,11 @@ class Trained:
     def scores(self) -> Floats:
         """A score an item of the test split, as the weights are now."""
         return self.scorer.predict(self.split, write=False)["score"].to_numpy(np.float64)
+
+    @property
+    def groups(self) -> npt.NDArray[np.str_]:
+        """The group of each test item, (items,)."""
+        return np.asarray(self.split.groups(np.arange(len(self.split)))).astype(str)
 
     @torch.inference_mode()
     def logits(self, items: int = 32) -> torch.Tensor:

@@ -13,6 +13,7 @@ from peftbench.columns import MISSING, Cell, with_interval
 from peftbench.comparison import Comparison
 from peftbench.engine import make_plan, worker
 from peftbench.errors import PeftbenchError
+from peftbench.pairs import is_share
 from peftbench.paper import Asked, PageTable, Statement
 from peftbench.prepare import canonical
 from peftbench.results import MethodScores, Result, method_scores
@@ -78,6 +79,7 @@ class Scored:
     reasons: dict[str, str]  # why some failed
     rates: dict[str, float]  # the learning rate of each label
     scores: dict[str, MethodScores] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)  # of each label, the failed ones too
 
     @property
     def metric(self) -> dict[str, Any]:
@@ -87,7 +89,14 @@ class Scored:
 
     @property
     def percent(self) -> float:
+        """What the primary metric is multiplied by to be shown."""
         return 100.0 if self.metric.get("is_share") else 1.0
+
+    def percent_of(self, metric: str | None) -> float:
+        """The same of any metric."""
+        if metric is None or metric == self.metric["name"]:
+            return self.percent
+        return 100.0 if is_share(metric) else 1.0
 
     def score(self, label: str, metric: str | None = None) -> Estimate | None:
         """The mean of one cell over seeds and items; None where no run is good."""
@@ -106,12 +115,27 @@ class Scored:
         paired = a.figures[name].minus(b.figures[name])
         return None if paired is None else stats.estimate(paired, a.groups[name])
 
+    def good(self, label: str) -> list[Result]:
+        """The good runs of a label.
+
+        Raises:
+            PeftbenchError: there is none.
+        """
+        if label not in self.results:
+            raise PeftbenchError(f"no run of {label} is good: {self.reasons.get(label)}")
+        return self.results[label]
+
     def cell(self, label: str, metric: str | None = None) -> Cell:
         """A score with its interval."""
         found = self.score(label, metric)
         if found is None:
             return Cell(self.reasons.get(label, MISSING)[:40])
-        return Cell(with_interval(found, self.percent, ""))
+        good, percent = len(self.results[label]), self.percent_of(metric)
+        lost = "" if good == self.runs.get(label, good) else f" ({good}/{self.runs[label]} seeds)"
+        half = found.half_width()
+        digits = 1 if percent == 100 else 2
+        spread = "" if half is None else f" ±{half * percent:.{digits}f}"
+        return Cell(f"{found.value * percent:.{digits}f}{spread}{lost}")
 
     def trained(self, label: str) -> int | None:
         """Numbers that train beside the head."""
@@ -220,7 +244,10 @@ def _scored(setting: Setting, results: dict[str, list[Result]]) -> Scored:
         made = method_scores(found, range(setting.seeds)) if found else None
         if made is not None:
             scores[label] = made
-    return Scored(setting, {label: found for label, found in good.items() if found}, reasons, rates, scores)
+    runs = {label: len(found) for label, found in results.items()}
+    return Scored(
+        setting, {label: found for label, found in good.items() if found}, reasons, rates, scores, runs
+    )
 
 
 def statement(
@@ -282,7 +309,7 @@ def score_table(
             )
         )
     headers = [
-        f"{name}, {metric or one.metric['name']}" + (" x100" if one.percent == 100 and metric is None else "")
+        f"{name}, {metric or one.metric['name']}" + (" x100" if one.percent_of(metric) == 100 else "")
         for name, one in found.items()
         for metric in metrics
     ]

@@ -10,12 +10,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from peftbench.analysis.text import MOVED
 from peftbench.analysis.updates import Update, updates_at
-from peftbench.paper import Asked
+from peftbench.paper import Asked, Sides
 from peftbench.stats import Estimate
 
 from ._scored import Arm, Scored, Setting, train
@@ -27,6 +28,7 @@ SETTINGS = {
     "small": Setting("FacebookAI/roberta-base", "newsgroups:inputs=20", steps=1000, batch_size=32, max_length=128),
     "full": Setting("FacebookAI/roberta-large", "newsgroups:inputs=20", epochs=10.0, batch_size=32, max_length=128),
 }  # fmt: skip
+T = TypeVar("T")
 Matrix = tuple[str, int]  # role, layer
 Learned = dict[Matrix, Update]  # of one run
 
@@ -64,7 +66,7 @@ def learn(asked: Asked, ranks: tuple[int, ...], shuffled: bool = False) -> dict[
     found = {}
     for rank in ranks:
         by_seed = {}
-        for result in scored.results[str(rank)]:
+        for result in scored.good(str(rank)):
             assert result.folder is not None
             updates = updates_at(result.folder)
             by_seed[result.record.run.seed] = {
@@ -80,14 +82,30 @@ def moved(update: Update) -> float:
     return float(np.linalg.norm(update.a - update.start) / np.linalg.norm(update.start))
 
 
-def has_moved(*runs: Runs) -> bool:
-    """Whether A's directions are training's in all of them."""
-    return min(one.least_moved for one in runs) >= MOVED
+def testable(sides: Sides, *runs: Runs) -> Sides:
+    """The sides of a statement on A's directions, where A moved far enough in all these runs for them to be training's."""
+    return sides if min(one.least_moved for one in runs) >= MOVED else (None, None)
 
 
-def over_pairs(
-    one: Mapping[int, Learned], other: Mapping[int, Learned], figure: Callable[[Learned, Learned], float]
-) -> Estimate:
+def unmoved(*runs: Runs) -> str:
+    """What an evidence says where A did not."""
+    least = min(one.least_moved for one in runs)
+    return "" if least >= MOVED else f"; A moved by {least:.1f} times its start, not {MOVED:g}"
+
+
+def side_by_side(one: Runs, other: Runs) -> dict[int, tuple[Learned, Learned]]:
+    """What two sets of runs learned, by the seeds that both have."""
+    return {s: (learned, other.by_seed[s]) for s, learned in one.by_seed.items() if s in other.by_seed}
+
+
+def beyond_control(
+    figure: Callable[[Learned, Learned], float],
+) -> Callable[[tuple[Learned, Learned], tuple[Learned, Learned]], float]:
+    """A figure of true labels minus that of shuffled ones, of the same two seeds."""
+    return lambda a, b: figure(a[0], b[0]) - figure(a[1], b[1])
+
+
+def over_pairs(one: Mapping[int, T], other: Mapping[int, T], figure: Callable[[T, T], float]) -> Estimate:
     """The mean of a figure over all pairs of different seeds, its error by leaving out one seed at a time."""
     values = {(s, t): figure(one[s], other[t]) for s, t in itertools.product(one, other) if s != t}
     seeds = sorted({*one, *other})

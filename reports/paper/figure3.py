@@ -8,14 +8,25 @@ import numpy as np
 
 from peftbench import experiment
 from peftbench.analysis.subspace import Floats, chance, product_svd, right_directions, similarity
-from peftbench.analysis.text import MOVED
 from peftbench.analysis.updates import Update
 from peftbench.columns import Cell
 from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
-from peftbench.stats import Estimate, apart
+from peftbench.stats import Estimate
 
 from ._drawing import Panel, heat_maps
-from ._spaces import DIFFERS, ROLES, Learned, Runs, caption, has_moved, learn, over_pairs
+from ._spaces import (
+    DIFFERS,
+    ROLES,
+    Learned,
+    Runs,
+    beyond_control,
+    caption,
+    learn,
+    over_pairs,
+    side_by_side,
+    testable,
+    unmoved,
+)
 
 SMALL, LARGE = 8, 64
 SHARED, FALL = 0.5, 0.2  # the paper's "more than .5", and how much the first direction stands out
@@ -82,33 +93,32 @@ def pairs(runs: dict[int, Runs], figure: Callable[[Learned, Learned], float]) ->
 def statements(role: str, true: dict[int, Runs], shuffled: dict[int, Runs]) -> list[Statement]:
     """Of one of the two matrices."""
     name = ROLES[role]
-    found = pairs(true, first("A", role))
-    control = pairs(shuffled, first("A", role))
-    fall = pairs(true, stands_out(role))
-    testable = has_moved(*true.values())
-
-    def sides(estimate: Estimate, limit: float) -> tuple[float | None, float | None]:
-        return above(estimate, limit) if testable else (None, None)
-
-    start = "" if testable else f"; A moved less than {MOVED:g} times its start"
+    top = first("A", role)
+    found, control, fall = pairs(true, top), pairs(shuffled, top), pairs(true, stands_out(role))
+    more = over_pairs(
+        side_by_side(true[SMALL], shuffled[SMALL]),
+        side_by_side(true[LARGE], shuffled[LARGE]),
+        beyond_control(top),
+    )
+    ours, all_runs = tuple(true.values()), (*true.values(), *shuffled.values())
     return [
         Statement(
             f"The top direction of rank {SMALL} lies in that of rank {LARGE}, {name}",
             f"phi(1, 1) of A, mean over layers, is above {SHARED:g}",
-            said(found) + start,
-            *sides(found, SHARED),
+            said(found) + unmoved(*ours),
+            *testable(above(found, SHARED), *ours),
         ),
         Statement(
             f"What the top directions share comes from the task, {name}",
-            "phi(1, 1) of A minus the same with shuffled labels is above 0",
-            f"{said(found)} against {said(control)}{start}",
-            *sides(apart(found, control), 0.0),
+            "phi(1, 1) of A minus the same with shuffled labels is above 0, paired by seeds",
+            f"{said(found)} against {said(control)}{unmoved(*all_runs)}",
+            *testable(above(more, 0.0), *all_runs),
         ),
         Statement(
             f"The top direction is shared and the others are not, {name}",
             f"phi(1, 1) minus phi*({SMALL}, {SMALL}) above chance is above {FALL:g}",
-            said(fall) + start,
-            *sides(fall, FALL),
+            said(fall) + unmoved(*ours),
+            *testable(above(fall, FALL), *ours),
         ),
     ]
 

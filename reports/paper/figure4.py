@@ -8,13 +8,24 @@ import numpy as np
 
 from peftbench import experiment
 from peftbench.analysis.subspace import above_chance, right_directions, similarity
-from peftbench.analysis.text import MOVED
 from peftbench.columns import Cell
 from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
-from peftbench.stats import Estimate, apart
+from peftbench.stats import Estimate
 
 from ._drawing import Panel, heat_maps
-from ._spaces import DIFFERS, ROLES, Learned, Runs, caption, has_moved, learn, over_pairs
+from ._spaces import (
+    DIFFERS,
+    ROLES,
+    Learned,
+    Runs,
+    beyond_control,
+    caption,
+    learn,
+    over_pairs,
+    side_by_side,
+    testable,
+    unmoved,
+)
 from .figure3 import OF, phi, said
 
 RANK = 64
@@ -58,28 +69,24 @@ def statements(true: Runs, shuffled: Runs) -> list[Statement]:
     """On A."""
     query, value = shared("A", "query"), shared("A", "value")
     more = _pairs(true, lambda a, b: query(a, b) - value(a, b))
-    testable = has_moved(true)
-    start = "" if testable else f"; A moved less than {MOVED:g} times its start"
-
-    def sides(found: Estimate) -> tuple[float | None, float | None]:
-        return above(found, 0.0) if testable else (None, None)
-
     made = [
         Statement(
             "dWq has a higher intrinsic rank than dWv: two seeds share more directions of it",
             "phi(j, j) above chance, mean over j and layers, of Wq minus that of Wv is above 0",
-            said(more) + start,
-            *sides(more),
+            said(more) + unmoved(true),
+            *testable(above(more, 0.0), true),
         )
     ]
     for role, name in ROLES.items():
-        found, control = _pairs(true, shared("A", role)), _pairs(shuffled, shared("A", role))
+        figure, both = shared("A", role), side_by_side(true, shuffled)
+        found, control = _pairs(true, figure), _pairs(shuffled, figure)
+        gain = over_pairs(both, both, beyond_control(figure))
         made.append(
             Statement(
                 f"Two seeds share directions that the task gives, {name}",
-                "phi(j, j) above chance, mean over j and layers, minus the same with shuffled labels is above 0",
-                f"{said(found)} against {said(control)}{start}",
-                *sides(apart(found, control)),
+                "phi(j, j) above chance, mean over j and layers, minus the same with shuffled labels is above 0, paired by seeds",
+                f"{said(found)} against {said(control)}{unmoved(true, shuffled)}",
+                *testable(above(gain, 0.0), true, shuffled),
             )
         )
     return made

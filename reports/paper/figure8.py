@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from peftbench import experiment, stats
-from peftbench.analysis.subspace import Floats, above_chance, right_directions, similarity
+from peftbench.analysis.subspace import Floats, right_directions, similarity
 from peftbench.analysis.updates import Update
 from peftbench.columns import Cell
 from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
 from peftbench.stats import Estimate
 
 from ._drawing import Panel, heat_maps
-from ._spaces import DIFFERS, Runs, caption, learn
+from ._spaces import DIFFERS, Runs, caption, learn, testable, unmoved
 from .figure3 import said
 
 RANKS = (4, 8, 64)
 ROLE = "query"
 FROM, TO = 451 / 12288, 1176 / 12288  # the figure's directions of Wq, as shares of its width
+FIRST = 4  # of A's directions, which every rank has
 WEAK = 0.5  # of dW's top 4 directions inside W's top tenth; the figure has "barely .2" where chance is .1
 
 
@@ -42,14 +45,23 @@ def grid(update: Update) -> Floats:
     return similarity(right_directions(update.weight), right_directions(update.a))
 
 
-def in_top_tenth(runs: Runs, width: int, rank: int) -> Estimate:
-    """phi(a tenth of the width, rank), mean over layers and then seeds."""
-    i = max(1, round(TO * width))
-    values = [
-        float(np.mean([_at(grid(u), i, rank) for m, u in learned.items() if m[0] == ROLE]))
-        for learned in runs.by_seed.values()
-    ]
-    return stats.mean(values)
+def by_seed(runs: Runs, width: int, j: int) -> dict[int, float]:
+    """phi(a tenth of the width, j), mean over layers: the share of A's first j directions inside W's top tenth."""
+    i = top_tenth(width)
+    return {
+        seed: float(np.mean([_at(grid(u), i, j) for m, u in learned.items() if m[0] == ROLE]))
+        for seed, learned in runs.by_seed.items()
+    }
+
+
+def top_tenth(width: int) -> int:
+    """Directions of W."""
+    return max(1, round(TO * width))
+
+
+def in_top_tenth(runs: Runs, width: int, j: int) -> Estimate:
+    """The same, over seeds."""
+    return stats.mean(list(by_seed(runs, width, j).values()))
 
 
 def _at(phi: Floats, i: int, j: int) -> float:
@@ -57,44 +69,37 @@ def _at(phi: Floats, i: int, j: int) -> float:
     return float(phi[min(i, phi.shape[0]) - 1, min(j, phi.shape[1]) - 1])
 
 
-def excess(runs: Runs, width: int) -> Estimate:
-    """phi(a tenth of the width, all) above chance, mean over layers and then seeds."""
-    i = max(1, round(TO * width))
-    values = [
-        float(np.mean([above_chance(grid(u), width)[i - 1, -1] for m, u in learned.items() if m[0] == ROLE]))
-        for learned in runs.by_seed.values()
-    ]
-    return stats.mean(values)
-
-
 def statements(runs: dict[int, Runs], width: int) -> list[Statement]:
-    """Weak, above random, more at a larger rank."""
-    weak = in_top_tenth(runs[RANKS[0]], width, 4)
+    """Weak, above random, more at a larger rank. Four of A's directions each time: phi of more than i counts W's directions instead."""
+    low, high = runs[RANKS[0]], runs[RANKS[-1]]
+    chance = top_tenth(width) / width
+    weak = in_top_tenth(low, width, FIRST)
     made = [
         Statement(
             "dW's directions are not W's top ones",
-            f"phi of Wq's top tenth and A's four directions (r = 4) is below {WEAK:g}; the limit is ours",
-            f"{said(weak)}, at random {TO:.2f}",
-            *above(stats.Estimate(-weak.value, weak.variance, weak.df, weak.seeds), -WEAK),
+            f"less than {WEAK:g} of A's first {FIRST} directions (r = {RANKS[0]}) lies in W's top tenth; the limit is ours",
+            f"{said(weak)}, at random {chance:.2f}{unmoved(low)}",
+            *testable(above(dataclasses.replace(weak, value=-weak.value), -WEAK), low),
         )
     ]
     for rank in (RANKS[0], RANKS[-1]):
-        found = excess(runs[rank], width)
+        found = in_top_tenth(runs[rank], width, FIRST)
         made.append(
             Statement(
                 f"They have more to do with them than random directions, r = {rank}",
-                "phi of Wq's top tenth and A's span above chance is above 0",
-                said(found),
-                *above(found, 0.0),
+                f"the share of A's first {FIRST} directions in W's top tenth is above chance",
+                f"{said(found)}, at random {chance:.2f}{unmoved(runs[rank])}",
+                *testable(above(found, chance), runs[rank]),
             )
         )
-    more = stats.apart(excess(runs[RANKS[-1]], width), excess(runs[RANKS[0]], width))
+    of_low, of_high = by_seed(low, width, FIRST), by_seed(high, width, FIRST)
+    more = stats.mean([of_high[s] - of_low[s] for s in of_low if s in of_high])
     made.append(
         Statement(
             "A larger rank has more of W's top directions",
-            f"the same at r = {RANKS[-1]} minus that at r = {RANKS[0]}, both above chance, is above 0",
-            f"{said(more)}; chance not taken off, {said(in_top_tenth(runs[RANKS[-1]], width, RANKS[-1]))} and {said(in_top_tenth(runs[RANKS[0]], width, RANKS[0]))}",
-            *above(more, 0.0),
+            f"the share of A's first {FIRST} at r = {RANKS[-1]} minus that at r = {RANKS[0]}, paired by seed, is above 0",
+            said(more) + unmoved(low, high),
+            *testable(above(more, 0.0), low, high),
         )
     )
     return made
@@ -105,21 +110,20 @@ def _width(runs: Runs) -> int:
 
 
 def _table(runs: dict[int, Runs], width: int) -> PageTable:
-    i = max(1, round(TO * width))
+    i = top_tenth(width)
     rows = [
         (
             Cell(f"r = {rank}"),
-            Cell(said(in_top_tenth(runs[rank], width, 1))),
-            Cell(said(in_top_tenth(runs[rank], width, 4))),
+            *(Cell(said(in_top_tenth(runs[rank], width, j))) for j in (1, FIRST)),
+            Cell(f"{i / width:.2f}"),
             Cell(said(in_top_tenth(runs[rank], width, rank))),
             Cell(f"{max(i, rank) / width:.2f}"),
-            Cell(said(excess(runs[rank], width))),
         )
         for rank in RANKS
     ]
     return PageTable(
         f"phi of Wq's top {i} directions (a tenth of {width}) and A's, mean over layers",
-        ("", "A's first", "first 4", "all", "at random", "all, above chance"),
+        ("", "A's first", f"first {FIRST}", "at random", "all", "at random"),
         tuple(rows),
     )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from peftbench import experiment, prepare, stats
@@ -23,7 +25,7 @@ from peftbench.export import rebuilt
 from peftbench.models import load, resolve
 from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above, exactly
 from peftbench.results import Result
-from peftbench.stats import Estimate, Scores
+from peftbench.stats import ALPHA, Estimate, Scores
 
 from ._drawing import Chart, Line, charts, line
 from ._kept import as_lora, at_random, drift, top, trained
@@ -51,10 +53,10 @@ CYCLES, DRIFTED = 1000, 0.05  # of |B A|: what a merge may be off by
 def seed(asked: Asked) -> Page:
     """Each with its own small experiment."""
     scored = train(asked, SETTINGS[asked.scale], ARMS)
-    kept = {label: _kept(asked, label, scored.results[label]) for label in (FULL, LORA)}
-    off = recovered(scored.results[FULL][0])
+    kept = {label: _kept(asked, label, scored.good(label)) for label in (FULL, LORA)}
+    off = recovered(scored.good(FULL)[0])
     left = longest_inputs(scored.setting.model)
-    drifts = switched(scored.results[LORA])
+    drifts = switched(scored.good(LORA))
     return Page(
         "Statements without a table",
         caption({"accuracy": scored}),
@@ -69,12 +71,17 @@ def seed(asked: Asked) -> Page:
     )  # fmt: skip
 
 
-Kept = dict[str, dict[int, Floats]]  # what is kept of dW -> seed -> a score an item
+@dataclass(frozen=True)
+class Kept:
+    """Scores with parts of dW."""
+
+    scores: dict[str, dict[int, Floats]]  # what is kept -> seed -> a score an item
+    groups: npt.NDArray[np.str_]  # (items,)
 
 
 def _kept(asked: Asked, label: str, results: Sequence[Result]) -> Kept:
     """Scores with parts of dW."""
-    found: Kept = {}
+    found: dict[str, dict[int, Floats]] = {}
     for result in results:
         number = result.record.run.seed
         asked.say(f"{label}, seed {number}: scored with parts of its update")
@@ -85,15 +92,14 @@ def _kept(asked: Asked, label: str, results: Sequence[Result]) -> Kept:
         for name, part in parts.items():
             one.keep(part)
             found.setdefault(name, {})[number] = one.scores()
-    return found
+    return Kept(found, one.groups)
 
 
 def combined(kept: Kept, weights: Mapping[str, float]) -> Estimate:
     """The weighted sum of some scores, over seeds and items."""
-    seeds = kept[NOTHING]
-    by_seed = {s: np.asarray(sum(w * kept[name][s] for name, w in weights.items())) for s in seeds}
-    items = len(next(iter(by_seed.values())))
-    return stats.estimate(Scores.of_items(by_seed), [str(i) for i in range(items)])
+    seeds = kept.scores[NOTHING]
+    by_seed = {s: np.asarray(sum(w * kept.scores[name][s] for name, w in weights.items())) for s in seeds}
+    return stats.estimate(Scores.of_items(by_seed), kept.groups)
 
 
 def share_of_gain(kept: Kept, name: str) -> float:
@@ -107,6 +113,11 @@ def share_of_gain(kept: Kept, name: str) -> float:
 def beyond(kept: Kept, name: str, share: float) -> Estimate:
     """The gain of a part minus that share of the whole gain: above 0 where the part keeps more."""
     return combined(kept, {name: 1.0, NOTHING: share - 1.0, WHOLE: -share})
+
+
+def gains(kept: Kept) -> bool:
+    """Whether dW is shown to be worth anything: shares of no gain mean nothing."""
+    return above(combined(kept, {WHOLE: 1.0, NOTHING: -1.0}), 0.0)[0] < ALPHA  # type: ignore[operator]
 
 
 def of_directions(kept: Mapping[str, Kept], percent: float) -> list[Statement]:
@@ -127,7 +138,7 @@ def of_directions(kept: Mapping[str, Kept], percent: float) -> list[Statement]:
                 says,
                 f"they keep more than {share:.0%} of the gain, paired by seed and item",
                 f"{share_of_gain(kept[label], name):.0%}; {with_interval(found, percent, '+')} points beyond {share:.0%}",
-                *above(found, 0.0),
+                *(above(found, 0.0) if gains(kept[label]) else (None, None)),
             )
         )
     found = beyond(kept[LORA], RANDOM, LITTLE)
@@ -136,7 +147,11 @@ def of_directions(kept: Mapping[str, Kept], percent: float) -> list[Statement]:
             "Other directions are not: one at random of those that LoRA trained keeps little",
             f"it keeps less than {LITTLE:.0%} of the gain",
             f"{share_of_gain(kept[LORA], RANDOM):.0%}; {with_interval(found, percent, '+')} points beyond {LITTLE:.0%}",
-            *above(dataclasses.replace(found, value=-found.value), 0.0),
+            *(
+                above(dataclasses.replace(found, value=-found.value), 0.0)
+                if gains(kept[LORA])
+                else (None, None)
+            ),
         )
     )
     return made  # fmt: skip
@@ -151,7 +166,7 @@ def _gains(kept: Mapping[str, Kept], percent: float) -> PageTable:
             Cell(f"{share_of_gain(of, name):.0%}"),
         )
         for label, of in kept.items()
-        for name in of
+        for name in of.scores
     ]
     return PageTable(
         "Accuracy with a part of every dW", ("run", "directions kept", "accuracy x100", "of the gain"), tuple(rows), left=2
@@ -185,22 +200,24 @@ def of_rank(off: float) -> Statement:
 
 @torch.no_grad()
 def longest_inputs(model: str) -> dict[str, tuple[int, int]]:
-    """By method: the longest text that it takes, and the model's places. Tried out, not computed."""
+    """By method: the longest text that the model takes with it and without it. Tried out, not computed."""
     source = resolve(model)
     found = {}
     for spec in PREFIXES:
         loaded = load(source, None, 0)
-        places = int(loaded.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+        places = _longest(loaded.model.eval(), int(loaded.model.config.max_position_embeddings))  # type: ignore[union-attr, arg-type]
         adapted = prepare.build_method(spec)[0].inject(loaded.model).model.eval()
-        low, high = 1, places + 1  # takes low, does not take high
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _takes(adapted, middle):
-                low = middle
-            else:
-                high = middle
-        found[prepare.canonical(spec)] = (low, places)
+        found[prepare.canonical(spec)] = (_longest(adapted, places), places)
     return found
+
+
+def _longest(model: Any, most: int) -> int:
+    """By halves, up to the places that its config says. A table of places may have rows that no text can use."""
+    low, high = 1, most + 1  # takes low, does not take high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _takes(model, middle) else (low, middle)
+    return low
 
 
 def _takes(model: Any, length: int) -> bool:
@@ -274,7 +291,7 @@ def _drifts(drifts: Mapping[str, float]) -> PageTable:
 def _picture(kept: Mapping[str, Kept], percent: float) -> str:
     lines = []
     for label, of in kept.items():
-        ranks = [name for name in of if name.isdecimal()]
+        ranks = [name for name in of.scores if name.isdecimal()]
         lines.append(line(label, [(float(name), combined(of, {name: 1.0})) for name in ranks], percent))
         for name in (NOTHING, WHOLE):
             value = combined(of, {name: 1.0}).value * percent

@@ -64,7 +64,7 @@ def statements(name: str, one: Scored, ranks: tuple[int, ...]) -> list[Statement
             "nats",
         ),
         statement(
-            f"A rank of 64 writes no better than one of 4, {name}",
+            f"A rank of 64 writes as well as one of 4, to a point, {name}",
             f"the difference in {metric} lies within ±{MARGIN * one.percent:g}",
             one.difference(label_of(64), label_of(4)),
             lambda found: inside(found, MARGIN),

@@ -37,7 +37,7 @@ GPT2_XL = "openai-community/gpt2-xl"
 
 
 def columns_of(asked: Asked) -> dict[str, Setting]:
-    """The tasks of a scale: on a CPU named stand-ins for those whose data is not at hand."""
+    """The tasks of a scale: on a CPU stand-ins, by name; of SAMSum where its data is not at hand."""
     if asked.scale == "full":
         return {
             "WikiSQL": Setting(GPT2_XL, "wikisql", epochs=2.0, batch_size=128, max_length=384, tune=3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Statement, above
+from peftbench.paper import Asked, Page, Statement, above, picked
 from peftbench.stats import Estimate
 
 from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all
@@ -46,7 +46,7 @@ def table5(asked: Asked) -> Page:
         ),
         tuple(s for name, one in found.items() for s in statements(name, one)),
         (
-            "GPT-3 is not public: another model, and another task where the paper's are not given with --data-dir.",
+            "GPT-3 is not public: another model; on a CPU another task.",
             "The paper has one learning rate for all; here each cell has its own, found on validation with the same number of trials.",
             "alpha is 16 in every cell, so that the scale alpha / r is larger at smaller ranks; the cell's own rate makes up for it.",
         ),
@@ -76,8 +76,8 @@ def statements(name: str, one: Scored) -> list[Statement]:
         ),
         statement(
             f"More matrices at a smaller rank are at least as good as one at a larger, {name}",
-            f"all four minus the best single ({best}) is above -{MARGIN * 100:g} points",
+            f"all four minus the best single ({best}) is above -{MARGIN * 100:g} points; against it, p times the singles",
             one.difference("all four, r = 2", best),
-            lambda found: above(found, -MARGIN),
+            lambda found: picked(above(found, -MARGIN), contradicts=len(SINGLE)),
         ),
     ]

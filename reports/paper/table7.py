@@ -7,6 +7,7 @@ than in as many random ones.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from peftbench.columns import MISSING, Cell
 from peftbench.paper import Asked, Page, PageTable, Statement, above
 from peftbench.stats import Estimate
 
-from ._spaces import DIFFERS, Matrix, Runs, caption, learn
+from ._spaces import DIFFERS, Matrix, Runs, caption, learn, testable, unmoved
 
 RANKS = (4, 64)
 DRAWS = 1000  # random pairs of directions a matrix
@@ -90,7 +91,7 @@ def table7(asked: Asked) -> Page:
         "Table 7: an update beside its weights",
         caption(runs[RANKS[0]]),
         (_table(found, middle), _by_layer(found)),
-        tuple(statements(found)),
+        tuple(statements(found, runs)),
         (
             *DIFFERS,
             "dW is B A times alpha / r; the paper does not say whether its dW is.",
@@ -125,7 +126,7 @@ def _figure(one: Projected, figure: str) -> float:
     return math.log(one.kappa) if figure == "kappa" else one.on_update / one.on_weight
 
 
-def statements(found: dict[int, Found]) -> list[Statement]:
+def statements(found: dict[int, Found], runs: dict[int, Runs]) -> list[Statement]:
     """By rank, and of the two ranks."""
     made = []
     for rank in RANKS:
@@ -135,8 +136,8 @@ def statements(found: dict[int, Found]) -> list[Statement]:
             Statement(
                 f"dW lies in directions in which W is stronger than at random, r = {rank}",
                 f"kappa, mean over layers, is above 1: W's norm on dW's directions over that on random ones ({DRAWS:,} pairs a matrix)",
-                f"kappa {math.exp(kappa.value):.2f}, above {below:.0%} of the random pairs (the paper: {float(PRINTED[rank][0]) / float(PRINTED[rank][2]):.1f})",
-                *above(kappa, 0.0),
+                f"kappa {math.exp(kappa.value):.2f}, above {below:.0%} of the random pairs (the paper: {float(PRINTED[rank][0]) / float(PRINTED[rank][2]):.1f}){unmoved(runs[rank])}",
+                *testable(above(kappa, 0.0), runs[rank]),
             )
         )
         made.append(
@@ -144,7 +145,7 @@ def statements(found: dict[int, Found]) -> list[Statement]:
                 f"dW does not repeat W's top directions, r = {rank}",
                 f"W's norm on dW's directions is less than {SMALL_SHARE:.0%} of that on its own top ones",
                 f"{share.value:.1%} (the paper: {float(PRINTED[rank][0]) / float(PRINTED[rank][1]):.1%})",
-                *above(stats.Estimate(-share.value, share.variance, share.df, share.seeds), -SMALL_SHARE),
+                *testable(above(dataclasses.replace(share, value=-share.value), -SMALL_SHARE), runs[rank]),
             )
         )  # fmt: skip
     seeds = [seed for seed in found[RANKS[0]] if seed in found[RANKS[1]]]
@@ -158,7 +159,7 @@ def statements(found: dict[int, Found]) -> list[Statement]:
             "A small rank picks out the directions that W has more of than a large one does",
             f"kappa at r = {RANKS[0]} over kappa at r = {RANKS[1]}, paired by seed, is above 1",
             f"{math.exp(fall.value):.2f} (the paper: 16 over 5.8)",
-            *above(fall, 0.0),
+            *testable(above(fall, 0.0), *runs.values()),
         )
     )
     return made
