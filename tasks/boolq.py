@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from peftbench import Classification, task
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 class BoolQ:
     """Is the answer to a question, read in a passage of Wikipedia, yes or no? The development set is the test split."""
 
+    inputs: int = 0  # of validation and test each, evenly spread; 0: all
+
     max_length: ClassVar[int] = 192
+
+    def __post_init__(self) -> None:
+        if self.inputs < 0:
+            raise ValueError(f"inputs must be 0 (all) or more, not {self.inputs}")
 
     @property
     def objective(self) -> Classification:
@@ -53,7 +60,14 @@ class BoolQ:
             ]
         )
         kept, validation = carve(train, "group", train["label"].to_numpy())
-        return datasets_of({"train": kept, "validation": validation, "test": pa.Table.from_pylist(test)})
+        held = {"validation": validation, "test": pa.Table.from_pylist(test)}
+        if self.inputs:
+            held = {split: _some(table, self.inputs) for split, table in held.items()}
+        return datasets_of({"train": kept, **held})
+
+
+def _some(table: pa.Table, inputs: int) -> pa.Table:
+    return table.take(np.linspace(0, len(table) - 1, min(inputs, len(table))).round().astype(int))
 
 
 def _read(file: Any) -> Iterator[dict[str, Any]]:

@@ -63,7 +63,9 @@ def columns_of(asked: Asked) -> dict[str, Setting]:
         "newsgroups (for WikiSQL)": Setting(
             "minilm-l6", "newsgroups:inputs=600", seeds=3, steps=40, max_length=24
         ),
-        "boolq (for MNLI)": Setting("minilm-l6", "boolq", seeds=3, steps=40, max_length=64),
+        "boolq (for MNLI)": Setting(
+            "minilm-l6", "boolq:inputs=300", seeds=3, steps=30, batch_size=8, max_length=64
+        ),
         **summary,
     }
 
