@@ -12,7 +12,7 @@ from peftbench.reports.paper import _kept, _spaces, figure5, seed, table1, table
 from peftbench.reports.paper._scored import Arm, Setting, train
 
 from peftbench.cli import main
-from peftbench.paper import CONFIRMED, CONTRADICTED, UNDECIDED, Asked
+from peftbench.paper import CONFIRMED, CONTRADICTED, NOT_TESTABLE, UNDECIDED, Asked
 from peftbench.results import Result
 from peftbench.store import Store
 
@@ -27,9 +27,8 @@ def page(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *argumen
     said = capsys.readouterr()
     assert ended.value.code == 0, said.err
     text = (out / f"{name}.md").read_text(encoding="utf-8")
-    assert "## What the paper says of it" in text and any(
-        word in text for word in (CONFIRMED, CONTRADICTED, UNDECIDED)
-    )
+    verdicts = text.partition("## What the paper says of it")[2]
+    assert any(f"| {word} " in verdicts for word in (CONFIRMED, CONTRADICTED, UNDECIDED, NOT_TESTABLE))
     web = (out / f"{name}.html").read_text(encoding="utf-8")
     for picture in out.glob(f"{name}-*.svg"):
         assert f"]({picture.name})" in text and picture.read_text(encoding="utf-8").startswith("<?xml")
@@ -76,6 +75,10 @@ def test_spans_of_stored_runs(
     monkeypatch.setattr(_spaces, "SETTINGS", {"cpu": dataclasses.replace(TINY, seeds=3)})
     text, said = page("table7", tmp_path, capsys)
     assert "| r = 4, printed " in text and "projecting rank 64, seed 2" in said
+    # After four steps A is what it was drawn as: nothing is said of its directions.
+    assert (
+        "A moved by 0." in text and "times its start, not 5" in text and text.count(f"| {NOT_TESTABLE} ") == 5
+    )
     text, _ = page("figure8", tmp_path, capsys)
     assert "figure8-1.svg" in text
 
