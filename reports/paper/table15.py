@@ -89,7 +89,7 @@ def table15(asked: Asked) -> Page:
         tuple(statements(one, asked.scale)),
         (
             "GPT-3 is not public: another model and task. The paper has one learning rate a method; prefixes have one a length here, or a fall could be the rate's.",
-            "Printed beside a size are the paper's figures for the same prefix length, bottleneck or rank, in a model 500 times wider and deeper.",
+            "Printed beside a size are the paper's figures for the same prefix length, bottleneck or rank, in a far larger model.",
             *(["Lengths reach past the texts, which are cut at 24 tokens; 10 points."] if asked.scale == "cpu" else []),
         ),
         (Picture("Score over the number of trained numbers, as figure 2", _picture(one, arms)),),

@@ -20,15 +20,16 @@ ARMS = (
     Arm(LORA, "lora:rank=8:targets=query+value"),
 )
 TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B", "qnli": "QNLI", "qqp": "QQP", "mnli": "MNLI"}  # fmt: skip
+PRINTED_FOR = ("MNLI", "SST-2", "MRPC", "CoLA", "QNLI", "QQP", "RTE", "STS-B", "average")
 # RoBERTa-base; of AdptP and AdptH RoBERTa-large in Houlsby's set-up, as base has no such rows.
 PRINTED = {
-    FULL: ("94.8", "90.2", "63.6", "91.2", "86.4"),
-    BITFIT: ("93.7", "92.7", "62.0", "90.8", "85.2"),
-    "AdptD": ("94.2 ±.1", "88.5 ±1.1", "60.8 ±.4", "89.7 ±.3", "84.4"),
-    "AdptP": ("96.6 ±.2", "89.7 ±1.2", "67.8 ±2.5", "91.9 ±.4", "87.9 (large)"),
-    "AdptH": ("96.3 ±.5", "87.7 ±1.7", "66.3 ±2.0", "91.5 ±.5", "86.4 (large)"),
-    LORA: ("95.1 ±.2", "89.7 ±.7", "63.4 ±1.2", "91.5 ±.2", "87.2"),
-}
+    FULL: ("87.6", "94.8", "90.2", "63.6", "92.8", "91.9", "78.7", "91.2", "86.4"),
+    BITFIT: ("84.7", "93.7", "92.7", "62.0", "91.8", "84.0", "81.5", "90.8", "85.2"),
+    "AdptD": ("87.1 ±.0", "94.2 ±.1", "88.5 ±1.1", "60.8 ±.4", "93.1 ±.1", "90.2 ±.0", "71.5 ±2.7", "89.7 ±.3", "84.4"),
+    "AdptP": ("90.5 ±.3", "96.6 ±.2", "89.7 ±1.2", "67.8 ±2.5", "94.8 ±.3", "91.7 ±.2", "80.1 ±2.9", "91.9 ±.4", "87.9 (large)"),
+    "AdptH": ("90.3 ±.3", "96.3 ±.5", "87.7 ±1.7", "66.3 ±2.0", "94.7 ±.2", "91.5 ±.1", "72.9 ±2.9", "91.5 ±.5", "86.4 (large)"),
+    LORA: ("87.5 ±.3", "95.1 ±.2", "89.7 ±.7", "63.4 ±1.2", "93.3 ±.3", "90.8 ±.1", "86.6 ±.7", "91.5 ±.2", "87.2"),
+}  # fmt: skip
 MARGIN = 0.01
 LARGE = ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")
 
@@ -58,15 +59,14 @@ def table2(asked: Asked) -> Page:
         "Table 2: GLUE",
         caption(found),
         (
-            score_table(
-                "Score", [arm.label for arm in ARMS], found, PRINTED, ("SST-2", "MRPC", "CoLA", "STS-B", "average of 8")
-            ),
+            score_table("Score", [arm.label for arm in ARMS], found, PRINTED, PRINTED_FOR),
         ),
         tuple(s for name, one in found.items() for s in statements(name, one)),
         (
             "The paper reports the best epoch on the development set that it reports on, median of 5 seeds; here the last step counts, mean of the seeds.",
             "The paper's MRPC, RTE and STS-B start from its MNLI run; here every run starts from the pretrained model.",
             "BitFit's MRPC and QQP fit F1, not accuracy; rows that the paper copied from others are among the printed ones.",
+            "Printed is RoBERTa-base; AdptP and AdptH are RoBERTa-large in Houlsby's set-up, whose LoRA has 88.6 on average. MNLI is matched and mismatched together.",
             *(
                 ["MiniLM (22M) in place of RoBERTa; tasks that need no hub unless --data-dir has GLUE; learning rates are presets chosen on newsgroups' validation split."]
                 if asked.scale == "cpu"
