@@ -27,7 +27,7 @@ from peftbench.reports.paper import (
     table16,
     table18,
 )
-from peftbench.reports.paper._scored import Scored, Setting, statement
+from peftbench.reports.paper._scored import Scored, Setting, caption, score_table, statement
 from peftbench.reports.paper._spaces import Runs, over_pairs
 from peftbench.reports.paper._timed import Timed
 
@@ -51,14 +51,19 @@ def scored(levels: Mapping[str, float], losses: Mapping[str, float] | None = Non
         return Scores.of_items({s: level + 0.002 * draw.standard_normal(ITEMS) for s in range(SEEDS)})
 
     metric = {"name": "accuracy", "higher_is_better": True, "is_share": True}
-    record = SimpleNamespace(metric=metric, parameters={"adapter": 8}, status="ok")
+    seen = {"gpu": None, "processor": "P", "threads": 1, "libraries": {"torch": "2", "transformers": "5"}}
+    record = SimpleNamespace(metric=metric, parameters={"adapter": 8}, status="ok", environment=seen)
     found = {}
     for label, level in levels.items():
         figures = {"accuracy": scores(level), "nll": scores((losses or levels)[label])}
         found[label] = MethodScores(figures, dict.fromkeys(figures, groups))
     result: Any = SimpleNamespace(record=record)
     return Scored(
-        Setting("m", "t"), {label: [result] for label in levels}, {}, dict.fromkeys(levels, 0.1), found
+        Setting("m", "t", steps=4),
+        {label: [result] for label in levels},
+        {},
+        dict.fromkeys(levels, 0.1),
+        found,
     )
 
 
@@ -70,6 +75,15 @@ def verdicts(statements: list[Statement] | tuple[Statement, ...]) -> set[str]:
 def both_ways(of: Callable[[Scored], Any], good: Mapping[str, float], bad: Mapping[str, float]) -> None:
     assert verdicts(of(scored(good))) == {CONFIRMED}
     assert verdicts(of(scored(bad))) == {CONTRADICTED}
+
+
+def test_a_failed_cell_says_so_and_the_caption_says_why() -> None:
+    one = scored({"FT": 0.9})
+    one.reasons["BitFit"] = "this model has no biases."
+    table = score_table("Score", ["FT", "BitFit"], {"t": one}, {"BitFit": ("71.3",)}, ("SST-2",))
+    assert [cell.text for cell in table.body[1]] == ["BitFit", "–", "", "failed", "71.3"]
+    assert table.headers[3] == "t, accuracy x100"
+    assert caption({"t": one}).endswith(" BitFit failed on t: this model has no biases.")
 
 
 def test_table2() -> None:

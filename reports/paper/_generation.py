@@ -24,11 +24,10 @@ def columns_of(asked: Asked) -> dict[str, Setting]:
     return {"xsum-1k (for E2E)": Setting(STARTER, task, seeds=2, steps=20, batch_size=4, max_length=128)}
 
 
-def metrics_of(found: dict[str, Scored]) -> list[str]:
+def metrics_of(one: Scored) -> list[str]:
     """Every metric of what was written, then the loss on the references."""
-    first = next(iter(found.values()))
-    names = next(iter(first.scores.values())).figures
-    primary = first.metric["name"]
+    names = next(iter(one.scores.values())).figures
+    primary = one.metric["name"]
     return sorted(names, key=lambda name: (name != primary, name == "nll"))
 
 

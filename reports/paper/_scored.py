@@ -129,7 +129,7 @@ class Scored:
         """A score with its interval."""
         found = self.score(label, metric)
         if found is None:
-            return Cell(self.reasons.get(label, MISSING)[:40])
+            return Cell("failed" if label in self.reasons else MISSING)
         good, percent = len(self.results[label]), self.percent_of(metric)
         lost = "" if good == self.runs.get(label, good) else f" ({good}/{self.runs[label]} seeds)"
         half = found.half_width()
@@ -279,10 +279,21 @@ def caption(found: dict[str, Scored]) -> str:
         f"{name}: {one.setting.model} on {one.setting.task}, {one.setting.budget}."
         for name, one in found.items()
     ]
+    failed = [
+        f" {label} failed on {name}: {reason.rstrip('.')}."
+        for name, one in found.items()
+        for label, reason in one.reasons.items()
+    ]
     return (
         " ".join(parts)
         + f" ± is the 95 % interval over seeds and items. {next(iter(found.values())).machine}."
+        + "".join(failed)
     )
+
+
+def primary(one: Scored) -> list[str]:
+    """The name of the primary metric, alone."""
+    return [str(one.metric["name"])]
 
 
 def score_table(
@@ -291,9 +302,9 @@ def score_table(
     found: dict[str, Scored],
     printed: Mapping[str, Sequence[str]],
     printed_headers: Sequence[str],
-    metrics: Sequence[str | None] = (None,),
+    metrics: Callable[[Scored], Sequence[str]] = primary,
 ) -> PageTable:
-    """A row a cell: what trains, its learning rate, its score on each task, and what the paper prints."""
+    """A row a cell: what trains, its learning rate, its scores on each task, and what the paper prints."""
     rows = []
     for label in labels:
         first = next(iter(found.values()))
@@ -304,14 +315,14 @@ def score_table(
                 Cell(label),
                 Cell(MISSING if count is None else f"{count:,}"),
                 Cell(", ".join(rates)),
-                *(one.cell(label, metric) for one in found.values() for metric in metrics),
+                *(one.cell(label, metric) for one in found.values() for metric in metrics(one)),
                 *(Cell(text) for text in printed.get(label, [MISSING] * len(printed_headers))),
             )
         )
     headers = [
-        f"{name}, {metric or one.metric['name']}" + (" x100" if one.percent_of(metric) == 100 else "")
+        f"{name}, {metric}" + (" x100" if one.percent_of(metric) == 100 else "")
         for name, one in found.items()
-        for metric in metrics
+        for metric in metrics(one)
     ]
     return PageTable(
         title,

@@ -32,7 +32,7 @@ class Setting:
 
 
 SETTINGS = {
-    "cpu": Setting("minilm-l6", (16, 32, 64), (1, 2, 4, 8), (4, 38, 94), 3, 20),
+    "cpu": Setting("minilm-l6", (16, 32, 64), (1, 2, 4, 8), (4, 38, 94), 3, 14),
     "small": Setting("random-gpt2-medium", (128, 256, 512), (1, 2, 4, 8, 16, 32), (10, 100, 250), 3, 20),
     "full": Setting("random-gpt2-medium", (128, 256, 512), (1, 2, 4, 8, 16, 32), (10, 100, 250), 3, 34),
 }

@@ -40,7 +40,7 @@ class Setting:
 
 PAPERS: tuple[Place, ...] = ((32, 512), (16, 256), (1, 128))
 SETTINGS = {
-    "cpu": Setting("minilm-l6", ((8, 128), (4, 64), (1, 32)), (2, 1), (84, 42), 5, 40),
+    "cpu": Setting("minilm-l6", ((8, 128), (4, 64), (1, 32)), (2, 1), (84, 42), 5, 24),
     "small": Setting("random-gpt2-medium", PAPERS, (9, 5), (224, 112), 5, 20),
     "full": Setting("random-gpt2-medium", PAPERS, (9, 5), (224, 112), 5, 40),
 }

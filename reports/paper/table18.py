@@ -39,7 +39,7 @@ def table18(asked: Asked) -> Page:
         "Table 18: rank, on generation",
         caption(found) + (f" {CPU_CAPTION}" if asked.scale == "cpu" else ""),
         (
-            score_table("Score; nll is the loss on the test references", [arm.label for arm in arms], found, printed, ("validation loss", "BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"), metrics_of(found)),
+            score_table("Score; nll is the loss on the test references", [arm.label for arm in arms], found, printed, ("validation loss", "BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"), metrics_of),
         ),
         tuple(s for name, column in found.items() for s in statements(name, column, ranks)),
         (

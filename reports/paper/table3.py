@@ -49,7 +49,7 @@ def table3(asked: Asked) -> Page:
         "Table 3: generation",
         caption(found) + (f" {CPU_CAPTION}" if asked.scale == "cpu" else ""),
         (
-            score_table("Score; nll is the loss on the references", [arm.label for arm in arms], found, PRINTED, ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"), metrics_of(found)),
+            score_table("Score; nll is the loss on the references", [arm.label for arm in arms], found, PRINTED, ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr"), metrics_of),
         ),
         tuple(s for name, one in found.items() for s in statements(name, one, arms)),
         (

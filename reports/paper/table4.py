@@ -7,7 +7,7 @@ from pathlib import Path
 from peftbench import experiment
 from peftbench.paper import Asked, Page, Statement, above
 
-from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
+from ._scored import Arm, Scored, Setting, caption, primary, score_table, statement, train_all
 
 FULL, LORA, LORA_LARGE = "FT", "LoRA, r = 2 on Wv", "LoRA, r = 8 on Wq Wv"
 PREFIXES = ("PreEmbed", "PreLayer")
@@ -55,9 +55,9 @@ def columns_of(asked: Asked) -> dict[str, Setting]:
     has_samsum = asked.data_dir is not None and (Path(asked.data_dir) / "samsum").is_dir()
     short = Setting(language_model, "", seeds=2, steps=10, batch_size=4, max_length=160)
     summary = (
-        {"SAMSum, ROUGE-L": _on(short, f"samsum:inputs=30:{DECODING}")}
+        {"SAMSum": _on(short, f"samsum:inputs=30:{DECODING}")}
         if has_samsum
-        else {"xsum-1k (for SAMSum), ROUGE-L": _on(short, f"xsum-1k:inputs=30:{DECODING}")}
+        else {"xsum-1k (for SAMSum)": _on(short, f"xsum-1k:inputs=30:{DECODING}")}
     )
     return {
         "newsgroups (for WikiSQL)": Setting(
@@ -84,7 +84,7 @@ def table4(asked: Asked) -> Page:
     return Page(
         "Table 4: every baseline at its size",
         caption(found),
-        (score_table("Score", labels, found, PRINTED, ("WikiSQL (±0.5)", "MNLI-m (±0.1)", "SAMSum R1/R2/RL (±0.2/0.2/0.1)")),),
+        (score_table("Score", labels, found, PRINTED, ("WikiSQL (±0.5)", "MNLI-m (±0.1)", "SAMSum R1/R2/RL (±0.2/0.2/0.1)"), in_the_papers_order),),
         tuple(s for name, one in found.items() for s in statements(name, one)),
         (
             "GPT-3 is not public: other models, of which one classifies and one writes; sizes follow the paper's order and not its shares of the model.",
@@ -97,6 +97,12 @@ def table4(asked: Asked) -> Page:
             ),
         ),
     )  # fmt: skip
+
+
+def in_the_papers_order(one: Scored) -> list[str]:
+    """ROUGE-1, 2 and L of a task that writes summaries; of others the primary metric."""
+    names = next(iter(one.scores.values())).figures
+    return sorted(name for name in names if name.startswith("rouge_")) or primary(one)
 
 
 def statements(name: str, one: Scored) -> list[Statement]:
