@@ -21,7 +21,7 @@ def columns_of(asked: Asked) -> dict[str, Setting]:
         task = "e2e-nlg:train=validation:inputs=30:beams=1:max_new_tokens=30"
         return {"E2E": Setting(STARTER, task, seeds=2, steps=20, batch_size=4)}
     task = "xsum-1k:inputs=30:beams=1:max_new_tokens=30"
-    return {"xsum-1k (for E2E)": Setting(STARTER, task, seeds=2, steps=20, batch_size=4, max_length=128)}
+    return {"xsum-1k (for E2E)": Setting(STARTER, task, seeds=2, steps=20, batch_size=4, max_length=96)}
 
 
 def metrics_of(one: Scored) -> list[str]:

@@ -46,7 +46,8 @@ class Setting:
         rates = (
             f"{self.tune} learning rates a cell tried on validation" if self.tune else "preset learning rates"
         )
-        return f"{length} of {self.batch_size} items, {self.seeds} seeds, {rates}"
+        cut = "" if self.max_length is None else f" cut at {self.max_length} tokens"
+        return f"{length} of {self.batch_size} items{cut}, {self.seeds} seeds, {rates}"
 
 
 # Of tables 5 and 6, which are about the matrices and ranks of attention.
@@ -146,7 +147,10 @@ class Scored:
     def machine(self) -> str:
         seen = next(iter(self.results.values()))[0].record.environment
         libraries = seen["libraries"]
-        place = seen["gpu"] or f"{seen['processor']}, {seen['threads']} threads a run"
+        one = seen["threads"] == 1
+        place = (
+            seen["gpu"] or f"{seen['processor']}, {seen['threads']} {'thread' if one else 'threads'} a run"
+        )
         return f"{place}; torch {libraries['torch']}, transformers {libraries['transformers']}"
 
 

@@ -65,7 +65,7 @@ def seed(asked: Asked) -> Page:
         (
             "A small model on 20 classes in place of the paper's; a gain is over the same run with dW = 0, its head and vectors as they were trained.",
             "That prefixes are not monotone in their size is a statement of table15.",
-            *(["300 items are scored, texts are cut at 24 tokens."] if asked.scale == "cpu" else []),
+            *(["300 items are scored."] if asked.scale == "cpu" else []),
         ),
         (Picture("Accuracy with the top directions of dW alone", _picture(kept, scored.percent)),),
     )  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from peftbench import experiment
 from peftbench.paper import Asked, Page, Picture, Statement, above, inside
 
 from ._drawing import Chart, charts, line
-from ._scored import ATTENTION, Arm, Scored, Setting, caption, score_table, statement, train_all
+from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all
 
 Q, QV, ALL = "query", "query+value", "query+key+value+attention_output"
 NAMES = {Q: "Wq", QV: "Wq Wv", ALL: "all four"}
@@ -45,7 +47,7 @@ def table6(asked: Asked) -> Page:
         for r in RANKS
     ]
     columns = ATTENTION[asked.scale]
-    first = train_all(asked, {name: _untuned(setting) for name, setting in columns.items()}, fixed)
+    first = train_all(asked, {name: replace(setting, tune=0) for name, setting in columns.items()}, fixed)
     second = train_all(asked, columns, own)
     printed = {
         label_of(p, r, tuned): PRINTED[NAMES[p], r] for p in NAMES for r in RANKS for tuned in (False, True)
@@ -66,10 +68,6 @@ def table6(asked: Asked) -> Page:
         ),
         (Picture("Score over rank", _picture(first, second, asked.scale)),),
     )  # fmt: skip
-
-
-def _untuned(setting: Setting) -> Setting:
-    return Setting(setting.model, setting.task, setting.seeds, setting.steps, setting.epochs, setting.batch_size, setting.max_length)  # fmt: skip
 
 
 def statements(name: str, fixed: Scored, own: Scored, scale: str) -> list[Statement]:
