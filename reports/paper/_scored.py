@@ -99,6 +99,10 @@ class Scored:
             return self.percent
         return 100.0 if is_share(metric) else 1.0
 
+    def shown(self, metric: str | None = None) -> str:
+        """A metric's name, by default the primary's, with what it is multiplied by."""
+        return f"{metric or self.metric['name']}" + (" x100" if self.percent_of(metric) == 100 else "")
+
     def score(self, label: str, metric: str | None = None) -> Estimate | None:
         """The mean of one cell over seeds and items; None where no run is good."""
         name = metric or self.metric["name"]
@@ -310,26 +314,25 @@ def score_table(
 ) -> PageTable:
     """A row a cell: what trains, its learning rate, its scores on each task, and what the paper prints."""
     rows = []
+    by_model: dict[str, Scored] = {}  # any task's run has the model's numbers
+    for one in found.values():
+        by_model.setdefault(one.setting.model, one)
     for label in labels:
-        first = next(iter(found.values()))
-        count = first.trained(label)
+        counts = [one.trained(label) for one in by_model.values()]
         rates = dict.fromkeys(f"{one.rates[label]:g}" for one in found.values() if label in one.rates)
         rows.append(
             (
                 Cell(label),
-                Cell(MISSING if count is None else f"{count:,}"),
+                *(Cell(MISSING if count is None else f"{count:,}") for count in counts),
                 Cell(", ".join(rates)),
                 *(one.cell(label, metric) for one in found.values() for metric in metrics(one)),
                 *(Cell(text) for text in printed.get(label, [MISSING] * len(printed_headers))),
             )
         )
-    headers = [
-        f"{name}, {metric}" + (" x100" if one.percent_of(metric) == 100 else "")
-        for name, one in found.items()
-        for metric in metrics(one)
-    ]
+    headers = [f"{name}, {one.shown(metric)}" for name, one in found.items() for metric in metrics(one)]
+    trained = ["numbers that train" + (f", {model}" if len(by_model) > 1 else "") for model in by_model]
     return PageTable(
         title,
-        ("", "numbers that train", "rate", *headers, *(f"printed: {h}" for h in printed_headers)),
+        ("", *trained, "rate", *headers, *(f"printed: {h}" for h in printed_headers)),
         tuple(rows),
     )

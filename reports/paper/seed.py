@@ -298,4 +298,4 @@ def _picture(kept: Mapping[str, Kept], percent: float) -> str:
             lines.append(
                 Line(f"{label}: {name}", (float(ranks[0]), float(ranks[-1])), (value, value), dashed=True)
             )
-    return charts([Chart("", "directions of dW kept", "accuracy", tuple(lines), log_x=True)])
+    return charts([Chart("", "directions of dW kept", "accuracy x100", tuple(lines), log_x=True)])

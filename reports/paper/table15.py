@@ -153,4 +153,4 @@ def _picture(one: Scored, arms: dict[str, list[Arm]]) -> str:
             if (e := one.score(arm.label)) is not None and (count := one.trained(arm.label))
         ]
         lines.append(line(name, points, one.percent))
-    return charts([Chart("", "numbers that train", one.metric["name"], tuple(lines), log_x=True)])
+    return charts([Chart("", "numbers that train", one.shown(), tuple(lines), log_x=True)])

@@ -108,4 +108,4 @@ def _picture(one: Scored, sizes: tuple[int | None, ...]) -> str:
             (size or everything, e) for size in sizes if (e := one.score(label_of(name, size))) is not None
         ]
         lines.append(line(name, points, one.percent))
-    return charts([Chart("", "training items", one.metric["name"], tuple(lines), log_x=True)])
+    return charts([Chart("", "training items", one.shown(), tuple(lines), log_x=True)])

@@ -84,5 +84,5 @@ def _picture(one: Scored, ranks: tuple[int, ...]) -> str:
     panels = []
     for metric, percent in ((one.metric["name"], one.percent), ("nll", 1.0)):
         points = [(rank, e) for rank in ranks if (e := one.score(label_of(rank), metric)) is not None]
-        panels.append(Chart("", "rank r", metric, (line(metric, points, percent),), log_x=True))
+        panels.append(Chart("", "rank r", one.shown(metric), (line(metric, points, percent),), log_x=True))
     return charts(panels)

@@ -111,5 +111,5 @@ def _picture(fixed: dict[str, Scored], own: dict[str, Scored], scale: str) -> st
                 points = [(r, e) for r in RANKS if (e := one.score(label_of(place, r, tuned))) is not None]
                 label = NAMES[place] + (", own rate" if tuned else ", one rate")
                 lines.append(line(label, points, one.percent, dashed=tuned))
-        panels.append(Chart(name, "rank r", of_fixed.metric["name"], tuple(lines), log_x=True))
+        panels.append(Chart(name, "rank r", of_fixed.shown(), tuple(lines), log_x=True))
     return charts(panels)
