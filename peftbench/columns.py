@@ -135,10 +135,10 @@ def percent_of(table: Table) -> float:
     return 100.0 if table.is_share else 1.0
 
 
-def with_interval(estimate: Estimate, percent: float, sign: str) -> str:
+def with_interval(estimate: Estimate, percent: float, sign: str, digits: int = 1) -> str:
     half = estimate.half_width()
-    spread = "" if half is None else f" ±{half * percent:.1f}"
-    return f"{estimate.value * percent:{sign}.1f}{spread}"
+    spread = "" if half is None else f" ±{half * percent:.{digits}f}"
+    return f"{estimate.value * percent:{sign}.{digits}f}{spread}"
 
 
 def score(row: Row, percent: float) -> Cell:

@@ -265,11 +265,14 @@ def statement(
     sides: Callable[[Estimate], tuple[float | None, float | None]],
     percent: float = 100.0,
     evidence: str = "",
+    digits: int = 1,
 ) -> Statement:
     """A statement on one estimate; not testable where its runs failed."""
     if found is None:
         return Statement(says, test, "runs that it needs failed", None, None)
-    return Statement(says, test, (with_interval(found, percent, "+") + f" {evidence}").strip(), *sides(found))
+    return Statement(
+        says, test, (with_interval(found, percent, "+", digits) + f" {evidence}").strip(), *sides(found)
+    )
 
 
 def train_all(asked: Asked, columns: dict[str, Setting], arms: Sequence[Arm]) -> dict[str, Scored]:

@@ -62,6 +62,7 @@ def statements(name: str, one: Scored, ranks: tuple[int, ...]) -> list[Statement
             lambda found: above(found, 0.0),
             1.0,
             "nats",
+            digits=2,
         ),
         statement(
             f"A rank of 64 writes as well as one of 4, to a point, {name}",
