@@ -6,7 +6,7 @@ import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub client is imported
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs' own processes: two at a time with two threads each crawl
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of runs' own processes: with two each, two at once crawl
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
