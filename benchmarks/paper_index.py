@@ -41,7 +41,8 @@ class Found:
 
 def statements(file: Path) -> list[Found]:
     """Those of a page's last table."""
-    rows = file.read_text(encoding="utf-8").partition("## What the paper says of it")[2].strip().splitlines()
+    lines = file.read_text(encoding="utf-8").partition("## What the paper says of it")[2].splitlines()
+    rows = [line for line in lines if line.startswith("|")]
     found = []
     for row in rows[2:]:
         says, verdict, evidence, _ = (cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1])

@@ -72,6 +72,15 @@ class Page:
     pictures: tuple[Picture, ...] = ()
 
     @property
+    def how_judged(self) -> str:
+        """What a reader of the verdicts needs to know."""
+        tested = sum(one.p_true is not None and one.p_false is not None for one in self.statements)
+        return (
+            f"A verdict needs a p below {ALPHA:g} after Holm's correction over the {tested} statements tested here, so an interval alone "
+            "can look decided where its statement is not."
+        )
+
+    @property
     def verdicts(self) -> list[str]:
         return judge(self.statements)
 

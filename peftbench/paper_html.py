@@ -36,7 +36,7 @@ def html_of(page: Page) -> str:
         )
     for table in page.tables:
         parts += [f"<h2>{escape(table.title)}</h2>", _table(table.headers, table.body, table.left)]
-    parts.append("<h2>What the paper says of it</h2>")
+    parts += ["<h2>What the paper says of it</h2>", f"<p>{escape(page.how_judged)}</p>"]
     body = [
         (Cell(one.says), Cell(verdict), Cell(one.evidence), Cell(one.test))
         for one, verdict in zip(page.statements, page.verdicts, strict=True)

@@ -28,7 +28,7 @@ def text_of(page: Page, name: str | None = None) -> str:
         parts += [f"![{plain(one.title)}]({file})" for file, one in pictures_of(page, name).items()]
     for table in page.tables:
         parts += [f"## {plain(table.title)}", pipe_table(table.headers, table.body, table.left)]
-    parts.append("## What the paper says of it")
+    parts += ["## What the paper says of it", page.how_judged]
     verdicts = page.verdicts
     body = [
         [Cell(one.says), Cell(verdict, bold=verdict == CONTRADICTED), Cell(one.evidence), Cell(one.test)]

@@ -113,6 +113,7 @@ def test_switching_drifts_in_bfloat16_and_not_in_float32() -> None:
     weight += one[0] @ one[1]
     assert _kept.drift(weight, one, other, 100) < 1e-3
     assert _kept.drift(weight.bfloat16(), one, other, 100) > 0.01
+    assert _kept.rewritten((weight - one[0] @ one[1]).bfloat16(), one, other, 100) == 0
 
 
 def test_an_experiment_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,5 +166,25 @@ def drift(
         for out, into in (pairs, pairs[::-1]):
             held.addmm_(*out, alpha=-1.0)
             held.addmm_(*into)
+    return _off(held, before, one)
+
+
+def rewritten(
+    start: torch.Tensor,
+    one: tuple[torch.Tensor, torch.Tensor],
+    other: tuple[torch.Tensor, torch.Tensor],
+    cycles: int,
+) -> float:
+    """The same where W0, `start`, is kept, and every switch writes W = W0 + B A anew."""
+    held = start.clone()
+    pairs = [(b.to(start.dtype), a.to(start.dtype)) for b, a in (one, other)]
+    before = torch.addmm(start, *pairs[0])
+    for _ in range(cycles):
+        for b, a in pairs[::-1]:
+            held.copy_(start).addmm_(b, a)
+    return _off(held, before, one)
+
+
+def _off(held: torch.Tensor, before: torch.Tensor, one: tuple[torch.Tensor, torch.Tensor]) -> float:
     size = float(torch.linalg.matrix_norm(one[0].double() @ one[1].double()))
     return float(torch.linalg.matrix_norm(held.double() - before.double())) / size

@@ -22,6 +22,8 @@ from peftbench.stats import Estimate
 from peftbench.store import Store
 from peftbench.sweep import Execution, sweep
 
+STANDARD_STEPS = 500  # of the standard budget: below it a comparison is of costs, not of quality
+SMOKE = " So few steps are a smoke budget: the order of its scores means nothing beyond the statements tested below."
 MOST_JOBS = 4  # at once on a CPU
 
 
@@ -44,7 +46,9 @@ class Setting:
         """In words, for a caption."""
         length = f"{self.steps} steps" if self.steps is not None else f"{self.epochs:g} epochs"
         rates = (
-            f"{self.tune} learning rates a cell tried on validation" if self.tune else "preset learning rates"
+            f"{self.tune} learning rates a cell tried on validation, up to {tuning.EXTENSIONS} more where one is best at an edge"
+            if self.tune
+            else "preset learning rates"
         )
         cut = "" if self.max_length is None else f" cut at {self.max_length} tokens"
         return f"{length} of {self.batch_size} items{cut}, {self.seeds} seeds, {rates}"
@@ -81,6 +85,9 @@ class Scored:
     rates: dict[str, float]  # the learning rate of each label
     scores: dict[str, MethodScores] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)  # of each label, the failed ones too
+    most_frequent: float | None = (
+        None  # accuracy of always giving the most frequent answer; None: not of classes
+    )
 
     @property
     def metric(self) -> dict[str, Any]:
@@ -149,13 +156,14 @@ class Scored:
 
     @property
     def machine(self) -> str:
-        seen = next(iter(self.results.values()))[0].record.environment
+        first = next(iter(self.results.values()))[0].record
+        seen, dtype = first.environment, first.run.dtype
         libraries = seen["libraries"]
         one = seen["threads"] == 1
         place = (
             seen["gpu"] or f"{seen['processor']}, {seen['threads']} {'thread' if one else 'threads'} a run"
         )
-        return f"{place}; torch {libraries['torch']}, transformers {libraries['transformers']}"
+        return f"Compute in {dtype}; {place}; torch {libraries['torch']}, transformers {libraries['transformers']}"
 
 
 def train(asked: Asked, setting: Setting, arms: Sequence[Arm]) -> Scored:
@@ -253,8 +261,15 @@ def _scored(setting: Setting, results: dict[str, list[Result]]) -> Scored:
         if made is not None:
             scores[label] = made
     runs = {label: len(found) for label, found in results.items()}
-    return Scored(
-        setting, {label: found for label, found in good.items() if found}, reasons, rates, scores, runs
+    kept = {label: found for label, found in good.items() if found}
+    return Scored(setting, kept, reasons, rates, scores, runs, _most_frequent(next(iter(kept.values()))[0]))
+
+
+def _most_frequent(result: Result) -> float | None:
+    """Of the scored items; None where the primary metric is not accuracy."""
+    predictions = result.predictions() if (result.record.metric or {}).get("name") == "accuracy" else None
+    return (
+        None if predictions is None else float(predictions["reference"].value_counts(normalize=True).iloc[0])
     )
 
 
@@ -270,8 +285,9 @@ def statement(
     """A statement on one estimate; not testable where its runs failed."""
     if found is None:
         return Statement(says, test, "runs that it needs failed", None, None)
+    unit = evidence or ("points" if percent == 100 else "")
     return Statement(
-        says, test, (with_interval(found, percent, "+", digits) + f" {evidence}").strip(), *sides(found)
+        says, test, f"{with_interval(found, percent, '+', digits)} {unit}".strip(), *sides(found)
     )
 
 
@@ -298,6 +314,11 @@ def caption(found: dict[str, Scored]) -> str:
     return (
         " ".join(parts)
         + f" ± is the 95 % interval over seeds and items. {next(iter(found.values())).machine}."
+        + (
+            SMOKE
+            if any((one.setting.steps or STANDARD_STEPS) < STANDARD_STEPS for one in found.values())
+            else ""
+        )
         + "".join(failed)
     )
 
@@ -330,6 +351,20 @@ def score_table(
                 Cell(", ".join(rates)),
                 *(one.cell(label, metric) for one in found.values() for metric in metrics(one)),
                 *(Cell(text) for text in printed.get(label, [MISSING] * len(printed_headers))),
+            )
+        )
+    if any(one.most_frequent is not None for one in found.values()):
+        rows.append(
+            (
+                Cell("the most frequent answer"),
+                *(Cell("0") for _ in by_model),
+                Cell(""),
+                *(
+                    Cell(MISSING if one.most_frequent is None else f"{one.most_frequent * one.percent:.1f}")
+                    for one in found.values()
+                    for _ in metrics(one)
+                ),
+                *(Cell(MISSING) for _ in printed_headers),
             )
         )
     headers = [f"{name}, {one.shown(metric)}" for name, one in found.items() for metric in metrics(one)]

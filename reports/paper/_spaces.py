@@ -124,13 +124,17 @@ def caption(runs: Runs) -> str:
     """Model, data, budget and machine."""
     setting = runs.scored.setting
     return (
-        f"{setting.model} on {setting.task}, {setting.budget}; LoRA on Wq and Wv of every layer with A drawn at .002; every pair has different seeds "
-        f"and orders of the items. {runs.scored.machine}."
+        f"{setting.model} on {setting.task}, {setting.budget}; LoRA on Wq and Wv of every layer with A drawn at .002. "
+        f"{runs.scored.machine}."
     )
 
 
 DIFFERS = (
     "GPT-3 is not public: a small model, in which random spans share much more: max(i, j) / width is drawn in or subtracted.",
-    "A starts at .002 and not at .02, or the figures would show what it was drawn with; whether it moved far enough is tested first.",
-    "The paper has no control with shuffled labels and no error over seeds.",
+    "A starts at .002, a tenth of the usual scale, or the figures would show what it was drawn with; whether it moved far enough is tested first.",
+    "The paper has no error over seeds.",
+)
+OF_PAIRS = (  # what the figures that compare two runs add
+    "Every two runs that are compared have different seeds and orders of the items; the paper has no control with shuffled labels.",
+    "phi(i, j), from 0 to 1, is the share of the smaller of two spans that lies in the larger: of the first i directions of one run and the first j of another (section 7.2). A0 is A before training.",
 )

@@ -16,6 +16,7 @@ from peftbench.paper import Asked
 from peftbench.prepare import canonical
 from peftbench.ratios import Slowdown
 from peftbench.record import Record
+from peftbench.stats import Estimate
 from peftbench.store import Store
 from peftbench.variants import BASE, merged_name
 
@@ -94,9 +95,11 @@ def percent(found: Slowdown) -> str:
     return f"{found.value * 100:+.1f} ±{found.half_width() * 100:.1f} %"
 
 
-def points(log_ratio: float) -> str:
-    """A difference of logarithms as a ratio's percent."""
-    return f"{math.expm1(log_ratio) * 100:+.1f} %"
+def ratio(logs: Estimate) -> str:
+    """A difference of logarithms as the ratio of the two, with half of its 95 % interval."""
+    half = logs.half_width()
+    spread = "" if half is None else f" ±{math.exp(logs.value) * math.sinh(half):.2f}"
+    return f"{math.exp(logs.value):.2f}{spread}"
 
 
 def merged(method: str) -> str:

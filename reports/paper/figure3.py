@@ -16,6 +16,7 @@ from peftbench.stats import Estimate
 from ._drawing import Panel, heat_maps
 from ._spaces import (
     DIFFERS,
+    OF_PAIRS,
     ROLES,
     Learned,
     Runs,
@@ -47,7 +48,7 @@ def figure3(asked: Asked) -> Page:
         caption(small),
         (_table(true, shuffled), *(_by_layer(true, of) for of in ("A", "dW"))),
         tuple(s for role in ROLES for s in statements(role, true, shuffled)),
-        DIFFERS,
+        (*DIFFERS, *OF_PAIRS),
         tuple(
             Picture(
                 f"phi of {of}, layer {small.middle}: rank {SMALL} (y, i) in rank {LARGE} (x, j), and the first {SMALL}",
@@ -115,7 +116,7 @@ def statements(role: str, true: dict[int, Runs], shuffled: dict[int, Runs]) -> l
             *testable(above(more, 0.0), *all_runs),
         ),
         Statement(
-            f"The top direction is shared and the others are not, {name}",
+            f"More of the top direction is shared than of the first eight, {name}",
             f"phi(1, 1) minus phi*({SMALL}, {SMALL}) above chance is above {FALL:g}",
             said(fall) + unmoved(*ours),
             *testable(above(fall, FALL), *ours),
@@ -126,7 +127,7 @@ def statements(role: str, true: dict[int, Runs], shuffled: dict[int, Runs]) -> l
 def said(found: Estimate) -> str:
     """A figure with its 95 % interval."""
     half = found.half_width()
-    return f"{found.value:.2f}" + ("" if half is None else f" ±{half:.2f}")
+    return f"{round(found.value, 2) + 0.0:.2f}" + ("" if half is None else f" ±{half:.2f}")
 
 
 def _table(true: dict[int, Runs], shuffled: dict[int, Runs]) -> PageTable:

@@ -15,6 +15,7 @@ from peftbench.stats import Estimate
 from ._drawing import Panel, heat_maps
 from ._spaces import (
     DIFFERS,
+    OF_PAIRS,
     ROLES,
     Learned,
     Runs,
@@ -40,7 +41,7 @@ def figure4(asked: Asked) -> Page:
         caption(true),
         (_table(true, shuffled),),
         tuple(statements(true, shuffled)),
-        DIFFERS,
+        (*DIFFERS, *OF_PAIRS),
         tuple(
             Picture(f"phi of {of}, layer {true.middle}, two seeds of rank {RANK}, and two random Gaussian matrices", _picture(true, of))
             for of in ("A", "dW")

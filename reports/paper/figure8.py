@@ -34,7 +34,7 @@ def figure8(asked: Asked) -> Page:
         caption(runs[RANKS[0]]),
         (_table(runs, width),),
         tuple(statements(runs, width)),
-        (*DIFFERS, "The paper's scale of colours, .10 to .20, is for a width of 12,288; here it reaches from half of chance to its threefold."),
+        (*DIFFERS, "The paper's scale of colours, .10 to .20, is for a width of 12,288; here it reaches from half of chance to three times chance."),
         (Picture(f"phi of Wq's top directions (y, i) and A's (x, j), layer {runs[RANKS[0]].middle}", _picture(runs, width)),),
     )  # fmt: skip
 
@@ -122,8 +122,8 @@ def _table(runs: dict[int, Runs], width: int) -> PageTable:
         for rank in RANKS
     ]
     return PageTable(
-        f"phi of Wq's top {i} directions (a tenth of {width}) and A's, mean over layers",
-        ("", "A's first", f"first {FIRST}", "at random", "all", "at random"),
+        f"phi of Wq's top {i} directions ({i / width:.1%} of {width}) and A's, mean over layers",
+        ("", "A's first", f"first {FIRST}", f"at random, up to {FIRST}", "all", "at random, all"),
         tuple(rows),
     )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peftbench import experiment
-from peftbench.columns import Cell
+from peftbench.columns import MISSING, Cell
 from peftbench.paper import Asked, Page, PageTable, Statement, above, inside
 from peftbench.prepare import canonical
 from peftbench.ratios import EQUIVALENCE
 from peftbench.stats import apart
+from peftbench.variants import BASE
 
-from ._timed import Place, Timed, merged, percent, points, time_passes
+from ._timed import Place, Timed, merged, percent, ratio, time_passes
 
 LORA = "lora:rank=4:targets=query+value"
 # Milliseconds as printed, mean and standard deviation of 100 trials.
@@ -77,6 +78,10 @@ def table1(asked: Asked) -> Page:
 def _table(timed: dict[Place, tuple[Timed, tuple[str, str]]]) -> PageTable:
     """In the paper's layout: mean and standard deviation over the rounds, slow-down over full fine-tuning's model."""
     rows = []
+    base = [Cell("the base itself")]
+    for place, (found, _) in timed.items():
+        base += [Cell(found.milliseconds(BASE, place)), Cell(MISSING)]
+    rows.append(tuple(base))
     for i, name in enumerate(PRINTED):
         row = [Cell(name)]
         for (place, (found, both)), printed in zip(timed.items(), PRINTED[name], strict=True):
@@ -89,7 +94,11 @@ def _table(timed: dict[Place, tuple[Timed, tuple[str, str]]]) -> PageTable:
     headers = [""]
     for b, n in timed:
         headers += [f"{b}x{n}, ms", "printed"]
-    return PageTable("Milliseconds, batch x length", tuple(headers), tuple(rows))
+    return PageTable(
+        "Milliseconds, batch x length: mean ± standard deviation, and in brackets the slow-down over the base with its 95 % interval",
+        tuple(headers),
+        tuple(rows),
+    )
 
 
 def _exact(timed: dict[Place, tuple[Timed, tuple[str, str]]]) -> PageTable:
@@ -155,8 +164,8 @@ def _statements(timed: dict[Place, tuple[Timed, tuple[str, str]]], device: str) 
         made.append(
             Statement(
                 f"{label}'s slow-down is larger online, at {small[0]}x{small[1]}, than at {large[0]}x{large[1]}",
-                "the difference of the two is above 0, same bottleneck",
-                f"{on}{percent(at_small)} and {percent(at_large)}, {points(grown.value)} apart",
+                "time over the base at the first, over the same at the second, is above 1; same bottleneck",
+                f"{on}{percent(at_small)} and {percent(at_large)}; {ratio(grown)} times",
                 *above(grown, 0.0),
             )
         )

@@ -84,12 +84,12 @@ def table15(asked: Asked) -> Page:
     printed = {label_of(name, size): texts for (name, size), texts in PRINTED.items()}
     return Page(
         "Table 15 and figure 2: quality over the number of trained numbers",
-        caption(column) + f" {RATES} learning rates are tried on validation for each length of a prefix, others have their presets.",
+        caption(column) + f" {RATES} learning rates, more at an edge, are tried on validation for each length of a prefix; others have their presets.",
         (score_table("Score by size (prefix length, bottleneck or rank)", labels, column, printed, ("WikiSQL", "MNLI-m")),),
         tuple(statements(one, asked.scale)),
         (
             "GPT-3 is not public: another model and task. The paper has one learning rate a method; prefixes have one a length here, or a fall could be the rate's.",
-            "Printed beside a size are the paper's figures for the same prefix length, bottleneck or rank, in a far larger model.",
+            "Printed beside a size are the paper's figures for the same prefix length, bottleneck or rank, in a far larger model, some with an infix of another length.",
             *(["Lengths reach past the texts; 10 points."] if asked.scale == "cpu" else []),
         ),
         (Picture("Score over the number of trained numbers, as figure 2", _picture(one, arms)),),
@@ -116,7 +116,7 @@ def statements(one: Scored, scale: str) -> list[Statement]:
         made.append(
             statement(
                 f"{name} does not fall at its largest size",
-                f"the largest ({sizes[-1]}) minus the smallest ({sizes[0]}) is above -{MARGIN:.0%}",
+                f"the largest ({sizes[-1]}) minus the smallest ({sizes[0]}) is above -{MARGIN * 100:g} point",
                 one.difference(label_of(name, sizes[-1]), label_of(name, sizes[0])),
                 lambda found: above(found, -MARGIN),
             )

@@ -73,14 +73,14 @@ def statements(one: Scored, few: int | None) -> list[Statement]:
     made = [
         statement(
             f"LoRA is as good as full fine-tuning or better, {few} items",
-            f"LoRA minus FT is above -{MARGIN:.0%}",
+            f"LoRA minus FT is above -{MARGIN * 100:g} point",
             one.difference(lora, label_of(FULL, few)),
             lambda found: above(found, -MARGIN),
         )
     ]
     made += [
         statement(
-            f"{name} is far behind LoRA with {few} items",
+            f"{name} is behind LoRA with {few} items",
             f"LoRA minus {name} is above 0",
             one.difference(lora, label_of(name, few)),
             lambda found: above(found, 0.0),

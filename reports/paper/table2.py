@@ -81,7 +81,7 @@ def statements(name: str, one: Scored) -> list[Statement]:
     made = [
         statement(
             f"LoRA is on a par with full fine-tuning or better, {name}",
-            f"LoRA minus FT is above -{MARGIN:.0%}",
+            f"LoRA minus FT is above -{MARGIN * 100:g} point",
             one.difference(LORA, FULL),
             lambda found: above(found, -MARGIN),
         ),
@@ -95,7 +95,7 @@ def statements(name: str, one: Scored) -> list[Statement]:
     return made + [
         statement(
             f"LoRA is as good as {adapter} or better, {name}",
-            f"LoRA minus {adapter} is above -{MARGIN:.0%}",
+            f"LoRA minus {adapter} is above -{MARGIN * 100:g} point",
             one.difference(LORA, adapter),
             lambda found: above(found, -MARGIN),
         )

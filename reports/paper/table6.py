@@ -85,13 +85,13 @@ def statements(name: str, fixed: Scored, own: Scored, scale: str) -> list[Statem
         made += [
             statement(
                 f"A rank of 64 is as good as one of 4, to a point, {how}, {name}",
-                f"the difference on Wq and Wv lies within ±{MARGIN:.0%}",
+                f"the difference on Wq and Wv lies within ±{MARGIN * 100:g} point",
                 one.difference(label_of(QV, 64, tuned), label_of(QV, 4, tuned)),
                 lambda found: inside(found, MARGIN),
             ),
             statement(
                 f"A rank as small as one suffices on Wq and Wv, {how}, {name}",
-                f"r = 1 minus r = 8 is above -{MARGIN:.0%}",
+                f"r = 1 minus r = 8 is above -{MARGIN * 100:g} point",
                 one.difference(label_of(QV, 1, tuned), label_of(QV, 8, tuned)),
                 lambda found: above(found, -MARGIN),
             ),
