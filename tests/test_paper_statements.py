@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -56,6 +57,7 @@ def scored(levels: Mapping[str, float], losses: Mapping[str, float] | None = Non
         metric=metric,
         parameters={"adapter": 8},
         status="ok",
+        training={"losses": [1.0, 0.9, 0.8, 0.9]},
         environment=seen,
         run=SimpleNamespace(dtype="float32"),
     )
@@ -90,6 +92,21 @@ def test_a_failed_cell_says_so_and_the_caption_says_why() -> None:
     assert [cell.text for cell in table.body[1]] == ["BitFit", "–", "", "failed", "71.3"]
     assert table.headers[3] == "t, accuracy x100"
     assert caption({"t": one}).endswith(" BitFit failed on t: this model has no biases.")
+
+
+@pytest.mark.parametrize(("losses", "rose"), [([1.0, 2.0, 2.0, 1.2], True), ([1.0, 2.0, 2.0, 1.05], False)])
+def test_the_caption_names_what_diverged(losses: list[float], rose: bool) -> None:
+    one = scored({"PreLayer": 0.1})
+    one.results["PreLayer"][0].record.training["losses"] = losses
+    said = " PreLayer on t ended above the training loss that it began with in 1 of 1 runs, a sign of too high a rate."
+    assert caption({"t": one}).endswith(said) is rose
+
+
+def test_the_caption_says_how_much_few_seeds_tell() -> None:
+    one = scored({"FT": 0.9})
+    said = "A verdict on 2 seeds is a first look; one to cite needs 5."
+    assert said not in caption({"t": one})
+    assert said in caption({"t": dataclasses.replace(one, setting=Setting("m", "t", steps=4, seeds=2))})
 
 
 def test_table2() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from peftbench.sweep import Execution, sweep
 
 STANDARD_STEPS = 500  # of the standard budget: below it a comparison is of costs, not of quality
 SMOKE = " So few steps are a smoke budget: the order of its scores means nothing beyond the statements tested below."
+PUBLISHED_SEEDS = 5  # that a verdict needs before it is cited
+ROSE = 1.1  # times the first quarter's mean training loss: more in the last quarter is no noise of batches
 MOST_JOBS = 4  # at once on a CPU
 
 
@@ -153,6 +156,15 @@ class Scored:
         """Numbers that train beside the head."""
         runs = self.results.get(label)
         return None if not runs else (runs[0].record.parameters or {}).get("adapter")
+
+    def rose(self, label: str) -> int:
+        """How many good runs of a label ended at a higher training loss than they began with."""
+        found = [(result.record.training or {})["losses"] for result in self.results.get(label, [])]
+        quarters = [(losses, max(1, len(losses) // 4)) for losses in found]
+        return sum(
+            statistics.fmean(losses[-count:]) > ROSE * statistics.fmean(losses[:count])
+            for losses, count in quarters
+        )
 
     @property
     def machine(self) -> str:
@@ -311,6 +323,14 @@ def caption(found: dict[str, Scored]) -> str:
         for name, one in found.items()
         for label, reason in one.reasons.items()
     ]
+    rose = [
+        f" {label} on {name} ended above the training loss that it began with in {count} of {len(one.results[label])} runs, a sign of too high a rate."
+        for name, one in found.items()
+        for label in one.results
+        if (count := one.rose(label))
+    ]
+    seeds = min(one.setting.seeds for one in found.values())
+    few = f" A verdict on {seeds} seeds is a first look; one to cite needs {PUBLISHED_SEEDS}."
     return (
         " ".join(parts)
         + f" ± is the 95 % interval over seeds and items. {next(iter(found.values())).machine}."
@@ -319,7 +339,8 @@ def caption(found: dict[str, Scored]) -> str:
             if any((one.setting.steps or STANDARD_STEPS) < STANDARD_STEPS for one in found.values())
             else ""
         )
-        + "".join(failed)
+        + (few if seeds < PUBLISHED_SEEDS else "")
+        + "".join(failed + rose)
     )
 
 

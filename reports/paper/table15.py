@@ -78,6 +78,7 @@ def table15(asked: Asked) -> Page:
         {**of_prefixes.rates, **others.rates},
         {**of_prefixes.scores, **others.scores},
         {**of_prefixes.runs, **others.runs},
+        others.most_frequent,
     )
     column = {f"{setting.task.partition(':')[0]}" + (" (for MNLI)" if asked.scale == "cpu" else ""): one}
     labels = [arm.label for of_name in arms.values() for arm in of_name]
