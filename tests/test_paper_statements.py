@@ -94,12 +94,18 @@ def test_a_failed_cell_says_so_and_the_caption_says_why() -> None:
     assert caption({"t": one}).endswith(" BitFit failed on t: this model has no biases.")
 
 
-@pytest.mark.parametrize(("losses", "rose"), [([1.0, 2.0, 2.0, 1.2], True), ([1.0, 2.0, 2.0, 1.05], False)])
-def test_the_caption_names_what_diverged(losses: list[float], rose: bool) -> None:
-    one = scored({"PreLayer": 0.1})
-    one.results["PreLayer"][0].record.training["losses"] = losses
-    said = " PreLayer on t ended above the training loss that it began with in 1 of 1 runs, a sign of too high a rate."
-    assert caption({"t": one}).endswith(said) is rose
+@pytest.mark.parametrize(
+    ("losses", "spoilt"),
+    [([1.0, 2.0, 2.0, 1.2], True), ([1.0, 2.0, 2.0, 1.05], False), ([9.0, 4.0, 3.0, 2.0], True)],
+)
+def test_the_caption_names_what_training_spoilt(losses: list[float], spoilt: bool) -> None:
+    """One that begins from random vectors and falls, but not to where the model began, too."""
+    one = scored({"LoRA": 0.2, "PreLayer": 0.1})
+    own = SimpleNamespace(**{**vars(one.results["LoRA"][0].record), "training": {"losses": losses}})
+    result: Any = SimpleNamespace(record=own)
+    one.results["PreLayer"] = [result]
+    said = " PreLayer on t ended at a training loss above the untrained model's in 1 of 1 runs: this budget or rate does not suit it."
+    assert caption({"t": one}).endswith(said) is spoilt
 
 
 def test_the_caption_says_how_much_few_seeds_tell() -> None:

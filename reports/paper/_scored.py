@@ -26,7 +26,9 @@ from peftbench.sweep import Execution, sweep
 STANDARD_STEPS = 500  # of the standard budget: below it a comparison is of costs, not of quality
 SMOKE = " So few steps are a smoke budget: the order of its scores means nothing beyond the statements tested below."
 PUBLISHED_SEEDS = 5  # that a verdict needs before it is cited
-ROSE = 1.1  # times the first quarter's mean training loss: more in the last quarter is no noise of batches
+SPOILT = (
+    1.1  # times the training loss before the first update: more in the last quarter is no noise of batches
+)
 MOST_JOBS = 4  # at once on a CPU
 
 
@@ -157,13 +159,19 @@ class Scored:
         runs = self.results.get(label)
         return None if not runs else (runs[0].record.parameters or {}).get("adapter")
 
-    def rose(self, label: str) -> int:
-        """How many good runs of a label ended at a higher training loss than they began with."""
-        found = [(result.record.training or {})["losses"] for result in self.results.get(label, [])]
-        quarters = [(losses, max(1, len(losses) // 4)) for losses in found]
+    def losses(self, label: str) -> list[list[float]]:
+        """The training loss of each step, of each good run of a label."""
+        return [(result.record.training or {})["losses"] for result in self.results.get(label, [])]
+
+    def spoilt(self, label: str) -> int:
+        """How many good runs of a label ended at a higher training loss than the model has before training.
+
+        That is the lowest of the labels' first losses: most methods begin as the model itself, others from random vectors.
+        """
+        before = min(statistics.fmean(losses[0] for losses in self.losses(label)) for label in self.results)
         return sum(
-            statistics.fmean(losses[-count:]) > ROSE * statistics.fmean(losses[:count])
-            for losses, count in quarters
+            statistics.fmean(losses[-max(1, len(losses) // 4) :]) > SPOILT * before
+            for losses in self.losses(label)
         )
 
     @property
@@ -323,11 +331,11 @@ def caption(found: dict[str, Scored]) -> str:
         for name, one in found.items()
         for label, reason in one.reasons.items()
     ]
-    rose = [
-        f" {label} on {name} ended above the training loss that it began with in {count} of {len(one.results[label])} runs, a sign of too high a rate."
+    spoilt = [
+        f" {label} on {name} ended at a training loss above the untrained model's in {count} of {len(one.results[label])} runs: this budget or rate does not suit it."
         for name, one in found.items()
         for label in one.results
-        if (count := one.rose(label))
+        if (count := one.spoilt(label))
     ]
     seeds = min(one.setting.seeds for one in found.values())
     few = f" A verdict on {seeds} seeds is a first look; one to cite needs {PUBLISHED_SEEDS}."
@@ -340,7 +348,7 @@ def caption(found: dict[str, Scored]) -> str:
             else ""
         )
         + (few if seeds < PUBLISHED_SEEDS else "")
-        + "".join(failed + rose)
+        + "".join(failed + spoilt)
     )
 
 
