@@ -26,9 +26,8 @@ from peftbench.sweep import Execution, sweep
 STANDARD_STEPS = 500  # of the standard budget: below it a comparison is of costs, not of quality
 SMOKE = " So few steps are a smoke budget: the order of its scores means nothing beyond the statements tested below."
 PUBLISHED_SEEDS = 5  # that a verdict needs before it is cited
-SPOILT = (
-    1.1  # times the training loss before the first update: more in the last quarter is no noise of batches
-)
+# Times the training loss before the first update: more in the last quarter is no noise of batches.
+SPOILT = 1.1
 MOST_JOBS = 4  # at once on a CPU
 
 
