@@ -24,6 +24,7 @@ table 6 by 68, table 7 by 34, table 16 by 32, table 18 by 49.
 
 The H100 was there for a quarter of an hour: table 1 has 8 rounds in each of 3 processes, where `--scale small` takes more; figure 5 has
 lengths 128 and 512, batches 1, 4 and 16, r = 10 and 250, and 5 rounds in each of 3 processes; the claims are those of `--scale small`. Passes of one text are launch-bound there, and their intervals wide.
+Its three pages were made before the CPU's, by an earlier state of the code, with older wording and without the intervals of ratios.
 
 A small model on a small budget says little of GPT-3: read a contradiction as "not so here".
 """

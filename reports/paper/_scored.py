@@ -37,7 +37,7 @@ class Setting:
 
     model: str
     task: str
-    seeds: int = 5
+    seeds: int = PUBLISHED_SEEDS
     steps: int | None = None
     epochs: float | None = None
     batch_size: int = 16
