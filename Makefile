@@ -18,7 +18,7 @@ lint: $(VENV)/.installed
 
 # The table of methods in docs/methods.md; a test says when it is out of date.
 docs: $(VENV)/.installed
-	$(BIN)/python -m peftbench.methods_table docs/methods.md
+	$(BIN)/python -m peftbench.inspection.methods_table docs/methods.md
 
 # Into the environment that stands beside the checkout: setuptools is pinned like everything else, so the build
 # does not fetch another one.

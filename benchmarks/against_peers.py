@@ -29,18 +29,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench import prepare
-from peftbench.adaptation import weight_of
-from peftbench.compute import frozen_in
-from peftbench.environment import describe
 from peftbench.measure.breakdown import memory_by_kind
 from peftbench.measure.clock import synchronized_clock
+from peftbench.measure.environment import describe
 from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, random_inputs
 from peftbench.measure.memory import MemoryMeter
 from peftbench.measure.turns import turns
-from peftbench.models import load, resolve
-from peftbench.ratios import EQUIVALENCE, Slowdown, slowdown
-from peftbench.streams import init_streams
+from peftbench.models.adaptation import weight_of
+from peftbench.models.load import load_model
+from peftbench.models.precision import frozen_in
+from peftbench.models.resolve import resolve_model
+from peftbench.models.streams import init_streams
+from peftbench.plugins import build
+from peftbench.stats.slowdown import EQUIVALENCE, Slowdown, slowdown
 
 RANK, ALPHA = 8, 16
 SIZES = {  # (batch, length), the first bound by launches, the last by arithmetic
@@ -65,7 +66,7 @@ def subject(name: str, base: nn.Module) -> nn.Module:
         return copy.deepcopy(base).requires_grad_(True)
     tree = over_shared_weights(base)
     if name == "here":
-        method, _ = prepare.build_method(f"lora:rank={RANK}:alpha={ALPHA}")
+        method, _ = build.build_method(f"lora:rank={RANK}:alpha={ALPHA}")
         with init_streams(0, "lora"):
             method.inject(tree)
     elif name == "peft":
@@ -152,7 +153,7 @@ def step_of(name: str, model: nn.Module, batch: int, length: int, dtype: torch.d
 def child_times(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything in turns in this process: seconds of training steps and of forward passes, by size and subject."""
     device, dtype = torch.device(asked.device), DTYPES[asked.dtype]
-    base = load(resolve(asked.child), None, 0).model.requires_grad_(False).to(device)
+    base = load_model(resolve_model(asked.child), None, 0).model.requires_grad_(False).to(device)
     into_own_memory(base)
     clock = synchronized_clock(device)
     found: dict[str, Any] = {"step": {}, "latency": {}}
@@ -200,7 +201,7 @@ def child_memory(asked: argparse.Namespace) -> dict[str, Any]:
     """One subject's training step alone in this process, at the largest size."""
     model_name, name = asked.child_memory
     device, dtype = torch.device(asked.device), DTYPES[asked.dtype]
-    base = load(resolve(model_name), None, 0).model.requires_grad_(False).to(device)
+    base = load_model(resolve_model(model_name), None, 0).model.requires_grad_(False).to(device)
     model = subject(name, base).train()
     base = None
     batch, length = SIZES[device.type][model_name][-1]

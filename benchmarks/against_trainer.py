@@ -37,13 +37,13 @@ def plain_script(steps: int, bf16: bool) -> Accuracies:
     import peft
     import transformers
 
-    from peftbench import registry
-    from peftbench.models import resolve
+    from peftbench.models.resolve import resolve_model
+    from peftbench.plugins import registry
 
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    folder = resolve("minilm-l6").location
+    folder = resolve_model("minilm-l6").location
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     splits = registry.get("task", "rotten-tomatoes").target().splits()
     data: dict[str, Any] = {
@@ -96,7 +96,7 @@ def plain_script(steps: int, bf16: bool) -> Accuracies:
 
 def here(steps: int, options: tuple[str, ...]) -> Accuracies:
     """Test accuracy by method and seed, from the records of `peftbench run`."""
-    from peftbench.store import Store
+    from peftbench.records.store import Store
 
     with tempfile.TemporaryDirectory() as store:
         command = [

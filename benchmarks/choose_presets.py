@@ -16,11 +16,13 @@ import time
 
 import torch
 
-from peftbench import prepare, registry, spec
-from peftbench.environment import describe, has_bfloat16
-from peftbench.runs import Budget, Run
-from peftbench.scoring import Scorer
-from peftbench.train import Diverged, accelerator_for, train
+from peftbench import spec
+from peftbench.execution import prepare
+from peftbench.execution.score import Scorer
+from peftbench.execution.train import Diverged, accelerator_for, train
+from peftbench.measure.environment import describe, has_bfloat16
+from peftbench.plugins import build, registry
+from peftbench.records.runs import Budget, Run
 
 CENTRES = {  # the middle of each method's grid: a guess made before anything was run
     "lora": 2e-3,
@@ -54,7 +56,7 @@ HEAD_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 def loss_on_validation(run: Run, validation_items: int) -> float:
     """Train once and return the mean negative log-likelihood on the start of the validation split."""
-    task = prepare.build_task(run.task)
+    task = build.build_task(run.task)
     prepared = prepare.prepare(run, task.objective, run.device)
     encoded = prepare.encode(run, task, prepared.tokenizer)
     pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}

@@ -19,12 +19,12 @@ import transformers
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from peftbench import registry
 from peftbench.errors import NotSupported, PeftbenchError
-from peftbench.methods_table import FAMILIES
-from peftbench.prepare import build_method
-from peftbench.starters import move_vectors
-from peftbench.streams import init_streams
+from peftbench.inspection.methods_table import CONFIGS
+from peftbench.models.starters import move_vectors
+from peftbench.models.streams import init_streams
+from peftbench.plugins import registry
+from peftbench.plugins.build import build_method
 
 # Of the largest value of a tensor: a compiler may sum float32 in another order.
 TOLERANCE = 1e-4
@@ -80,7 +80,7 @@ def outcome(method: str, base: Any, backend: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backends", default="aot_eager,inductor")
-    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--families", default=",".join(CONFIGS))
     parser.add_argument("--methods")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -100,7 +100,7 @@ def main() -> None:
             cells = []
             for family in families:
                 torch.manual_seed(0)
-                config = FAMILIES[family]()
+                config = CONFIGS[family]()
                 if config.is_encoder_decoder:
                     config.decoder_start_token_id = 0
                 base = transformers.AutoModelForSequenceClassification.from_config(config).eval()

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 from scipy import stats as scipy_stats
 
-from peftbench import stats
+from peftbench.stats.estimate import Scores, estimate
 
 GROUP_SD, ITEM_SD, CHANCE_SD = (
     0.5,
@@ -43,7 +43,7 @@ def spread(points: float) -> float:
 
 def draw(
     generator: np.random.Generator, seeds: int, items: int, seed_sd: float, accuracies: list[float]
-) -> list[stats.Scores]:
+) -> list[Scores]:
     """Scores of methods with these accuracies on the same items."""
     groups = np.arange(items) // GROUP_ITEMS
     hardness = generator.normal(0, GROUP_SD, items // GROUP_ITEMS + 1)[groups] + generator.normal(
@@ -53,7 +53,7 @@ def draw(
     for accuracy in accuracies:
         z = latent(accuracy, seed_sd) + hardness + generator.normal(0, seed_sd, (seeds, 1))
         right = z + generator.normal(0, CHANCE_SD, (seeds, items)) > 0
-        found.append(stats.Scores.of_items(dict(enumerate(right.astype(float)))))
+        found.append(Scores.of_items(dict(enumerate(right.astype(float)))))
     return found
 
 
@@ -67,7 +67,7 @@ def rates(
         a, b = draw(generator, seeds, items, spread(points), [ACCURACY + gap / 100, ACCURACY])
         difference = a.minus(b)
         assert difference is not None
-        score, pair = stats.estimate(b, groups), stats.estimate(difference, groups)
+        score, pair = estimate(b, groups), estimate(difference, groups)
         own += abs(score.value - ACCURACY) <= (score.half_width() or 0)
         other += abs(pair.value - gap / 100) <= (pair.half_width() or 0)
         found += (pair.p_two_sided() or 1.0) < 0.05

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from peftbench.api import compare
-from peftbench.comparison import Comparison
-from peftbench.store import Store
+from peftbench.comparison.compare import compare
+from peftbench.comparison.request import Comparison
+from peftbench.records.store import Store
 
 PAIRS = (
     "minilm-l6:rotten-tomatoes,minilm-l6:newsgroups,minilm-l6:reuters-r8,minilm-l6:boolq,"

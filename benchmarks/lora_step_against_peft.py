@@ -16,11 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench import prepare, registry, stats
-from peftbench.environment import describe, has_bfloat16
+from peftbench.execution import prepare
+from peftbench.measure.environment import describe, has_bfloat16
 from peftbench.measure.turns import turns
-from peftbench.models import load, resolve
-from peftbench.streams import init_streams
+from peftbench.models.load import load_model
+from peftbench.models.resolve import resolve_model
+from peftbench.models.streams import init_streams
+from peftbench.plugins import build, registry
+from peftbench.stats.slowdown import slowdown
 
 BATCH, LENGTH, WARMUP = 16, 48, 15
 
@@ -50,8 +53,8 @@ def step_of(model: nn.Module, compute: torch.dtype) -> Callable[[], float]:
 
 
 def ours(objective: Any) -> nn.Module:
-    method, _ = prepare.build_method("lora")
-    loaded = load(resolve("minilm-l6"), objective, seed=0)
+    method, _ = build.build_method("lora")
+    loaded = load_model(resolve_model("minilm-l6"), objective, seed=0)
     with init_streams(0, "lora"):
         adaptation = method.inject(loaded.model)
     prepare.freeze_all_but(adaptation, loaded.head)
@@ -61,7 +64,7 @@ def ours(objective: Any) -> nn.Module:
 def theirs(objective: Any) -> nn.Module:
     import peft
 
-    loaded = load(resolve("minilm-l6"), objective, seed=0)
+    loaded = load_model(resolve_model("minilm-l6"), objective, seed=0)
     config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], modules_to_save=[])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -91,9 +94,10 @@ def main() -> None:
                 seconds = steps[name]()
                 if turn >= WARMUP:
                     times[name].append(seconds)
-        ratio = stats.slowdown(times["theirs"], times["ours"])
+        ratio = slowdown([(times["theirs"], times["ours"])])
+        low, high = ratio.interval()
         medians = [sorted(values)[len(values) // 2] * 1e3 for values in times.values()]
-        interval = f"{1 + ratio.value:.3f} ({1 + ratio.low:.3f} to {1 + ratio.high:.3f})"
+        interval = f"{1 + ratio.value:.3f} ({1 + low:.3f} to {1 + high:.3f})"
         kind = str(compute).removeprefix("torch.")
         print(f"| {kind} | {medians[0]:.1f} | {medians[1]:.1f} | {interval} | {sizes[0]:,} / {sizes[1]:,} |")
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from peftbench.store import Store
+from peftbench.records.store import Store
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "other")
 

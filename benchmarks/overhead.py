@@ -26,11 +26,12 @@ def bare(steps: int) -> None:
     from torch import nn
     from torch.nn import functional
 
-    from peftbench import registry
-    from peftbench.environment import has_bfloat16
-    from peftbench.models import MeanPooledClassifier, resolve
+    from peftbench.measure.environment import has_bfloat16
+    from peftbench.models.pooled import MeanPooledClassifier
+    from peftbench.models.resolve import resolve_model
+    from peftbench.plugins import registry
 
-    folder = resolve("minilm-l6").location
+    folder = resolve_model("minilm-l6").location
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     splits = registry.get("task", "rotten-tomatoes").target().splits()
     torch.manual_seed(0)

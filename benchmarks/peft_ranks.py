@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from peftbench.published_rows import TEST_ITEMS, p_of_two, rank_ranges, wilson_half_width
-from peftbench.stats import ALPHA
+from peftbench.stats.estimate import ALPHA
+from peftbench.tables.literature import TEST_ITEMS, p_of_two, rank_ranges, wilson_half_width
 
 ITEMS = TEST_ITEMS["gsm8k"]
 FILE = Path(__file__).parent.parent / "docs" / "results" / "peft_metamathqa.csv"

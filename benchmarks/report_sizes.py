@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from peftbench.record import Record
-from peftbench.store import RECORD, WEIGHTS, Store
+from peftbench.records.record import Record
+from peftbench.records.store import RECORD, WEIGHTS, Store
 
 
 def main() -> None:

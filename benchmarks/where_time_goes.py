@@ -24,7 +24,8 @@ from torch.nn import functional
 
 from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights
 from peftbench.measure.turns import turns
-from peftbench.models import load, resolve
+from peftbench.models.load import load_model
+from peftbench.models.resolve import resolve_model
 
 CELLS = ((1, 16), (4, 16))
 STEP = (16, 128)
@@ -74,7 +75,7 @@ def wrapped(base: nn.Module, kind: type[nn.Module]) -> nn.Module:
 
 
 def latency_child(rounds: int) -> dict[str, Any]:
-    base = load(resolve("minilm-l6"), None, 0).model.requires_grad_(False)
+    base = load_model(resolve_model("minilm-l6"), None, 0).model.requires_grad_(False)
     into_own_memory(base)
     variants = {
         "base": base,
@@ -91,7 +92,7 @@ def latency_child(rounds: int) -> dict[str, Any]:
 
 def profile(names: tuple[str, ...], rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds of a step by kind of operator; two steps at a time, in turns, so that the machine's moods cancel."""
-    base = load(resolve("minilm-l6"), None, 0).model.requires_grad_(False)
+    base = load_model(resolve_model("minilm-l6"), None, 0).model.requires_grad_(False)
     into_own_memory(base)
     steps = {name: step_of(name, subject(name, base).train(), *STEP, torch.float32) for name in names}
     found: dict[str, dict[str, float]] = {name: defaultdict(float) for name in names}

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, layer_stream
-from peftbench.checks import changed, fingerprints
-from peftbench.peft_files import PREFIX, PeftFiles, of_pattern
+from peftbench.data.peft_files import PREFIX, PeftFiles, of_pattern
+from peftbench.execution.proof import changed, fingerprints
 
 from ._peft_names import endings, listed, locate, relative_names
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, weight_of
-from peftbench.peft_files import PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
+from peftbench.data.peft_files import PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
 
 from ._peft_names import listed, locate, relative_names
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from peftbench import Adaptation, Batch, Claims, Facts, Preset, method
-from peftbench.models import MeanPooledClassifier
+from peftbench.models.pooled import MeanPooledClassifier
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # values of C, on standardised features
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from peftbench import Adaptation, Claims, Facts, Preset, method
-from peftbench.adaptation import together
+from peftbench.models.adaptation import together
 
 from .lora import LoRA
 from .prefix_embed import PrefixEmbed

@@ -25,8 +25,8 @@ from typing import Any
 from torch import nn
 
 from peftbench import Adaptation, Claims, Facts, NotSupported, PeftExport, Preset, UsageError, method, sites
-from peftbench.declare import MethodDeclaration
 from peftbench.errors import unknown
+from peftbench.plugins.contracts import MethodDeclaration
 
 from ._peft_layers import Checkpoint, exported, fields_of, inject_tuner, library, quiet, set_targets
 from ._peft_options import convert

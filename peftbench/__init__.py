@@ -12,24 +12,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adaptation import Adaptation, Batch, plain, select, swap, weight_of
     from .api import run
-    from .architecture import Site, sites
-    from .declare import Claims, Facts, MethodDeclaration, Preset, experiment, method, report, task
+    from .data.peft_files import PeftExport
     from .errors import NotSupported, PeftbenchError, UsageError
-    from .export import PeftExport
-    from .objectives import Classification, Metric, Regression
-    from .streams import layer_stream
+    from .models.adaptation import Adaptation, Batch, plain, select, swap, weight_of
+    from .models.roles import Site, sites
+    from .models.streams import layer_stream
+    from .objectives.base import Metric
+    from .objectives.labels import Classification, Regression
+    from .plugins.contracts import Claims, Facts, MethodDeclaration, Preset
+    from .plugins.decorators import experiment, method, report, task
 
 _HOMES = {
-    "adaptation": ("Adaptation", "Batch", "plain", "select", "swap", "weight_of"),
     "api": ("run",),
-    "architecture": ("Site", "sites"),
-    "declare": ("Claims", "Facts", "MethodDeclaration", "Preset", "experiment", "method", "report", "task"),
+    "data.peft_files": ("PeftExport",),
     "errors": ("NotSupported", "PeftbenchError", "UsageError"),
-    "export": ("PeftExport",),
-    "objectives": ("Classification", "Metric", "Regression"),
-    "streams": ("layer_stream",),
+    "models.adaptation": ("Adaptation", "Batch", "plain", "select", "swap", "weight_of"),
+    "models.roles": ("Site", "sites"),
+    "models.streams": ("layer_stream",),
+    "objectives.base": ("Metric",),
+    "objectives.labels": ("Classification", "Regression"),
+    "plugins.contracts": ("Claims", "Facts", "MethodDeclaration", "Preset"),
+    "plugins.decorators": ("experiment", "method", "report", "task"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

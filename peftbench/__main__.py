@@ -1,6 +1,8 @@
 """`python -m peftbench`."""
 
-from .cli import main
+from __future__ import annotations
+
+from .cli.app import main
 
 if __name__ == "__main__":
     main()

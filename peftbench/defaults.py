@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from .runs import Budget
-
 METHODS = "lora,adapter,prefix"
 MODEL = "minilm-l6"
 TASK = "rotten-tomatoes"
@@ -15,13 +13,11 @@ BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to
 REPORT = "markdown"
 STORE = "runs"
-
 BUDGETS: dict[str, dict[str, float | int | None]] = {
     "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0},  # a smoke test: costs, no ranking
     "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3},  # for every claim of quality
 }
 BUDGET = "quick"
-NO_BUDGET = Budget("none", 0, None, 0, 0, 0)  # of what is not trained
 MAX_SEEDS = 12  # of --until
 BATCH_SIZE = 16
 MAX_LENGTH = 48

@@ -10,8 +10,6 @@ dies, stdin closes and everything here ends.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import datetime
 import faulthandler
 import gc
 import importlib
@@ -26,6 +24,17 @@ import traceback
 import warnings
 from pathlib import Path
 from typing import Any
+
+from .jobs import (
+    analyze_job,
+    check_job,
+    export_job,
+    plan_job,
+    plan_latency_job,
+    run_job,
+    tell_of_a_full_disk,
+    verify_job,
+)
 
 # The modelling module of a planned model is among them only after its first job; these serve the starters.
 PRELOAD = (
@@ -43,9 +52,9 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
     "transformers.integrations.sdpa_attention",
     "torch._dynamo",
-    "peftbench.plan",
-    "peftbench.execute",
-    "peftbench.export",
+    "peftbench.planning.plan",
+    "peftbench.execution.execute",
+    "peftbench.inspection.export",
 )
 ATTENTION_PERIOD_S = 0.5  # how often a job looks whether its server lives, and reads its memory
 POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed
@@ -111,7 +120,7 @@ def _start(job: dict[str, Any], events: int) -> int:
     try:
         _do(job, events, server)
     except BaseException as error:  # noqa: BLE001  nothing may return into the server's loop
-        if not _tell_of_a_full_disk(error):
+        if not tell_of_a_full_disk(error):
             traceback.print_exc()
         os._exit(1)
     finally:
@@ -144,167 +153,16 @@ def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
     if server is not None:
         threading.Thread(target=_attend, args=(server,), daemon=True).start()
     jobs = {
-        "plan": _plan,
-        "plan latency": _plan_latency,
-        "run": _run,
-        "check": _check,
-        "export": _export,
-        "verify": _verify,
-        "analyze": _analyze,
+        "plan": plan_job,
+        "plan latency": plan_latency_job,
+        "run": run_job,
+        "check": check_job,
+        "export": export_job,
+        "verify": verify_job,
+        "analyze": analyze_job,
     }
     answer = jobs[job["job"]](job, out)
     (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
-
-
-def _tell_of_a_full_disk(error: BaseException) -> bool:
-    """Whether a place that must be written can't be: then the next run would fail as well, and the sweep must end."""
-    from .progress import send
-    from .store import unwritable
-
-    said = unwritable(error)
-    if said is not None:
-        send({"unwritable": said})
-    return said is not None
-
-
-def _plan(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from .comparison import Comparison
-    from .errors import PeftbenchError
-    from .plan import plan
-
-    asked = job["asked"]
-    grid = asked["latency_grid"]
-    try:
-        comparison = Comparison(
-            **{
-                **asked,
-                **{
-                    name: tuple(asked[name])
-                    for name in ("methods", "models", "tasks", "plugins", "train_sizes")
-                },
-                "latency_grid": None if grid is None else tuple((b, n) for b, n in grid),
-            }
-        )
-        return {"planned": [planned.to_json() for planned in plan(comparison)]}
-    except PeftbenchError as error:
-        return {"error": str(error)}
-
-
-def _plan_latency(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from .errors import PeftbenchError
-    from .latency_asked import LatencyAsked
-    from .plan import plan_latency
-
-    asked = job["asked"]
-    cells = asked["cells"]
-    try:
-        latency = LatencyAsked(
-            **{
-                **asked,
-                **{name: tuple(asked[name]) for name in ("methods", "models", "plugins")},
-                "cells": None if cells is None else tuple((b, n) for b, n in cells),
-            }
-        )
-        return {"planned": [planned.to_json() for planned in plan_latency(latency)]}
-    except PeftbenchError as error:
-        return {"error": str(error)}
-
-
-def _run(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The record of a run as text; a failure is a record too."""
-    from . import progress, published, registry
-    from .environment import describe
-    from .errors import NotSupported
-    from .record import Record
-    from .runs import Conditions, Run
-
-    run, conditions = Run.from_json(job["run"]), Conditions(**job["conditions"])
-    if conditions.gpu is not None:  # before anything touches CUDA
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        own = visible.split(",")[conditions.gpu] if visible else str(conditions.gpu)
-        os.environ["CUDA_VISIBLE_DEVICES"] = own
-    if conditions.threads is not None:
-        import torch
-
-        torch.set_num_threads(conditions.threads)
-    from . import execute
-
-    registry.load_plugins(Path(p) for p in run.plugins)
-    published.use(run.data_dir)
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    try:
-        record = execute.execute(run, out, conditions)
-    except Exception as error:
-        if _tell_of_a_full_disk(error):
-            raise
-        progress.send({"memory": progress.memory_now()})
-        traceback.print_exc()
-        status = "not supported" if isinstance(error, NotSupported) else "failed"
-        said = str(error) if isinstance(error, NotSupported) else f"{type(error).__name__}: {error}"
-        reason = " ".join(said.split())[:300]
-        record = Record(
-            run,
-            run.key,
-            status,
-            reason,
-            failed_phase=progress.current_phase,
-            failed_step=progress.current_step,
-            environment=describe(run.device, conditions),
-            started_at=started,
-        )
-    return {"record": record.to_text()}
-
-
-def _check(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from . import published
-    from .contract import check
-    from .errors import PeftbenchError
-
-    published.use(job["data_dir"])
-    try:
-        return {"checked": [dataclasses.asdict(one) for one in check(job["what"], job["plugins"], out)]}
-    except PeftbenchError as error:
-        return {"error": str(error)}
-
-
-def _verify(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    import torch
-
-    from . import published
-    from .errors import PeftbenchError
-    from .verify import verify
-
-    published.use(job["data_dir"])
-    if job["threads"]:
-        torch.set_num_threads(job["threads"])
-    again = out / "again"
-    again.mkdir()
-    try:
-        found = verify(Path(job["folder"]), again, job["plugins"], job["data_dir"])
-        return {"verdict": dataclasses.asdict(found)}
-    except PeftbenchError as error:
-        return {"error": str(error)}
-
-
-def _export(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from .errors import PeftbenchError
-    from .export import export
-
-    try:
-        return {"files": export(Path(job["folder"]), Path(job["to"]), job["merged"], job["plugins"])}
-    except PeftbenchError as error:
-        return {"error": str(error)}
-
-
-def _analyze(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from .analysis.found import analyze
-    from .errors import PeftbenchError
-
-    other = None if job["other"] is None else Path(job["other"])
-    try:
-        return analyze(Path(job["one"]), other, job["only"], job["plugins"])
-    except PeftbenchError as error:
-        return {"error": str(error)}
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from peftbench.measures import MAYBE, OFF, SURELY, Measure, Value, front, measures_of
-from peftbench.table import Table
-from peftbench.titles import titles_of
+from peftbench.tables.pareto import MAYBE, OFF, SURELY, front
+from peftbench.tables.quantities import Measure, Value, measures_of
+from peftbench.tables.table import Table
+from peftbench.tables.titles import titles_of
 
 # Okabe and Ito's, told apart by readers who see fewer colours; without its yellow, which is pale on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f", "#8C6D31", "#6A3D9A")

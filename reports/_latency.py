@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from peftbench.columns import Cell
-from peftbench.latency_table import Figure, LatencyTable, Line
-from peftbench.markdown_text import pipe_table, plain
+from peftbench.render.columns import Cell
+from peftbench.render.markdown import pipe_table, plain
+from peftbench.tables.latency import LatencyTable, Timing, Variant
 
 from ._published import published_for
 
@@ -37,12 +37,12 @@ def _one(table: LatencyTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(line: Line) -> list[str]:
+def _line(line: Variant) -> list[str]:
     count = "" if line.parameters is None or line.merged else f"{line.parameters:,}"
     return [line.variant, count, *(_figure(figure) for figure in line.figures)]
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Timing) -> str:
     if figure.p50_ms is None:
         return MISSING
     text = f"{figure.p50_ms:,.2f} ({figure.p95_ms:,.2f})"
@@ -74,7 +74,7 @@ def latency_rows(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
     ]
 
 
-def _flat(figure: Figure) -> dict[str, Any]:
+def _flat(figure: Timing) -> dict[str, Any]:
     low, high = (None, None) if figure.slowdown is None else figure.slowdown.interval()
     return {
         "p50_ms": figure.p50_ms,

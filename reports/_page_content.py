@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from peftbench.abreast import abreast
-from peftbench.columns import columns_of, percent_of, text_rows, written
-from peftbench.flat import flat_rows, tuning_curve
-from peftbench.measures import fronts, measures_of, of_row
-from peftbench.record import Record
-from peftbench.table import Row, Table
-from peftbench.titles import titles_of
+from peftbench.parallel import parallel_map
+from peftbench.records.record import Record
+from peftbench.render.columns import columns_of, percent_of, text_rows, written
+from peftbench.render.flat import flat_rows, tuning_curve
+from peftbench.tables.pareto import fronts
+from peftbench.tables.quantities import measures_of, of_row
+from peftbench.tables.table import Row, Table
+from peftbench.tables.titles import titles_of
 
 CURVE_POINTS = 40  # of a run's training loss: enough to see its shape
 DIGITS = 5  # of a figure that is only drawn
@@ -33,7 +34,7 @@ def content_of(tables: Sequence[Table]) -> str:
     def made(i: int) -> str:
         return _json(_table(tables[i], titles[i], environments))
 
-    texts = abreast(made, len(tables), sum(len(table.records) for table in tables))
+    texts = parallel_map(made, len(tables), sum(len(table.records) for table in tables))
     return f'{{"tables":[{",".join(texts)}],"environments":{_json(environments)}}}'
 
 
@@ -93,7 +94,7 @@ def _columns(table: Table) -> list[dict[str, Any]]:
 
 
 def _row(table: Table, row: Row) -> dict[str, Any]:
-    chosen = row.curve.chosen if row.curve is not None and row.tuned else None
+    chosen = row.rate_curve.chosen if row.rate_curve is not None and row.tuned else None
     return {
         "label": row.label,
         "baseline": row.baseline,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftbench import report
-from peftbench.columns import selected
-from peftbench.latency_table import LatencyTable
-from peftbench.table import Table
+from peftbench.render.columns import selected
+from peftbench.tables.latency import LatencyTable
+from peftbench.tables.table import Table
 
 from ._latency import latency_rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 
 from peftbench import report
-from peftbench.table import Table
+from peftbench.tables.table import Table
 
 from ._page_content import content_of
 

@@ -6,10 +6,10 @@ import json as library
 from collections.abc import Sequence
 
 from peftbench import report
-from peftbench.columns import selected
-from peftbench.flat import tuning_curve
-from peftbench.latency_table import LatencyTable
-from peftbench.table import Table
+from peftbench.render.columns import selected
+from peftbench.render.flat import tuning_curve
+from peftbench.tables.latency import LatencyTable
+from peftbench.tables.table import Table
 
 from ._latency import latency_content
 
@@ -28,7 +28,7 @@ def json(tables: Sequence[Table]) -> str:
             "caption": table.caption,
             "settings": dict(table.settings),
             "rows": selected(table),
-            "tuning": {row.label: tuning_curve(row) for row in table.rows if row.curve},
+            "tuning": {row.label: tuning_curve(row) for row in table.rows if row.rate_curve},
             "footnotes": list(table.footnotes),
         }
         for table in tables

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftbench import report
-from peftbench.columns import Cell, text_rows
-from peftbench.table import Table
+from peftbench.render.columns import Cell, text_rows
+from peftbench.tables.table import Table
 
 HEAD = r"""\documentclass{article}
 \usepackage[T1]{fontenc}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftbench import report
-from peftbench.columns import MISSING, Cell, score, text_rows, with_interval
-from peftbench.markdown_text import pipe_table, plain
-from peftbench.sizes import Sizes, by_size
-from peftbench.summary import RANKED_TASKS, Summary, summarise
-from peftbench.table import Row, Table
-from peftbench.titles import title_of
+from peftbench.render.columns import MISSING, Cell, score, text_rows, with_interval
+from peftbench.render.markdown import pipe_table, plain
+from peftbench.tables.summary import RANKED_TASKS, Summary, summarise
+from peftbench.tables.table import Row, Table
+from peftbench.tables.titles import title_of
+from peftbench.tables.train_sizes import Sizes, by_size
 
 from ._latency import latency_markdown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftbench import report
-from peftbench.table import Table
+from peftbench.tables.table import Table
 
 from ._drawing import picture
 

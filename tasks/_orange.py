@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftbench.cutting import cut, hashes
+from peftbench.data.splits import hashes, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,5 +22,5 @@ def read(file: Path, labels: tuple[str, ...]) -> pd.DataFrame:
 
 def carve(early: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Nine tenths to train and one to validate, each label alike; equal texts stay together."""
-    where = cut(hashes(early["text"], 0), early["label"].to_numpy(), {"train": 0.9, "validation": 0.1})
+    where = split_rows(hashes(early["text"], 0), early["label"].to_numpy(), {"train": 0.9, "validation": 0.1})
     return {split: early[chosen] for split, chosen in where.items()}

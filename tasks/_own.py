@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from peftbench import Classification, Regression, UsageError
-from peftbench.assets import cache_folder, make_once
-from peftbench.completion import Completion, Decoding
-from peftbench.cutting import SHARES, cut, hashes
-from peftbench.objectives import SPLITS
-from peftbench.rows import Column, endings, read, sha256_of
-from peftbench.text_metrics import TEXT_METRICS
+from peftbench.data.cache import cache_folder, make_once
+from peftbench.data.files import NeededColumn, endings, read, sha256_of
+from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.objectives.base import SPLITS
+from peftbench.objectives.completion import Completion, Decoding
+from peftbench.objectives.text_metrics import TEXT_METRICS
 
 if TYPE_CHECKING:
     import datasets
@@ -116,7 +116,7 @@ class OwnRows:
         """What a reader should know of these rows."""
         return list(self._prepared[1]["notices"])
 
-    def given(self, columns: Mapping[str, Column]) -> dict[str, Iterable[pa.RecordBatch]]:
+    def given(self, columns: Mapping[str, NeededColumn]) -> dict[str, Iterable[pa.RecordBatch]]:
         """The rows of every split that is given; the others are cut off `train`."""
         return {split: read(file, self.kind, columns) for split, file in self.files().items()}
 
@@ -178,7 +178,7 @@ class OwnRows:
             **{s: SHARES[s] for s in ("validation", "test") if s not in given},
         }
         strata, units = given["train"].strata(labels), hashes_of(given["train"], self.split_seed)
-        where = cut(units, strata, shares)
+        where = split_rows(units, strata, shares)
         for split in SPLITS:
             source, chosen = (given[split], None) if split in given else (given["train"], where[split])
             if split == "train":
@@ -203,18 +203,21 @@ class OwnRows:
             learned |= {"centre": float(numbers.mean()), "spread": float(numbers.std())}
         return learned
 
-    def _columns(self) -> dict[str, Column]:
-        group = {} if self.group is None else {"group": Column(self.group, "group", is_name=True)}
+    def _columns(self) -> dict[str, NeededColumn]:
+        group = {} if self.group is None else {"group": NeededColumn(self.group, "group", is_name=True)}
         if self.prompt is not None and self.completion is not None:
-            texts = {"source": Column(self.prompt, "prompt"), "target": Column(self.completion, "completion")}
+            texts = {
+                "source": NeededColumn(self.prompt, "prompt"),
+                "target": NeededColumn(self.completion, "completion"),
+            }
             return {**texts, **group}
-        columns = {"text": Column(self.text, "text")}
+        columns = {"text": NeededColumn(self.text, "text")}
         if self.text_pair is not None:
-            columns["text_pair"] = Column(self.text_pair, "text_pair")
+            columns["text_pair"] = NeededColumn(self.text_pair, "text_pair")
         columns["label"] = (
-            Column(self.label, "label", is_name=True)
+            NeededColumn(self.label, "label", is_name=True)
             if self.value is None
-            else Column(self.value, "value", float)
+            else NeededColumn(self.value, "value", float)
         )
         return {**columns, **group}
 
@@ -262,7 +265,7 @@ class _Given:
     """The rows of one file, copied to an Arrow file with the task's names, and what was seen on the way."""
 
     def __init__(
-        self, split: str, batches: Iterable[pa.RecordBatch], file: Path, columns: Mapping[str, Column]
+        self, split: str, batches: Iterable[pa.RecordBatch], file: Path, columns: Mapping[str, NeededColumn]
     ) -> None:
         self.split, self.file, self.rows = split, file, 0
         self.labels: dict[str, int] = {}  # each label and the first row that has it, from 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from peftbench.cutting import cut, hashes
+from peftbench.data.splits import hashes, split_rows
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.1, 2000  # of the training rows
 
@@ -22,7 +22,7 @@ def carve(train: pa.Table, unit: str, strata: np.ndarray[Any, Any] | None) -> tu
     share = min(VALIDATION_SHARE, MOST_VALIDATION / train.num_rows)
     names = (str(value) for chunk in train[unit].chunks for value in chunk.to_pylist())
     labels = np.zeros(train.num_rows, np.int64) if strata is None else strata
-    where = cut(hashes(names, 0), labels, {"train": 1 - share, "validation": share})
+    where = split_rows(hashes(names, 0), labels, {"train": 1 - share, "validation": share})
     return train.filter(pa.array(where["train"])), train.filter(pa.array(where["validation"]))
 
 

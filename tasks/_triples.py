@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench import UsageError
-from peftbench.completion import Completion, Decoding
-from peftbench.cutting import SHARES, cut, hashes
-from peftbench.objectives import SPLITS
-from peftbench.published import Published
+from peftbench.data.published import Published
+from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.objectives.base import SPLITS
+from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import datasets_of, some_sources
 
@@ -71,7 +71,7 @@ class Triples:
         if self.cut_from is not None:
             rows = tables[self.cut_from]
             units = hashes(rows["source"].to_pylist(), 0)
-            where = cut(units, np.zeros(rows.num_rows, np.int64), SHARES)
+            where = split_rows(units, np.zeros(rows.num_rows, np.int64), SHARES)
             tables = {split: rows.filter(pa.array(where[split])) for split in SPLITS}
         if self.inputs:
             tables["test"] = some_sources(tables["test"], self.inputs)

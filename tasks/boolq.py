@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench import Classification, task
-from peftbench.assets import ASSETS, fetch
+from peftbench.data.wheels import ASSETS, fetch
 
 from ._published import carve, datasets_of
 

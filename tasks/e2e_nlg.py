@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 
 from peftbench import UsageError, task
-from peftbench.completion import Completion, Decoding
-from peftbench.published import Published
-from peftbench.rows import Column
+from peftbench.data.files import NeededColumn
+from peftbench.data.published import Published
+from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import carve, datasets_of, some_sources
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 NAMES = {"eatType": "Type", "priceRange": "price", "customer rating": "customer rating"}
 PUBLISHED = Published("e2e_nlg", "tuetschek/e2e_nlg")
 COLUMNS = {
-    "source": Column("meaning_representation", "source"),
-    "target": Column("human_reference", "target"),
+    "source": NeededColumn("meaning_representation", "source"),
+    "target": NeededColumn("human_reference", "target"),
 }
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench import Classification, Regression, UsageError, task
-from peftbench.published import Published
-from peftbench.rows import Column
+from peftbench.data.files import NeededColumn
+from peftbench.data.published import Published
 
 from ._published import carve, datasets_of
 
@@ -54,8 +54,10 @@ class Glue:
 
     def splits(self) -> dict[str, datasets.Dataset]:
         names = ("text", "text_pair")[: len(self.columns)]
-        wanted = {name: Column(column, "") for name, column in zip(names, self.columns, strict=True)}
-        tables = self.published.read(("train", *self.tests), {**wanted, "label": Column("label", "", float)})
+        wanted = {name: NeededColumn(column, "") for name, column in zip(names, self.columns, strict=True)}
+        tables = self.published.read(
+            ("train", *self.tests), {**wanted, "label": NeededColumn("label", "", float)}
+        )
         if self.labels:
             tables = {
                 split: _whole(table, len(self.labels), f"glue-{self.config}, {split}")

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from peftbench import UsageError, task
-from peftbench.hub import dataset
-from peftbench.rows import BATCH_ROWS, Column, checked
+from peftbench.data.files import BATCH_ROWS, NeededColumn, checked
+from peftbench.data.hub import dataset
 
 from ._own import OTHER_NAMES, OwnRows
 
@@ -48,7 +48,7 @@ class Hub(OwnRows):
     def formats(self) -> Any:
         return None
 
-    def given(self, columns: Mapping[str, Column]) -> dict[str, Iterable[pa.RecordBatch]]:
+    def given(self, columns: Mapping[str, NeededColumn]) -> dict[str, Iterable[pa.RecordBatch]]:
         return {
             split: checked(_named(rows), f"data set {self.path!r}, {split}", columns)
             for split, rows in self._splits.items()

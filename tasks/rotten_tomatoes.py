@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peftbench import Classification, task
-from peftbench.assets import ASSETS, fetch
+from peftbench.data.wheels import ASSETS, fetch
 
 if TYPE_CHECKING:
     import datasets

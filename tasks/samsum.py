@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow.compute as pc
 
 from peftbench import task
-from peftbench.completion import Completion, Decoding
-from peftbench.objectives import SPLITS
-from peftbench.published import Published
-from peftbench.rows import Column
+from peftbench.data.files import NeededColumn
+from peftbench.data.published import Published
+from peftbench.objectives.base import SPLITS
+from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import datasets_of, some_sources
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datasets
 
 PUBLISHED = Published("samsum", "knkarthick/samsum")
-COLUMNS = {"source": Column("dialogue", ""), "target": Column("summary", "")}
+COLUMNS = {"source": NeededColumn("dialogue", ""), "target": NeededColumn("summary", "")}
 
 
 @task("samsum", version="1")

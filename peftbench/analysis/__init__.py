@@ -2,3 +2,5 @@
 
 Hu et al. 2021 (arXiv 2106.09685), sections 7.2 and 7.3, appendices G and H. Plain arrays in, plain arrays out.
 """
+
+from __future__ import annotations

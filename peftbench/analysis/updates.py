@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..architecture import Site
+from ..data.peft_files import CONFIG, PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
 from ..errors import NotSupported, UsageError
-from ..peft_files import CONFIG, PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
+from ..models.roles import Site
 from .subspace import Floats
 
 OF_A, OF_B = ".lora_A.weight", ".lora_B.weight"
@@ -67,10 +67,12 @@ def updates_at(place: Path, plugins: tuple[str, ...] = (), split: bool = True) -
 
 
 def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]:
-    from .. import architecture, prepare
-    from ..adaptation import weight_of
-    from ..export import load_sources, own_prefix, rebuilt
-    from ..record import Record
+    from ..execution import prepare
+    from ..execution.restore import load_sources, own_prefix, rebuilt
+    from ..models.adaptation import weight_of
+    from ..models.roles import linear_sites
+    from ..plugins import build
+    from ..records.record import Record
 
     run = Record.from_file(folder / "record.json").run
     load_sources(run, plugins)
@@ -78,7 +80,7 @@ def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]
     fresh = prepare.prepare(run, prepare.objective_of(run), "cpu")
     forms = []
     for prepared in (trained, fresh):
-        to_peft = getattr(prepare.build_method(run.method)[0], "to_peft", None)
+        to_peft = getattr(build.build_method(run.method)[0], "to_peft", None)
         try:
             if to_peft is None:
                 raise NotSupported("its update has no such form")
@@ -87,7 +89,7 @@ def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]
         except NotSupported as error:
             raise UsageError(f"{run.method!r} trains no low-rank updates to analyze: {error}") from error
     own = own_prefix(trained.adaptation.model)
-    sites = architecture.linear_sites(trained.adaptation.model)
+    sites = linear_sites(trained.adaptation.model)
     found = []
     for name, (a, b) in forms[0].items():
         weight = _array(weight_of(trained.adaptation.swaps[name][0]))

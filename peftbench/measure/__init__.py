@@ -1,1 +1,3 @@
 """The meters: parameters, memory, step time and inference latency."""
+
+from __future__ import annotations

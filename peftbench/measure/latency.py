@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adaptation import Adaptation
 from ..errors import NotSupported
-from ..variants import BASE, COPY, merged_name
+from ..models.adaptation import Adaptation
+from ..records.runs import BASE, COPY, merged_name
 from .clock import stopwatch
 from .turns import turns
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..adaptation import Adaptation
+from ..models.adaptation import Adaptation
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adaptation import Adaptation, Servable, weight_of
 from ..errors import NotSupported
+from ..models.adaptation import Adaptation, Servable, weight_of
 from .latency import Call, over_shared_weights, random_inputs, take_turns
 
 UPDATE, COPY = "subtract and add updates", "copy merged weights"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peftbench.stats import Estimate
+from peftbench.stats.estimate import Estimate
 
 COLOURS = (
     "#0072B2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peftbench.paper import Asked
+from peftbench.experiments.page import Asked
 
 from ._scored import Scored, Setting
 

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from peftbench import data, prepare, scoring
-from peftbench.adaptation import plain, weight_of
 from peftbench.analysis.subspace import Floats
-from peftbench.architecture import linear_sites
-from peftbench.export import rebuilt
-from peftbench.results import Result
-from peftbench.train import accelerator_for
+from peftbench.execution import batches, prepare, score
+from peftbench.execution.restore import rebuilt
+from peftbench.execution.train import accelerator_for
+from peftbench.models.adaptation import plain, weight_of
+from peftbench.models.roles import linear_sites
+from peftbench.plugins import build
+from peftbench.records.results import Result
 
 Svd = tuple[Floats, Floats, Floats]  # U (out, k), singular values (k,), V (in, k)
 
@@ -37,8 +38,8 @@ class Trained:
 
     model: nn.Module
     updated: dict[str, Updated]
-    scorer: scoring.Scorer
-    split: data.Encoded
+    scorer: score.Scorer
+    split: batches.Encoded
 
     @torch.no_grad()
     def keep(self, part: Callable[[Svd], Floats]) -> None:
@@ -58,10 +59,10 @@ class Trained:
     @torch.inference_mode()
     def logits(self, items: int = 32) -> torch.Tensor:
         """Of the first test items, (items, outputs)."""
-        pad = data.padding(self.scorer.tokenizer)
-        batch = data.collate(self.split, np.arange(min(items, len(self.split))), pad, torch.device("cpu"))
+        pad = batches.padding(self.scorer.tokenizer)
+        batch = batches.collate(self.split, np.arange(min(items, len(self.split))), pad, torch.device("cpu"))
         self.model.eval()
-        found: torch.Tensor = self.model(**data.inputs_of(batch)).logits
+        found: torch.Tensor = self.model(**batches.inputs_of(batch)).logits
         return found
 
 
@@ -84,14 +85,14 @@ def trained(result: Result) -> Trained:
         for name in linear_sites(model):
             layer = model.get_submodule(name)
             updated[name] = _updated(layer, weight_of(start.get_submodule(name)))
-    task = prepare.build_task(run.task)
+    task = build.build_task(run.task)
     encoded = prepare.encode(run, task, prepared.tokenizer)["test"]
-    scorer = scoring.Scorer(
+    scorer = score.Scorer(
         model,
         objective,
         prepared.tokenizer,
         accelerator_for("cpu", "float32"),
-        scoring.items_at_once(run.budget.max_length),
+        score.items_at_once(run.budget.max_length),
     )
     return Trained(model, updated, scorer, encoded)
 

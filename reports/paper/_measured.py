@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peftbench import plan
-from peftbench.columns import Cell
-from peftbench.engine import worker
-from peftbench.paper import Asked, PageTable, Statement, exactly, inside
-from peftbench.ratios import EQUIVALENCE
-from peftbench.store import Store
-from peftbench.sweep import ALONE, sweep
+from peftbench.engine.local import worker
+from peftbench.engine.sweep import ALONE, sweep
+from peftbench.experiments.page import Asked, PageTable, Statement, exactly, inside
+from peftbench.planning.latency import plan_profile
+from peftbench.records.store import Store
+from peftbench.render.columns import Cell
+from peftbench.stats.slowdown import EQUIVALENCE
 
 from ._timed import Place, Timed, merged, percent, time_passes
 
@@ -79,7 +79,7 @@ def memory(asked: Asked, full: str, lora: str) -> tuple[list[Step], str]:
     setting = SETTINGS[asked.scale]
     model, dtype = asked.model or setting.model, asked.dtype or "float32"
     planned = {
-        (place, method): plan.plan_profile(method, model, TASK, *place, dtype=dtype)
+        (place, method): plan_profile(method, model, TASK, *place, dtype=dtype)
         for place in setting.steps
         for method in (full, lora)
     }

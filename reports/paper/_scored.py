@@ -9,19 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peftbench import stats, tuning
-from peftbench.columns import MISSING, Cell, with_interval
-from peftbench.comparison import Comparison
-from peftbench.engine import make_plan, worker
+from peftbench.comparison.request import Comparison
+from peftbench.comparison.tuning import EXTENSIONS, tune
+from peftbench.engine.local import make_plan, worker
+from peftbench.engine.sweep import Execution, sweep
 from peftbench.errors import PeftbenchError
-from peftbench.pairs import is_share
-from peftbench.paper import Asked, PageTable, Statement
-from peftbench.prepare import canonical
-from peftbench.results import MethodScores, Result, method_scores
-from peftbench.runs import Planned
-from peftbench.stats import Estimate
-from peftbench.store import Store
-from peftbench.sweep import Execution, sweep
+from peftbench.experiments.page import Asked, PageTable, Statement
+from peftbench.plugins.build import canonical
+from peftbench.records.results import MethodScores, Result, method_scores
+from peftbench.records.runs import Planned
+from peftbench.records.store import Store
+from peftbench.render.columns import MISSING, Cell, with_interval
+from peftbench.stats.estimate import Estimate, estimate
+from peftbench.tables.pairs import is_share
 
 STANDARD_STEPS = 500  # of the standard budget: below it a comparison is of costs, not of quality
 SMOKE = " So few steps are a smoke budget: the order of its scores means nothing beyond the statements tested below."
@@ -50,7 +50,7 @@ class Setting:
         """In words, for a caption."""
         length = f"{self.steps} steps" if self.steps is not None else f"{self.epochs:g} epochs"
         rates = (
-            f"{self.tune} learning rates a cell tried on validation, up to {tuning.EXTENSIONS} more where one is best at an edge"
+            f"{self.tune} learning rates a cell tried on validation, up to {EXTENSIONS} more where one is best at an edge"
             if self.tune
             else "preset learning rates"
         )
@@ -120,7 +120,7 @@ class Scored:
         found = self.scores.get(label)
         if found is None or name not in found.figures:
             return None
-        return stats.estimate(found.figures[name], found.groups[name])
+        return estimate(found.figures[name], found.groups[name])
 
     def difference(self, one: str, other: str, metric: str | None = None) -> Estimate | None:
         """The first minus the second, paired by seed and item."""
@@ -129,7 +129,7 @@ class Scored:
         if a is None or b is None or name not in a.figures or name not in b.figures:
             return None
         paired = a.figures[name].minus(b.figures[name])
-        return None if paired is None else stats.estimate(paired, a.groups[name])
+        return None if paired is None else estimate(paired, a.groups[name])
 
     def good(self, label: str) -> list[Result]:
         """The good runs of a label.
@@ -241,7 +241,7 @@ def _tuned(planned: list[Planned], count: int, do: Callable[[list[Planned]], lis
     """Each number of training items has a grid of its own."""
     found: list[Planned] = []
     for size in dict.fromkeys(item.run.budget.train_items for item in planned):
-        found += tuning.tune([i for i in planned if i.run.budget.train_items == size], count, do)[0]
+        found += tune([i for i in planned if i.run.budget.train_items == size], count, do)[0]
     return found
 
 

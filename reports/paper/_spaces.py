@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from peftbench.analysis.text import MOVED
 from peftbench.analysis.updates import Update, updates_at
-from peftbench.paper import Asked, Sides
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Sides
+from peftbench.render.analysis import MOVED
+from peftbench.stats.estimate import Estimate
 
 from ._scored import Arm, Scored, Setting, train
 

@@ -7,18 +7,19 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from peftbench import api, models
-from peftbench.columns import MISSING
-from peftbench.costs import over_base
+from peftbench.comparison.compare import compare_latency
+from peftbench.comparison.latency_request import LatencyRequest
 from peftbench.errors import PeftbenchError
-from peftbench.latency_asked import LatencyAsked
-from peftbench.paper import Asked
-from peftbench.prepare import canonical
-from peftbench.ratios import Slowdown
-from peftbench.record import Record
-from peftbench.stats import Estimate
-from peftbench.store import Store
-from peftbench.variants import BASE, merged_name
+from peftbench.experiments.page import Asked
+from peftbench.models.resolve import kind_of, resolve_model
+from peftbench.plugins.build import canonical
+from peftbench.records.record import Record
+from peftbench.records.runs import BASE, merged_name
+from peftbench.records.store import Store
+from peftbench.render.columns import MISSING
+from peftbench.stats.estimate import Estimate
+from peftbench.stats.slowdown import Slowdown
+from peftbench.tables.costs import over_base
 
 Place = tuple[int, int]  # batch, length
 
@@ -61,17 +62,17 @@ def time_passes(
     Raises:
         PeftbenchError: a process failed, or a cell could not be measured.
     """
-    wanted = LatencyAsked(
+    wanted = LatencyRequest(
         methods=methods,
         models=(asked.model or model,),
         dtype=asked.dtype or "float32",
         cells=places,
         processes=processes,
         rounds=rounds,
-        new_tokens=None if models.kind_of(models.resolve(asked.model or model)) != "causal" else 0,
+        new_tokens=None if kind_of(resolve_model(asked.model or model)) != "causal" else 0,
     )
     done = iter(range(1, processes + 1))
-    records = api.compare_latency(
+    records = compare_latency(
         wanted,
         Store(asked.store),
         done=lambda item, stored: asked.say(f"process {next(done)} of {processes}: {stored.record.status}"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from peftbench import experiment, prepare, spec
-from peftbench.columns import MISSING, Cell
-from peftbench.paper import Asked, Page, PageTable, Statement, exactly
+from peftbench import experiment, spec
+from peftbench.experiments.page import Asked, Page, PageTable, Statement, exactly
+from peftbench.plugins import build
+from peftbench.render.columns import MISSING, Cell
 
 from ._measured import (
     SETTINGS,
@@ -96,7 +97,7 @@ def claims(asked: Asked) -> Page:
             _parameters(counted, total),
             _bytes(total, lora),
             *([memory_table(steps, run.model)] if steps else []),
-            passes_table(timed, LORA, prepare.canonical(LORA)),
+            passes_table(timed, LORA, build.canonical(LORA)),
         ),
         statements,
         (
@@ -133,7 +134,7 @@ def count(text: str) -> tuple[int, int]:
 
 
 def _class_of(name: str) -> Any:
-    from peftbench import registry
+    from peftbench.plugins import registry
 
     return registry.get("method", name).target
 

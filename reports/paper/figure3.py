@@ -9,9 +9,9 @@ import numpy as np
 from peftbench import experiment
 from peftbench.analysis.subspace import Floats, chance, product_svd, right_directions, similarity
 from peftbench.analysis.updates import Update
-from peftbench.columns import Cell
-from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Page, PageTable, Picture, Statement, above
+from peftbench.render.columns import Cell
+from peftbench.stats.estimate import Estimate
 
 from ._drawing import Panel, heat_maps
 from ._spaces import (

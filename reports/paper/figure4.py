@@ -8,9 +8,9 @@ import numpy as np
 
 from peftbench import experiment
 from peftbench.analysis.subspace import above_chance, right_directions, similarity
-from peftbench.columns import Cell
-from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Page, PageTable, Picture, Statement, above
+from peftbench.render.columns import Cell
+from peftbench.stats.estimate import Estimate
 
 from ._drawing import Panel, heat_maps
 from ._spaces import (

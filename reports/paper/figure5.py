@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftbench import experiment
-from peftbench.columns import Cell
-from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
-from peftbench.prepare import canonical
-from peftbench.stats import apart
+from peftbench.experiments.page import Asked, Page, PageTable, Picture, Statement, above
+from peftbench.plugins.build import canonical
+from peftbench.render.columns import Cell
+from peftbench.stats.estimate import difference_of
 
 from ._drawing import Panel, heat_maps
 from ._timed import Place, Timed, percent, ratio, time_passes
@@ -114,7 +114,7 @@ def _statements(timed: Timed, setting: Setting, device: str) -> tuple[Statement,
     made = []
     for label, name in ROWS:
         small, large = (timed.slowdown(of(name, r), place) for place in (first, last))
-        fallen = apart(small.estimate, large.estimate)
+        fallen = difference_of(small.estimate, large.estimate)
         made.append(
             Statement(
                 f"{label}'s slow-down shrinks from the smallest batch and length to the largest (r = {r})",

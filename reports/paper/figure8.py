@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 
-from peftbench import experiment, stats
+from peftbench import experiment
 from peftbench.analysis.subspace import Floats, right_directions, similarity
 from peftbench.analysis.updates import Update
-from peftbench.columns import Cell
-from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Page, PageTable, Picture, Statement, above
+from peftbench.render.columns import Cell
+from peftbench.stats.estimate import Estimate, mean_estimate
 
 from ._drawing import Panel, heat_maps
 from ._spaces import DIFFERS, Runs, caption, learn, testable, unmoved
@@ -61,7 +61,7 @@ def top_tenth(width: int) -> int:
 
 def in_top_tenth(runs: Runs, width: int, j: int) -> Estimate:
     """The same, over seeds."""
-    return stats.mean(list(by_seed(runs, width, j).values()))
+    return mean_estimate(list(by_seed(runs, width, j).values()))
 
 
 def _at(phi: Floats, i: int, j: int) -> float:
@@ -93,7 +93,7 @@ def statements(runs: dict[int, Runs], width: int) -> list[Statement]:
             )
         )
     of_low, of_high = by_seed(low, width, FIRST), by_seed(high, width, FIRST)
-    more = stats.mean([of_high[s] - of_low[s] for s in of_low if s in of_high])
+    more = mean_estimate([of_high[s] - of_low[s] for s in of_low if s in of_high])
     made.append(
         Statement(
             "A larger rank has more of W's top directions",

@@ -16,16 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from peftbench import experiment, prepare, stats
-from peftbench.adaptation import weight_of
+from peftbench import experiment
 from peftbench.analysis.subspace import Floats
-from peftbench.columns import Cell, with_interval
 from peftbench.errors import PeftbenchError
-from peftbench.export import rebuilt
-from peftbench.models import load, resolve
-from peftbench.paper import Asked, Page, PageTable, Picture, Statement, above, exactly
-from peftbench.results import Result
-from peftbench.stats import ALPHA, Estimate, Scores
+from peftbench.execution import prepare
+from peftbench.execution.restore import rebuilt
+from peftbench.experiments.page import Asked, Page, PageTable, Picture, Statement, above, exactly
+from peftbench.models.adaptation import weight_of
+from peftbench.models.load import load_model
+from peftbench.models.resolve import resolve_model
+from peftbench.plugins import build
+from peftbench.records.results import Result
+from peftbench.render.columns import Cell, with_interval
+from peftbench.stats.estimate import ALPHA, Estimate, Scores, estimate
 
 from ._drawing import Chart, Line, charts, line
 from ._kept import as_lora, at_random, drift, rewritten, top, trained
@@ -99,7 +102,7 @@ def combined(kept: Kept, weights: Mapping[str, float]) -> Estimate:
     """The weighted sum of some scores, over seeds and items."""
     seeds = kept.scores[NOTHING]
     by_seed = {s: np.asarray(sum(w * kept.scores[name][s] for name, w in weights.items())) for s in seeds}
-    return stats.estimate(Scores.of_items(by_seed), kept.groups)
+    return estimate(Scores.of_items(by_seed), kept.groups)
 
 
 def share_of_gain(kept: Kept, name: str) -> float:
@@ -182,7 +185,7 @@ def recovered(result: Result) -> float:
 
     def into(model: Any, rank: int) -> Any:
         spec = f"lora:rank={rank}:alpha={rank}:targets={ALL_LINEAR}"
-        return prepare.build_method(spec)[0].inject(model)
+        return build.build_method(spec)[0].inject(model)
 
     other = dataclasses.replace(one, model=as_lora(one, fresh, into))
     return float((other.logits() - wanted).norm() / wanted.norm())
@@ -201,12 +204,12 @@ def of_rank(off: float) -> Statement:
 @torch.no_grad()
 def longest_inputs(model: str) -> dict[str, tuple[int, int]]:
     """By method: the longest text that the model takes with it and without it. Tried out, not computed."""
-    source = resolve(model)
+    source = resolve_model(model)
     found = {}
     for spec in PREFIXES:
-        loaded = load(source, None, 0)
+        loaded = load_model(source, None, 0)
         places = _longest(loaded.model.eval(), int(loaded.model.config.max_position_embeddings))  # type: ignore[union-attr, arg-type]
-        adapted = prepare.build_method(spec)[0].inject(loaded.model).model.eval()
+        adapted = build.build_method(spec)[0].inject(loaded.model).model.eval()
         found[spec] = (_longest(adapted, places), places)
     return found
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peftbench import experiment
-from peftbench.columns import MISSING, Cell
-from peftbench.paper import Asked, Page, PageTable, Statement, above, inside
-from peftbench.prepare import canonical
-from peftbench.ratios import EQUIVALENCE
-from peftbench.stats import apart
-from peftbench.variants import BASE
+from peftbench.experiments.page import Asked, Page, PageTable, Statement, above, inside
+from peftbench.plugins.build import canonical
+from peftbench.records.runs import BASE
+from peftbench.render.columns import MISSING, Cell
+from peftbench.stats.estimate import difference_of
+from peftbench.stats.slowdown import EQUIVALENCE
 
 from ._timed import Place, Timed, merged, percent, ratio, time_passes
 
@@ -160,7 +160,7 @@ def _statements(timed: dict[Place, tuple[Timed, tuple[str, str]]], device: str) 
     large, small = places[1], places[-1]  # the two cells with the same adapters
     for k, label in enumerate(("AdapterL", "AdapterH")):
         at_small, at_large = (timed[place][0].slowdown(timed[place][1][k], place) for place in (small, large))
-        grown = apart(at_small.estimate, at_large.estimate)
+        grown = difference_of(at_small.estimate, at_large.estimate)
         made.append(
             Statement(
                 f"{label}'s slow-down is larger online, at {small[0]}x{small[1]}, than at {large[0]}x{large[1]}",

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Picture, Sides, Statement, above, picked
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Page, Picture, Sides, Statement, above, picked
+from peftbench.stats.estimate import Estimate
 
 from ._drawing import Chart, charts, line
 from ._scored import Arm, Scored, Setting, caption, score_table, statement, train

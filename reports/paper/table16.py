@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Picture, Statement, above
+from peftbench.experiments.page import Asked, Page, Picture, Statement, above
 
 from ._drawing import Chart, charts, line
 from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all

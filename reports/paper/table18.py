@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Picture, Statement, above, inside
+from peftbench.experiments.page import Asked, Page, Picture, Statement, above, inside
 
 from ._drawing import Chart, charts, line
 from ._generation import CPU_CAPTION, columns_of, metrics_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Statement, above
+from peftbench.experiments.page import Asked, Page, Statement, above
 
 from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
 

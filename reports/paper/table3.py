@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Statement, above
+from peftbench.experiments.page import Asked, Page, Statement, above
 
 from ._generation import CPU_CAPTION, columns_of, metrics_of
 from ._scored import Arm, Scored, caption, score_table, statement, train_all

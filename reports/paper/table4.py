@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Statement, above
+from peftbench.experiments.page import Asked, Page, Statement, above
 
 from ._scored import Arm, Scored, Setting, caption, primary, score_table, statement, train_all
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Statement, above, picked
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Page, Statement, above, picked
+from peftbench.stats.estimate import Estimate
 
 from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all
 

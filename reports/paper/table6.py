@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from peftbench import experiment
-from peftbench.paper import Asked, Page, Picture, Statement, above, inside
+from peftbench.experiments.page import Asked, Page, Picture, Statement, above, inside
 
 from ._drawing import Chart, charts, line
 from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all

@@ -13,18 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peftbench import experiment, stats
-from peftbench.analysis.projection import (
-    amplification,
-    own_projected_norm,
-    projected_norm,
-    random_directions,
-)
+from peftbench import experiment
+from peftbench.analysis.projection import amplification, own_projected_norm, projected_norm, random_directions
 from peftbench.analysis.subspace import product_svd
 from peftbench.analysis.updates import Update
-from peftbench.columns import MISSING, Cell
-from peftbench.paper import Asked, Page, PageTable, Statement, above
-from peftbench.stats import Estimate
+from peftbench.experiments.page import Asked, Page, PageTable, Statement, above
+from peftbench.render.columns import MISSING, Cell
+from peftbench.stats.estimate import Estimate, mean_estimate
 
 from ._spaces import DIFFERS, Matrix, Runs, caption, learn, testable, unmoved
 
@@ -117,7 +112,7 @@ def _all(asked: Asked, runs: Runs, rank: int) -> Found:
 
 def over_seeds(found: Found, figure: str) -> Estimate:
     """The mean over seeds of a figure's mean over the matrices: "kappa" as a logarithm, "share", or "random", what as many random directions share."""
-    return stats.mean(
+    return mean_estimate(
         [float(np.mean([_figure(one, figure) for one in of.values()])) for of in found.values()]
     )
 
@@ -157,7 +152,7 @@ def statements(found: dict[int, Found], runs: dict[int, Runs]) -> list[Statement
         [float(np.mean([math.log(one.kappa) for one in found[rank][seed].values()])) for rank in RANKS]
         for seed in seeds
     ]
-    fall = stats.mean([low - high for low, high in logs])
+    fall = mean_estimate([low - high for low, high in logs])
     made.append(
         Statement(
             "A small rank picks out the directions that W has more of than a large one does",

@@ -1,0 +1,47 @@
+"""`peftbench analyze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import defaults
+from .options import OutOption, PluginsOption, StoreOption, choice, plugins_of, write
+
+
+def analyze_command(
+    run: Annotated[
+        str,
+        typer.Argument(help="The first characters of a run's key, or a folder that the PEFT library saved."),
+    ],
+    other: Annotated[
+        str | None, typer.Argument(help="Another one, to see which directions they share.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="A role as in query, or a part of a module's name.")
+    ] = None,
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    form: Annotated[str, typer.Option("--format", help="text, or json with every value.")] = "text",
+    out: OutOption = None,
+) -> None:
+    """Low-rank updates: their rank, their relation to the weights, and the directions that two of them share."""
+    import json
+
+    from ..engine.local import ask, worker
+    from ..inspection.stored_runs import analyzable
+    from ..render.analysis import analysis_text
+
+    choice("format", form, ("text", "json"))
+    job = {
+        "job": "analyze",
+        "one": str(analyzable(run, store)),
+        "other": None if other is None else str(analyzable(other, store)),
+        "only": only,
+        "plugins": plugins_of(plugins),
+    }
+    with worker() as works:
+        found = ask(job, works)
+    write(analysis_text(found) if form == "text" else json.dumps(found, indent=1) + "\n", out)

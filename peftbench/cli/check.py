@@ -1,0 +1,30 @@
+"""`peftbench check`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import DataDirOption, PluginsOption, folder_of, plugins_of
+
+
+def check_command(
+    what: Annotated[
+        str, typer.Argument(help="SPEC of a method or a task, or a Python or TOML file with some.")
+    ],
+    plugins: PluginsOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Does a method keep its claims, on tiny CPU models of three families? Do a task's splits and metrics hold up?"""
+    from ..engine.local import ask, worker
+    from ..render.checks import checks_text
+
+    with worker() as works:
+        answer = ask(
+            {"job": "check", "what": what, "plugins": plugins_of(plugins), "data_dir": folder_of(data_dir)},
+            works,
+        )
+    typer.echo(checks_text(answer["checked"]), nl=False)
+    if any(one["outcome"] == "fail" for one in answer["checked"]):
+        raise typer.Exit(1)

@@ -1,0 +1,12 @@
+"""`peftbench doctor`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor_command() -> None:
+    """What this machine, its GPU and its libraries can measure, and what they can't."""
+    from ..inspection.doctor import doctor
+
+    typer.echo(doctor())

@@ -1,0 +1,37 @@
+"""`peftbench export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import defaults
+from .options import PluginsOption, StoreOption, plugins_of
+
+
+def export_command(
+    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.")],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")
+    ] = False,
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+) -> None:
+    """Write what a run trained in the PEFT library's format, or merged into a plain model."""
+    from ..engine.local import ask, worker
+    from ..inspection.stored_runs import exportable
+
+    stored = exportable(store, run, to)
+    job = {
+        "job": "export",
+        "folder": str(stored.folder.resolve()),
+        "to": str(to.expanduser().resolve()),
+        "merged": merged,
+        "plugins": plugins_of(plugins),
+    }
+    with worker() as works:
+        answer = ask(job, works)
+    typer.echo(f"{to}: {', '.join(answer['files'])}")

@@ -1,0 +1,43 @@
+"""`peftbench list`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import defaults
+from ..errors import UsageError
+from .options import PluginsOption, StoreOption, choice, plugins_of
+
+
+def list_command(
+    what: Annotated[str, typer.Argument(help="methods, tasks, models, reports or runs.")],
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="text, json, or, for methods, markdown with formulas and families."),
+    ] = "text",
+) -> None:
+    """What exists: registered names with their fields, starter models, or the runs of a store."""
+    import json
+
+    from .listing import listing
+
+    choice("format", form, ("text", "json", "markdown"))
+    if form == "markdown" and what != "methods":
+        raise UsageError("--format markdown is there for `peftbench list methods`; write text or json")
+    rows = listing(what, store, plugins_of(plugins))
+    if form == "markdown":
+        from ..inspection.methods_table import methods_table
+        from ..plugins import registry
+
+        typer.echo(methods_table(registry.load("method").values()), nl=False)
+    elif form == "json":
+        typer.echo(json.dumps(rows, indent=1))
+    elif rows:
+        from tabulate import tabulate
+
+        typer.echo(tabulate(rows, headers="keys", tablefmt="plain"))

@@ -1,0 +1,22 @@
+"""`peftbench show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import defaults
+from .options import StoreOption
+
+
+def show_command(
+    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    store: StoreOption = Path(defaults.STORE),
+) -> None:
+    """Everything that is known of one run."""
+    from ..records.store import Store
+    from .listing import show
+
+    typer.echo(show(Store(store).find(run)))

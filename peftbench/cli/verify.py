@@ -1,0 +1,31 @@
+"""`peftbench verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import defaults
+from .options import DataDirOption, PluginsOption, StoreOption, folder_of, plugins_of
+
+
+def verify_command(
+    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    store: StoreOption = Path(defaults.STORE),
+    plugins: PluginsOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Do a stored run again: reproduced bit for bit, within its interval, or not (status 1), and what differs."""
+    from ..engine.local import ask, worker
+    from ..inspection.stored_runs import verifiable
+    from ..records.record import NOT_REPRODUCED
+    from ..render.verdict import verdict_text
+
+    job, record = verifiable(store, run, plugins_of(plugins), folder_of(data_dir))
+    with worker() as works:
+        verdict = ask(job, works)["verdict"]
+    typer.echo(verdict_text(verdict, bool((record.metric or {}).get("is_share"))), nl=False)
+    if verdict["outcome"] == NOT_REPRODUCED:
+        raise typer.Exit(1)

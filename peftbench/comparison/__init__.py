@@ -1,0 +1,1 @@
+"""A request for a comparison: planned, tuned, run, extended by seeds."""

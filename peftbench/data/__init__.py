@@ -1,0 +1,1 @@
+"""Files from outside: the cache, wheels, the hub, users' rows, folders of the PEFT library."""

@@ -1,0 +1,246 @@
+"""From the user's files to rows, one batch at a time: wanted columns alone, checked on the way, never all in memory.
+
+What is wrong with a file is said in one line that names file, row and column. Rows are counted from 1, the header apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from ..errors import UsageError
+
+BATCH_ROWS = 10_000
+BLOCK_BYTES = 16 << 20  # of CSV that is read at once; no single row may be longer
+
+
+@dataclass(frozen=True)
+class NeededColumn:
+    """A column that a task needs."""
+
+    name: str  # in the file
+    option: str  # of the SPEC, that names it
+    kind: type[str | float] = str
+    is_name: bool = False  # a word that stands for something: blanks around it are none of its own
+
+
+class _Wrong(Exception):
+    """Something that is wrong with a file, without the file's name."""
+
+
+def endings(kind: str) -> tuple[str, ...]:
+    """The file name endings of a kind of file."""
+    return tuple(f"{plain}{packed}" for plain in _ENDINGS[kind] for packed in ("", *_PACKED))
+
+
+def read(file: Path, kind: str, columns: Mapping[str, NeededColumn]) -> Iterator[pa.RecordBatch]:
+    """The columns of a file under the names that the task has for them, as text or numbers.
+
+    Args:
+        kind: "csv", "jsonl" or "parquet".
+        columns: what the task calls a column -> where it comes from.
+
+    Raises:
+        UsageError: the file does not read, lacks a column, or has an empty, missing or wrong value in one.
+    """
+    wanted = list(dict.fromkeys(column.name for column in columns.values()))
+    try:
+        yield from checked(_READERS[kind](file, wanted), f"data file {str(file)!r}", columns)
+    except _Wrong as wrong:
+        raise UsageError(f"data file {str(file)!r}: {wrong}") from wrong
+    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
+        raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
+
+
+def checked(
+    batches: Iterable[pa.RecordBatch], where: str, columns: Mapping[str, NeededColumn]
+) -> Iterator[pa.RecordBatch]:
+    """The same rows with the task's names and types.
+
+    Raises:
+        UsageError: a column is not there, or a value is empty, missing or no number.
+    """
+    row = 0
+    for batch in batches:
+        for column in columns.values():
+            if column.name not in batch.schema.names:
+                hint = f"; name the right one with :{column.option}=COLUMN" if column.option else ""
+                raise UsageError(
+                    f"{where} has no column {column.name!r}; it has {', '.join(batch.schema.names)}{hint}"
+                )
+        made = [
+            _typed(batch.column(column.name), column, f"{where}: row", row) for column in columns.values()
+        ]
+        yield pa.RecordBatch.from_arrays(made, list(columns))
+        row += batch.num_rows
+
+
+def _typed(values: pa.Array, column: NeededColumn, where: str, before: int) -> pa.Array:
+    """Text with something in it, or finite numbers."""
+
+    def refuse(bad: pa.Array, what: str) -> None:
+        if pc.any(bad).as_py():
+            at = int(np.flatnonzero(bad.to_numpy(zero_copy_only=False))[0])
+            shown = str(values[at].as_py())[:60]
+            raise UsageError(
+                f"{where} {before + at + 1}, column {column.name!r}: {what.format(shown)}; mend or remove such rows "
+                f"(here {pc.sum(bad).as_py():,} of {len(bad):,} rows)"
+            )
+
+    if column.kind is str:
+        texts = _as_text(values)
+        empty = pc.or_kleene(pc.is_null(texts), pc.equal(pc.utf8_trim_whitespace(texts), ""))
+        refuse(pc.fill_null(empty, True), "it is empty")
+        return pc.utf8_trim_whitespace(texts) if column.is_name else texts
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        trimmed = pc.utf8_trim_whitespace(values)
+        number = pc.match_substring_regex(trimmed, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+        refuse(pc.fill_null(pc.invert(number), True), "{!r} is no number")
+        values = pc.cast(trimmed, pa.float64())
+    if pa.types.is_nested(values.type) or pa.types.is_temporal(values.type):
+        raise _Wrong(f"column {column.name!r} of type {values.type} holds no numbers")
+    numbers = pc.cast(values, pa.float64())
+    refuse(pc.fill_null(pc.invert(pc.is_finite(numbers)), True), "{!r} is no number")
+    return numbers
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Numbers and truth values as they are written; whole numbers without a point."""
+    if pa.types.is_string(values.type):
+        return values
+    if pa.types.is_floating(values.type):
+        whole = values.to_numpy(zero_copy_only=False)
+        texts = [None if not np.isfinite(v) else str(int(v)) if v == int(v) else str(v) for v in whole]
+        return pa.array(texts, pa.string())
+    if pa.types.is_nested(values.type):
+        raise _Wrong(f"a column of type {values.type} is no text")
+    return pc.cast(values, pa.string())
+
+
+def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    csv = pyarrow.csv
+    how = {
+        "read_options": csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+        "parse_options": csv.ParseOptions(
+            newlines_in_values=True, delimiter="\t" if ".tsv" in file.suffixes else ","
+        ),
+    }
+    with opened(file) as source:
+        names = csv.open_csv(source, **how).schema.names
+    columns = wanted if set(wanted) <= set(names) else names
+    _refuse_doubles(names, columns)
+    convert = csv.ConvertOptions(
+        include_columns=columns,  # the others may hold anything
+        column_types=dict.fromkeys(columns, pa.string()),
+        strings_can_be_null=False,
+        null_values=[],
+    )
+    with opened(file) as source:
+        yield from csv.open_csv(source, convert_options=convert, **how)
+
+
+def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise _Wrong(f"column {twice[0]!r} stands twice in it")
+
+
+def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    """One object a line; a missing value is null. Names that no object has are reported with those that the first has."""
+    rows: list[dict[str, Any]] = []
+    with opened(file) as source:
+        for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except ValueError as error:
+                raise _Wrong(f"line {number} is not JSON: {_said(error)}") from error
+            if not isinstance(item, dict):
+                raise _Wrong(f"line {number} is no JSON object, as in {{{wanted[0]!r}: ...}}")
+            rows.append(item)
+            if len(rows) == BATCH_ROWS:
+                yield _batch(rows, wanted)
+                rows = []
+    if rows:
+        yield _batch(rows, wanted)
+
+
+def _batch(rows: list[dict[str, Any]], wanted: list[str]) -> pa.RecordBatch:
+    names = [name for name in wanted if any(name in row for row in rows)]
+    if len(names) < len(wanted):  # so that the message can offer what there is
+        names += [name for name in rows[0] if name not in names]
+    return pa.RecordBatch.from_arrays([_array([row.get(name) for row in rows]) for name in names], names)
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """Texts, whatever the types of one batch: so the other rows of a file do not change how a value is written."""
+    if any(isinstance(value, list | dict) for value in values):
+        raise _Wrong("a value that is a list or an object is no text")
+    return pa.array([None if value is None else _written(value) for value in values], pa.string())
+
+
+def _written(value: Any) -> str:
+    """As Arrow writes it: `true`, and whole numbers without a point."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and np.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def _parquet(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    with pyarrow.parquet.ParquetFile(str(file)) as source:
+        here = source.schema_arrow.names
+        columns = wanted if set(wanted) <= set(here) else here
+        _refuse_doubles(here, columns)
+        yield from source.iter_batches(BATCH_ROWS, columns=columns)
+
+
+def sha256_of(file: Path) -> bytes:
+    """Of a file's content; read once in a process as long as its size and time stay."""
+    status = file.stat()
+    return _sha256(str(file.resolve()), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(file: str, size: int, time_ns: int) -> bytes:
+    with open(file, "rb") as source:
+        return hashlib.file_digest(source, "sha256").digest()
+
+
+def opened(file: Path) -> Any:
+    """The bytes of a file, unpacked, to read."""
+    if file.suffix == ".gz":
+        return gzip.open(file, "rb")
+    if file.suffix == ".xz":
+        return lzma.open(file, "rb")
+    return pa.input_stream(str(file), compression="detect" if file.suffix in _PACKED else None)
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    if "invalid UTF8" in text or isinstance(error, UnicodeError):
+        text += "; save the file as UTF-8"
+    # Arrow counts the header among a CSV file's rows.
+    return re.sub(r"Row #(\d+)", lambda match: f"row {int(match[1]) - 1}", text)
+
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_ENDINGS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".json"), "parquet": (".parquet",)}
+FILE_KINDS = tuple(_ENDINGS)
+_READERS = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}

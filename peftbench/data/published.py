@@ -1,0 +1,202 @@
+"""Published data sets: from the user's folder of data (`--data-dir`), else from the hub.
+
+In the folder a data set is a sub-folder with a file a split, `glue/sst2/train.jsonl.gz` for one: `.jsonl`, `.parquet` or
+`.csv`, also packed. Columns are the hub's. Nothing is downloaded where the folder has the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import UsageError
+from .files import FILE_KINDS, NeededColumn, checked, endings, opened, read, sha256_of
+from .hub import load
+
+VARIABLE = "PEFTBENCH_DATA_DIR"
+OTHER_NAMES = (("validation", "dev"), ("validation", "valid"))  # what a split's file may be called
+
+
+def use(folder: str | None) -> None:
+    """Look for data sets in this folder from now on, in this process and those that it starts."""
+    if folder is not None:
+        os.environ[VARIABLE] = folder
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set, by the sub-folder of `--data-dir` and by its hub id."""
+
+    folder: str  # glue/sst2
+    hub: str | None = None  # nyu-mll/glue; None: it is in no layout that can be loaded from there
+    config: str | None = None  # sst2
+    layout: str = ".json"  # the endings of its published files, for what is said where they are not here
+
+    def files(self, splits: Sequence[str]) -> dict[str, Path]:
+        """The file of each split in the user's folder; empty where there is no such folder.
+
+        Raises:
+            UsageError: the folder is there and lacks a split.
+        """
+        home = self._home
+        if home is None:
+            return {}
+        found = {}
+        for split in splits:
+            here = _files_of(home, split)
+            if not here:
+                there = ", ".join(sorted(file.name for file in home.iterdir())) or "nothing"
+                raise UsageError(
+                    f"--data-dir: {str(home)!r} has no {split} split ({split}.jsonl, .parquet or .csv, also .gz); it has {there}"
+                )
+            found[split] = here[0]
+        return found
+
+    def read(self, splits: Sequence[str], columns: Mapping[str, NeededColumn]) -> dict[str, pa.Table]:
+        """The wanted columns of each split, under the task's names for them.
+
+        Raises:
+            UsageError: neither the folder nor the hub has it, or a column or a value is not what it should be.
+        """
+        files = self.files(splits)
+        if not files:
+            loaded = {split: self._from_hub(split) for split in splits}
+            return {
+                split: pa.Table.from_batches(
+                    checked(rows.to_batches(), f"{self.hub}, {split}: the table", columns)
+                )
+                for split, rows in loaded.items()
+            }
+        found = {split: list(read(file, _kind_of(file), columns)) for split, file in files.items()}
+        if empty := [split for split, batches in found.items() if not sum(b.num_rows for b in batches)]:
+            raise UsageError(f"data file {str(files[empty[0]])!r} has no rows")
+        return {split: pa.Table.from_batches(batches) for split, batches in found.items()}
+
+    def fingerprint(self, splits: Sequence[str]) -> str:
+        """Of the content of the files, or of the hub's tables."""
+        digest = hashlib.sha256()
+        files = self.files(splits)
+        for split in splits:
+            digest.update(split.encode() + b"\0")
+            if files:
+                digest.update(sha256_of(files[split]))
+            else:
+                for part in _bytes(self._from_hub(split)):
+                    digest.update(part)
+        return digest.hexdigest()
+
+    def documents(self, splits: Sequence[str]) -> dict[str, Any]:
+        """The JSON document of each split.
+
+        Raises:
+            UsageError: the folder has none of them, or one does not read.
+        """
+        found, files = {}, self.files(splits)
+        if not files:
+            raise UsageError(self._lacking(splits))
+        for split, file in files.items():
+            try:
+                with opened(file) as source:
+                    found[split] = json.load(source)
+            except (ValueError, OSError, EOFError) as error:
+                raise UsageError(f"data file {str(file)!r} does not read as JSON: {error}") from error
+        return found
+
+    def objects(self, file: Path) -> Iterator[dict[str, Any]]:
+        """The JSON objects of a file, one a line, nested ones too.
+
+        Raises:
+            UsageError: it does not read, or a line is no JSON object.
+        """
+        try:
+            yield from self._objects(file)
+        except (OSError, EOFError, UnicodeError) as error:
+            raise UsageError(f"data file {str(file)!r} does not read as lines of JSON: {error}") from error
+
+    def lines(self, splits: Sequence[str]) -> dict[str, Path]:
+        """The file of lines of JSON of each split.
+
+        Raises:
+            UsageError: the folder has none.
+        """
+        files = self.files(splits)
+        if not files:
+            raise UsageError(self._lacking(splits))
+        return files
+
+    def _objects(self, file: Path) -> Iterator[dict[str, Any]]:
+        with opened(file) as source:
+            for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    item = json.loads(line)
+                except ValueError as error:
+                    raise UsageError(
+                        f"data file {str(file)!r}: line {number} is not JSON: {error}"
+                    ) from error
+                if not isinstance(item, dict):
+                    raise UsageError(f"data file {str(file)!r}: line {number} is no JSON object")
+                yield item
+
+    def beside(self, name: str) -> Path | None:
+        """Another file of that name in the user's folder."""
+        home = self._home
+        return None if home is None else next(iter(_files_of(home, name)), None)
+
+    @property
+    def _home(self) -> Path | None:
+        named = os.environ.get(VARIABLE)
+        home = None if named is None else Path(named).expanduser() / self.folder
+        return home if home is not None and home.is_dir() else None
+
+    def _lacking(self, splits: Sequence[str]) -> str:
+        files = ", ".join(f"{self.folder}/{split}{self.layout}" for split in splits)
+        return (
+            f"the data of {self.folder} is not here: give --data-dir DIR with {files} as published (also .gz)"
+        )
+
+    def _from_hub(self, split: str) -> pa.Table:
+        if self.hub is None:
+            raise UsageError(self._lacking([split]))
+        name = self.hub if self.config is None else f"{self.hub} ({self.config})"
+        try:
+            rows = load(self.hub, self.config, split)
+        except Exception as error:
+            said = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"the data of {name} is not here: give --data-dir DIR with {self.folder}/{split}.jsonl (or .parquet, .csv, "
+                f"also .gz), or connect to the hub once ({type(error).__name__}: {said})"
+            ) from error
+        return rows.data.table
+
+
+def _files_of(home: Path, name: str) -> list[Path]:
+    """The files of a split, whatever they are packed with."""
+    names = (
+        f"{one}{end}"
+        for one in (name, *(name.replace(split, other) for split, other in OTHER_NAMES if split in name))
+        for kind in FILE_KINDS
+        for end in endings(kind)
+    )
+    return [home / one for one in names if (home / one).is_file()]
+
+
+def _kind_of(file: Path) -> str:
+    return next(kind for kind in FILE_KINDS if file.name.endswith(endings(kind)))
+
+
+def _bytes(table: pa.Table) -> Iterator[bytes]:
+    """The values of a table, row group by row group, as bytes that do not depend on how it is cut."""
+    for column in table.column_names:
+        yield column.encode()
+        for value in table[column]:
+            yield repr(value.as_py()).encode()

@@ -1,0 +1,1 @@
+"""Carries planned runs to processes and listens to them."""

@@ -1,0 +1,197 @@
+"""A sweep: each run in a process of its own, its record put into the store as soon as it ends.
+
+Whatever a run dies of (an error, a signal, a time-out) becomes its record, and the sweep goes on. Runs that measure
+latency have the machine to themselves; others may share it (`jobs`), with its threads divided or a GPU each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..records.record import Record
+from ..records.runs import Conditions, Planned
+from ..records.store import Store, Stored
+from .local import Watch, Worker, answer_in, exit_reason, log_tail
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a sweep is carried out. Nothing of it determines a result."""
+
+    jobs: int = 1  # runs at once
+    timeout_s: float | None = None  # of each run
+    retry_failed: bool = False
+    keep_weights: bool = False
+    curve_points: int = 0  # moments of training at which validation is scored
+    sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
+
+
+ALONE_KINDS = ("latency",)  # nothing else may run beside these
+ALONE = Execution()  # one run after the other, as they come
+
+
+@dataclass
+class _InFlight:
+    item: Planned
+    staging: Path
+    slot: int
+    deadline: float | None
+    closing: ExitStack
+    phase: str | None = None
+    step: int | None = None
+    memory: dict[str, int] | None = None
+    ended_for: str | None = None  # why this program ended it
+
+
+def is_missing(item: Planned, stored: Stored | None, how: Execution) -> bool:
+    """Whether a run is to be done, given what the store holds of it."""
+    if item.refusal is not None:
+        return False
+    if stored is None or stored.record.status == "not supported":
+        return True
+    if stored.record.status == "failed":
+        return how.retry_failed
+    if item.run.kind != "training":
+        return False
+    record = stored.record
+    # One that is solved in one go, without steps, has no curve.
+    curve = how.curve_points if (record.training or {}).get("step_s") else 0
+    if curve and len(record.curve or ()) < min(curve, len((record.training or {})["step_s"])):
+        return True
+    stored_bytes = (record.parameters or {}).get("stored_bytes")
+    return bool(how.keep_weights and stored_bytes and not (stored.folder / "adapter.safetensors").is_file())
+
+
+def sweep(
+    planned: Iterable[Planned], store: Store, works: Worker, how: Execution, watch: Watch
+) -> Iterator[tuple[Planned, Stored]]:
+    """Do what the store does not hold yet; yields each run with its record as it is there.
+
+    Raises:
+        UsageError: the store, or the cache, can't be written any more. What is finished is kept.
+    """
+    items = list(planned)
+    if how.jobs > 1:  # what must be alone comes last, so that nothing waits for it in between
+        items.sort(key=lambda item: item.run.kind in ALONE_KINDS)
+    waiting = deque(items)
+    flying: dict[int, _InFlight] = {}
+    slots = set(range(how.jobs))
+    try:
+        while waiting or flying:
+            while waiting and slots and not _must_wait(waiting[0], flying):
+                item = waiting.popleft()
+                stored = store.get(item.run.key)
+                if item.refusal is not None:
+                    yield item, _refused(item, stored, store)
+                elif is_missing(item, stored, how):
+                    number, job = _start(item, slots.pop(), store, works, how)
+                    flying[number] = job
+                    watch({"job": number, "started": item.run.to_json()})
+                else:
+                    assert stored is not None
+                    yield item, stored
+            if not flying:
+                continue
+            for event in works.events(_until_next_deadline(flying)):
+                job = flying[event["job"]]
+                if "exit" in event:
+                    del flying[event["job"]]
+                    slots.add(job.slot)
+                    with job.closing:
+                        stored = store.put(_record(job, event["exit"], how), job.staging)
+                    watch(event)
+                    yield job.item, stored
+                else:
+                    _note(job, event)
+                    watch(event)
+            for number, job in flying.items():
+                if job.deadline is not None and time.monotonic() > job.deadline and job.ended_for is None:
+                    job.ended_for = f"timed out after {how.timeout_s:g} s"
+                    works.kill(number)
+    finally:
+        if flying:  # interrupted: nothing may write into a folder that is being removed
+            works.close()
+            for job in flying.values():
+                job.closing.close()
+
+
+def _must_wait(item: Planned, flying: dict[int, _InFlight]) -> bool:
+    """Whether this run must wait for the others: latency is measured alone."""
+    return bool(flying) and (
+        item.run.kind in ALONE_KINDS or any(job.item.run.kind in ALONE_KINDS for job in flying.values())
+    )
+
+
+def _start(item: Planned, slot: int, store: Store, works: Worker, how: Execution) -> tuple[int, _InFlight]:
+    closing = ExitStack()
+    staging = closing.enter_context(store.staging())
+    jobs = 1 if item.run.kind in ALONE_KINDS else how.jobs
+    conditions = Conditions(
+        threads=max(1, _cores() // jobs) if jobs > 1 else None,
+        gpu=slot if jobs > 1 and item.run.device == "cuda" else None,
+        jobs=jobs,
+        keep_weights=how.keep_weights,
+        curve_points=how.curve_points if item.run.kind == "training" else 0,
+    )
+    message = {"job": "run", "run": item.run.to_json(), "conditions": dataclasses.asdict(conditions)}
+    deadline = None if how.timeout_s is None else time.monotonic() + how.timeout_s
+    return works.start(message, staging), _InFlight(item, staging, slot, deadline, closing)
+
+
+def _note(job: _InFlight, event: dict[str, Any]) -> None:
+    if "unwritable" in event:
+        raise UsageError(
+            f"{event['unwritable']}; what is finished is kept: free some space, the same command carries on"
+        )
+    if "phase" in event:
+        job.phase, job.step = event["phase"], None
+    job.step = event.get("step", job.step)
+    job.memory = event.get("memory", job.memory)
+
+
+def _record(job: _InFlight, code: int, how: Execution) -> Record:
+    """The record of a run that ended: its own, or one that says how it died."""
+    answer = answer_in(job.staging)
+    run = job.item.run
+    if answer is not None and job.ended_for is None:
+        record = Record.from_text(answer["record"])
+    else:
+        reason = job.ended_for or exit_reason(code)
+        record = Record(run, run.key, "failed", reason, job.phase, job.step, started_at=_now())
+    if record.status != "ok":
+        record = dataclasses.replace(record, failed_memory=job.memory, log_tail=log_tail(job.staging))
+    return dataclasses.replace(record, sequence=how.sequence)
+
+
+def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:
+    """The record of a method that can't serve its model, put once; a result from where it could stands."""
+    if stored is not None and (stored.record.status == "ok" or stored.record.reason == item.refusal):
+        return stored
+    record = Record(item.run, item.run.key, "not supported", item.refusal, started_at=_now())
+    with store.staging() as staging:
+        return store.put(record, staging)
+
+
+def _until_next_deadline(flying: dict[int, _InFlight]) -> float | None:
+    deadlines = [
+        job.deadline for job in flying.values() if job.deadline is not None and job.ended_for is None
+    ]
+    return max(0.0, min(deadlines) - time.monotonic()) + 0.01 if deadlines else None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")

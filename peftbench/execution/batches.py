@@ -1,0 +1,262 @@
+"""From a task's rows to batches on a device: tokenised once and cached, length-bucketed, in a seeded order.
+
+The order depends on the seed and on the data alone, so every method of one seed sees the same batches. Tokens stay in
+files that are mapped into memory: a split of millions of rows costs no more than the batches that are cut from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+import torch
+from torch import Tensor
+
+from ..data.cache import cache_folder, make_once
+from ..errors import UsageError
+from ..models.streams import stream_seed
+from ..objectives.base import IGNORED, SPLITS, Objective
+
+ENCODING_VERSION = 2  # raise it when the cached files change
+BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
+NOT_INPUTS = ("labels", "source_tokens")
+TEXT_COLUMNS = ("group", "part", "source", "target")  # kept as text beside the tokens, where a task has them
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of several lengths, end to end."""
+
+    values: npt.NDArray[Any]
+    offsets: IntArray  # (rows + 1,): where each row begins, and where the last one ends
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    def some(self, rows: IntArray) -> Ragged:
+        """Some of the rows, in that order."""
+        where = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in rows])
+        return Ragged(self.values[where], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
+
+    def ends(self, most: int) -> Ragged:
+        """The last numbers of each row, at most so many."""
+        lengths = np.minimum(self.lengths, most)
+        where = [np.arange(end - length, end) for end, length in zip(self.offsets[1:], lengths, strict=True)]
+        return Ragged(self.values[np.concatenate(where)], np.concatenate([[0], np.cumsum(lengths)]))
+
+    def padded(self, rows: IntArray, fill: int, left: bool) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        """Some of the rows as (rows, longest of them), filled up on one side, and which places are real."""
+        found = self.some(rows)
+        width = int(found.lengths.max())
+        places = np.arange(width)[None, :]
+        real = places >= width - found.lengths[:, None] if left else places < found.lengths[:, None]
+        block = np.full(real.shape, fill, np.int64)
+        block[real] = found.values
+        return block, real
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised split."""
+
+    lists: dict[str, Ragged]  # `input_ids` and its likes
+    numbers: dict[str, npt.NDArray[Any]]  # one an item, (items,)
+    texts: pyarrow.Table | None = None  # some of `TEXT_COLUMNS`, one row an item
+
+    def __len__(self) -> int:
+        return len(self.lists["input_ids"].offsets) - 1
+
+    @property
+    def lengths(self) -> IntArray:
+        """Tokens of each item."""
+        return self.lists["input_ids"].lengths
+
+    def has(self, column: str) -> bool:
+        """Whether its items have that text."""
+        return self.texts is not None and column in self.texts.column_names
+
+    def text(self, column: str, items: IntArray) -> npt.NDArray[np.object_]:
+        """That text of some items."""
+        assert self.texts is not None
+        return np.asarray(self.texts[column].take(pyarrow.array(items)).to_pylist(), dtype=object)
+
+    def groups(self, items: IntArray) -> npt.NDArray[Any]:
+        """The group of each of some items: those of one group belong together. By default each is its own."""
+        return self.text("group", items) if self.has("group") else items.astype(str)
+
+    def some(self, items: IntArray) -> Encoded:
+        """Some of its items, in that order."""
+        return Encoded(
+            lists={name: rows.some(items) for name, rows in self.lists.items()},
+            numbers={name: values[items] for name, values in self.numbers.items()},
+            texts=None if self.texts is None else self.texts.take(pyarrow.array(items)),
+        )
+
+    def ends(self, most: int) -> Encoded:
+        """The last tokens of each item, at most so many: the end holds what a head reads and what is written."""
+        return replace(self, lists={name: rows.ends(most) for name, rows in self.lists.items()})
+
+
+def first_of_shuffled(split: Encoded, count: int) -> Encoded:
+    """So many items, in the split's order: the same for every method and seed, and fewer are always among more."""
+    return split.some(shuffled_items(len(split), count))
+
+
+def shuffled_items(items: int, count: int) -> IntArray:
+    """Which of so many items those are, in order."""
+    shuffled = np.random.default_rng(stream_seed(0, "train items")).permutation(items)
+    return np.sort(shuffled[:count])
+
+
+def encode(
+    name: str, objective: Objective, load: Any, tokenizer: Any, max_length: int, cache_key: str
+) -> dict[str, Encoded]:
+    """The tokenised splits of the task `name`, from the cache or made by `load()` and `tokenizer`, then cached.
+
+    Raises:
+        UsageError: a split or a column is missing or empty.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}".encode()).hexdigest()[:32]
+    home = cache_folder() / "tokens" / key
+
+    def make(folder: Path) -> None:
+        splits = load()
+        for split in SPLITS:
+            if split not in splits or len(splits[split]) == 0:
+                raise UsageError(f"task {name!r} has no rows in its {split} split")
+        for split in SPLITS:
+            (folder / split).mkdir()
+            _write(splits[split], objective, tokenizer, max_length, folder / split)
+
+    make_once(home, make)
+    return {split: _open(home / split) for split in SPLITS}
+
+
+def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, folder: Path) -> None:
+    """Tokenise a split, batch by batch, and write each column's numbers end to end into a file."""
+    kept = [column for column in TEXT_COLUMNS if column in rows.column_names]
+    scratch = folder / "rows.arrow"
+    made = rows.map(
+        lambda part: objective.encode(tokenizer, part, max_length),
+        batched=True,
+        remove_columns=[column for column in rows.column_names if column not in kept],
+        cache_file_name=str(scratch),
+        load_from_cache_file=False,
+    )
+    table: pyarrow.Table = made.data.table
+    for name in (column for column in table.column_names if column not in kept):
+        chunks = table[name].chunks
+        if pyarrow.types.is_list(table[name].type):
+            ends = np.cumsum(np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]))
+            np.concatenate([[0], ends]).astype(np.int64).tofile(folder / f"{name}.offsets")
+            # Tokens as 32 bits take half the room that Python's numbers take.
+            file, kind, chunks = folder / f"{name}.list", "int32", [chunk.flatten() for chunk in chunks]
+        elif pyarrow.types.is_floating(table[name].type):
+            file, kind = folder / f"{name}.float32", "float32"
+        else:
+            file, kind = folder / f"{name}.int64", "int64"
+        with file.open("wb") as sink:
+            for chunk in chunks:
+                chunk.to_numpy(zero_copy_only=False).astype(kind).tofile(sink)
+    if kept:
+        texts = table.select(kept)
+        with pyarrow.ipc.new_file(str(folder / "texts.arrow"), texts.schema) as writer:
+            writer.write_table(texts)
+    del made, table
+    scratch.unlink()
+
+
+def _open(folder: Path) -> Encoded:
+    def mapped(file: Path, kind: str) -> npt.NDArray[Any]:
+        return np.asarray(np.memmap(file, kind, "r")) if file.stat().st_size else np.zeros(0, kind)
+
+    texts = folder / "texts.arrow"
+    return Encoded(
+        lists={
+            file.stem: Ragged(mapped(file, "int32"), mapped(file.with_suffix(".offsets"), "int64"))
+            for file in sorted(folder.glob("*.list"))
+        },
+        numbers={
+            file.stem: mapped(file, kind)
+            for kind in ("int64", "float32")
+            for file in sorted(folder.glob(f"*.{kind}"))
+        },
+        texts=pyarrow.ipc.open_file(pyarrow.memory_map(str(texts))).read_all() if texts.is_file() else None,
+    )
+
+
+def training_order(lengths: IntArray, batch_size: int, steps: int, seed: int) -> Iterator[IntArray]:
+    """For each of `steps` steps, which items its batch holds.
+
+    Epochs are shuffled, cut into windows of `BUCKET_BATCHES` batches, sorted by length inside a window so that a batch
+    needs little padding, and the batches of a window shuffled again.
+    """
+    generator = np.random.default_rng(stream_seed(seed, "order"))
+    done = 0
+    while done < steps:
+        epoch = generator.permutation(len(lengths))
+        for start in range(0, len(epoch), batch_size * BUCKET_BATCHES):
+            window = epoch[start : start + batch_size * BUCKET_BATCHES]
+            window = window[np.argsort(lengths[window], kind="stable")]
+            # A short batch at the end of an epoch would weigh its items more than the others'.
+            cuts = [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+            full = [cut for cut in cuts if len(cut) == batch_size] or cuts[:1]
+            for index in generator.permutation(len(full)):
+                yield full[index]
+                done += 1
+                if done == steps:
+                    return
+
+
+def scoring_order(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
+    """Every item once, longest first, so that memory peaks in the first batch and padding is least."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def inputs_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a model's forward pass takes of a batch."""
+    return {name: values for name, values in batch.items() if name not in NOT_INPUTS}
+
+
+def padding(tokenizer: Any) -> dict[str, int]:
+    """What fills up the rows of each column: a place without a label is left out of the loss."""
+    token = int(tokenizer.pad_token_id)
+    return {"input_ids": token, "decoder_input_ids": token, "labels": IGNORED}
+
+
+def collate(
+    data: Encoded, items: IntArray, pad: dict[str, int], device: torch.device, left: bool = False
+) -> dict[str, Tensor]:
+    """A batch, padded to its longest item, on the right unless `left`.
+
+    Returns:
+        Each list-valued column as (batch, length), `attention_mask` as (batch, length), the others as (batch,).
+    """
+    batch: dict[str, npt.NDArray[Any]] = {}
+    for column, rows in data.lists.items():
+        batch[column], real = rows.padded(items, pad.get(column, 0), left)
+        if column == "input_ids":
+            batch["attention_mask"] = real.astype(np.int64)
+    batch |= {column: values[items] for column, values in data.numbers.items()}
+    return {
+        column: torch.from_numpy(values).to(device, non_blocking=True) for column, values in batch.items()
+    }
+
+
+def cache_key(*parts: object) -> str:
+    """One text for everything that the tokens of a task depend on."""
+    return json.dumps(parts, sort_keys=True, default=str)

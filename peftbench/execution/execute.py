@@ -1,0 +1,206 @@
+"""One run from start to end: load, inject, train inside a meter, score, save. The core's straight line."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import gc
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from .. import progress
+from ..measure import nvml
+from ..measure.bystanders import Bystanders
+from ..measure.energy import EnergyMeter
+from ..measure.environment import describe
+from ..measure.memory import MemoryMeter
+from ..measure.parameters import count, count_parameters, save
+from ..models.adaptation import Batch
+from ..models.precision import DTYPES, frozen_in
+from ..objectives import figures
+from ..objectives.base import Objective
+from ..objectives.jackknife import pseudo_values
+from ..plugins.build import build_task, notices_of
+from ..records.record import FAIL, Record
+from ..records.runs import Conditions, Run
+from . import batches, forgetting, learning_curve, proof, score
+from .inference import measure_inference
+from .prepare import encode, inject, load_base, objective_for
+from .profile import profile_step
+from .train import accelerator_for, train
+
+
+def execute(run: Run, out: Path, conditions: Conditions) -> Record:
+    """Do the run and write its files into the folder `out`; the record is returned, not written.
+
+    Raises:
+        NotSupported, Diverged, and whatever else goes wrong: the worker makes a record of it.
+    """
+    started, begun = _now(), time.perf_counter()
+    if run.kind == "latency":
+        sections = measure_inference(run)
+    elif run.kind == "profile":
+        sections = profile_step(run)
+    else:
+        sections = _training(run, out, conditions)
+    return Record(
+        run=run,
+        key=run.key,
+        status="ok",
+        environment=describe(run.device, conditions),
+        started_at=started,
+        wall_s=time.perf_counter() - begun,
+        **sections,
+    )
+
+
+def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
+    progress.phase("load")
+    task = build_task(run.task)
+    objective = objective_for(run, task)
+    loaded = load_base(run, objective, run.device)
+    accelerator = accelerator_for(run.device, run.dtype)
+    device = accelerator.device
+    texts = None if run.forgetting is None else forgetting.held_out(run.forgetting, loaded.tokenizer)
+    before = (
+        None if texts is None else forgetting.loss(loaded.model.to(device), texts, accelerator, run.dtype)
+    )
+    if texts is not None:
+        loaded.model.to("cpu")  # where every method draws
+        gc.collect()
+        if device.type == "cuda":  # the meters begin as if nothing had been there
+            torch.cuda.empty_cache()
+    tensors = proof.Tensors(loaded.model, without=loaded.head.values())
+    base = proof.fingerprints(tensors.now())
+    prepared = inject(run, loaded, run.device)
+    adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
+    counts = count_parameters(adaptation, head, prepared.base)
+    encoded = encode(run, task, prepared.tokenizer)
+    pad = batches.padding(prepared.tokenizer)
+    probe = _probe(encoded["train"], pad, device)
+    start = proof.at_start(adaptation, claims, head, tensors, base, probe)
+    memory = MemoryMeter(device)
+    memory.mark_model(adaptation.model)
+    at_once = score.items_at_once(run.budget.max_length)
+    scorer = score.Scorer(adaptation.model, objective, prepared.tokenizer, accelerator, at_once)
+
+    def passes(split: str) -> Iterator[Batch]:
+        for items in batches.scoring_order(encoded[split].lengths, at_once):
+            batch = batches.collate(encoded[split], items, pad, device)
+            with accelerator.autocast():
+                yield batch
+
+    progress.phase("train")
+    steps = run.budget.resolve_steps(len(encoded["train"]))
+    gpu_before = nvml.state_now(device)
+    bystanders, energy = Bystanders(device), EnergyMeter(device.type)
+    points: list[dict[str, Any]] = []
+    with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
+        if adaptation.fit is None:
+            watch, points = learning_curve.recorder(
+                conditions.curve_points, steps, scorer, encoded["validation"], memory, energy
+            )
+            seen = train(adaptation, head, encoded["train"], objective, run, pad, accelerator, watch)
+            training = dataclasses.asdict(seen)
+        else:
+            fit_started = time.perf_counter()
+            adaptation.model.eval()
+            items = adaptation.fit(passes)
+            training = {"fit_s": time.perf_counter() - fit_started, "fit_items": items}
+    train_peak = memory.last
+    training |= {
+        "train_items": len(encoded["train"]),
+        "steps": steps,
+        **dataclasses.asdict(bystanders.seen()),
+        **dataclasses.asdict(energy.used()),
+        "gpu_before": gpu_before,
+        "gpu_after": nvml.state_now(device),
+    }
+    if adaptation.settle is not None:
+        adaptation.settle()
+    # What is kept may be less than what was there to train: triplets that went, a reparameterisation.
+    counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
+
+    progress.phase("score")
+    with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
+        predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
+    predictions.to_parquet(out / "predictions.parquet", index=False)
+    quality = figures.figures(objective, predictions)
+    forgot = None
+    if texts is not None and before is not None:
+        after = forgetting.loss(adaptation.model, texts, accelerator, run.dtype)
+        forgot = {"before_nll": before, "after_nll": after, "tokens": texts.tokens}
+    pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
+
+    progress.phase("check")
+    found, trained = proof.after_training(start, adaptation, claims, head, tensors, probe)
+    progress.phase("save")
+    stored, file = adaptation.state(), out / "adapter.safetensors"
+    stored_bytes = save(stored, file) if stored else 0
+    save(head, out / "head.safetensors")
+    progress.phase("check")
+    loaded = tensors = prepared = adaptation = head = stored = scorer = None  # type: ignore[assignment]
+    gc.collect()  # the trained model goes before another one comes
+    found += _reloaded(run, objective, out, start, trained, probe)
+    if run.kind == "tuning" or not (claims.exact_base or conditions.keep_weights):
+        file.unlink(
+            missing_ok=True
+        )  # a whole model a run would fill the disk; its size is what was asked for
+    return {
+        "claims": dataclasses.asdict(claims),
+        "parameters": {**dataclasses.asdict(counts), "stored_bytes": stored_bytes},
+        "memory": {
+            "train": dataclasses.asdict(train_peak) if train_peak else None,
+            "score": dataclasses.asdict(memory.last) if memory.last else None,
+        },
+        "training": training,
+        "curve": points or None,
+        "quality": quality,
+        "forgetting": forgot,
+        "metric": dataclasses.asdict(objective.metric),
+        "notices": notices_of(task) or None,
+        "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
+    }
+
+
+def _probe(split: batches.Encoded, pad: dict[str, int], device: torch.device) -> Batch:
+    """A batch of the ends of items of middling length, for the checks."""
+    order = np.argsort(split.lengths, kind="stable")
+    middle = max(0, len(order) // 2 - proof.PROBE_ITEMS // 2)
+    probed = split.some(order[middle : middle + proof.PROBE_ITEMS]).ends(proof.PROBE_TOKENS)
+    return batches.inputs_of(batches.collate(probed, np.arange(len(probed)), pad, device))
+
+
+def _reloaded(
+    run: Run, objective: Objective, out: Path, start: proof.Start, trained: torch.Tensor, probe: Batch
+) -> list[proof.Check]:
+    """Inject again with the same seed and with another one, and load into that what was saved."""
+    loaded = load_base(run, objective, run.device)
+    again = inject(run, loaded, run.device).adaptation
+    repeated = proof.fingerprints({**again.params, **again.frozen})
+    again.remove()
+    other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
+    adaptation = other.adaptation
+    differing = proof.fingerprints({**adaptation.params, **adaptation.frozen})
+    found = [proof.seeding(other.claims, start.init, repeated, differing)]
+    file = out / "adapter.safetensors"
+    try:
+        adaptation.load(load_file(file, device=run.device) if file.is_file() else {})
+        saved_head = load_file(out / "head.safetensors", device=run.device)
+        for name, parameter in other.head.items():
+            parameter.data.copy_(saved_head[name])
+        found.append(proof.reloaded(trained, proof.outputs(adaptation.model, probe), start.outputs))
+    except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
+        said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
+        found.append(proof.Check("save and load", FAIL, said))
+    return found
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,99 @@
+"""What a language model forgets: its loss on a held-out text before and after it is trained on something else.
+
+The texts are those of another task's test split, the loss is the mean negative log-likelihood a token, in nats. Before is the
+model as its checkpoint gives it, without the method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..errors import UsageError
+from ..models.precision import DTYPES, frozen_in
+from ..objectives import base
+from ..objectives.base import Objective
+from ..plugins.build import build_task
+from . import batches
+
+TEXTS = 50  # evenly spread over the split
+TOKENS = 128  # of each text, its beginning
+AT_ONCE = 10
+COLUMNS = ("text", "source")  # where a task's texts are
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Tokens of texts that the model is not trained on."""
+
+    encoded: batches.Encoded
+    pad: dict[str, int]
+    tokens: int  # that are predicted
+
+
+def check_objective(objective: Objective, decoder_alone: bool) -> None:
+    """Whether a model forgets text in this task.
+
+    Raises:
+        UsageError: it is no decoder that writes.
+    """
+    if objective.kind != "generation" or not decoder_alone:
+        raise UsageError(
+            "--forgetting is the loss of a language model on a text: it needs a decoder and a task of generation; leave it out"
+        )
+
+
+def check_text(spec: str) -> tuple[Any, str]:
+    """The test split of a task and the column where its texts are.
+
+    Raises:
+        UsageError: there is no such task, or it has no texts.
+    """
+    test = build_task(spec).splits()["test"]
+    column = next((name for name in COLUMNS if name in test.column_names), None)
+    if column is None:
+        raise UsageError(f"--forgetting {spec}: its test split has no column of texts")
+    return test, column
+
+
+def held_out(spec: str, tokenizer: Any) -> HeldOut:
+    """The texts of a task's test split.
+
+    Raises:
+        UsageError: there is no such task, or it has no texts.
+    """
+    test, column = check_text(spec)
+    texts = list(dict.fromkeys(test[column]))
+    chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).round().astype(int)]
+    ids = [row[:TOKENS] for row in tokenizer(chosen)["input_ids"]]
+    ids = [row for row in ids if len(row) > 1]
+    if not ids:
+        raise UsageError(f"--forgetting {spec}: its texts are shorter than two tokens")
+    ragged = batches.Ragged(np.concatenate(ids).astype(np.int64), np.cumsum([0, *map(len, ids)]))
+    return HeldOut(
+        batches.Encoded({"input_ids": ragged}, {}), batches.padding(tokenizer), sum(len(r) - 1 for r in ids)
+    )
+
+
+@torch.inference_mode()
+def loss(model: nn.Module, texts: HeldOut, accelerator: Any, dtype: str) -> float:
+    """Mean negative log-likelihood a token, in nats."""
+    model.eval()
+    total = 0.0
+    with frozen_in(model, DTYPES[dtype]):
+        for items in batches.scoring_order(texts.encoded.lengths, AT_ONCE):
+            batch = batches.collate(texts.encoded, items, texts.pad, accelerator.device)
+            with accelerator.autocast():
+                logits = model(**batches.inputs_of(batch)).logits[:, :-1]
+            wanted = batch["input_ids"][:, 1:].masked_fill(batch["attention_mask"][:, 1:] == 0, base.IGNORED)
+            total += float(
+                functional.cross_entropy(
+                    logits.float().flatten(0, 1), wanted.flatten(), ignore_index=base.IGNORED, reduction="sum"
+                )
+            )
+    return total / texts.tokens

@@ -1,0 +1,123 @@
+"""A model with a method in it: built from a run's words, the rest frozen, ready to be trained or timed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..errors import NotSupported
+from ..models.adaptation import Adaptation
+from ..models.load import Loaded, decoder_start, load_model
+from ..models.precision import checkpoint_activations
+from ..models.resolve import resolve_model
+from ..models.streams import init_streams
+from ..objectives.base import Objective
+from ..objectives.completion import Completion
+from ..plugins.build import build_method, build_task
+from ..plugins.contracts import Claims, Task
+from ..records.runs import Run
+from . import batches
+
+NOTHING_TO_TRAIN = "the method left nothing to train: make an nn.Parameter in the layer that swap() builds, or select() some of the model"
+
+
+@dataclass
+class Prepared:
+    """A model with a method in it, and what it takes to feed it."""
+
+    adaptation: Adaptation
+    head: dict[str, nn.Parameter]
+    tokenizer: Any
+    claims: Claims
+    base: list[nn.Parameter]  # the parameters before the method came
+
+
+def objective_of(run: Run) -> Objective | None:
+    """What the run's task asks of the model; None where there is no task and the model stands for itself."""
+    return objective_for(run, build_task(run.task)) if run.task else None
+
+
+def objective_for(run: Run, task: Task) -> Objective:
+    """What a task asks of the run's model: of an encoder-decoder to write in its decoder."""
+    objective = task.objective
+    if isinstance(objective, Completion):
+        start = decoder_start(resolve_model(run.model))
+        objective = dataclasses.replace(objective, decoder_start=start)
+    return objective
+
+
+def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:
+    """Load the model, let the method in, freeze the rest.
+
+    Raises:
+        NotSupported: the method can't serve this model.
+    """
+    return inject(run, load_base(run, objective, device), device)
+
+
+def load_base(run: Run, objective: Objective | None, device: str) -> Loaded:
+    """The run's model as its checkpoint and its seed make it; without weights on the "meta" device."""
+    where = "meta" if device == "meta" else "cpu"
+    return load_model(resolve_model(run.model), objective, run.seed, where, run.attention)
+
+
+def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
+    """Let the run's method into a model, freeze the rest and move it to its device.
+
+    Raises:
+        NotSupported: the method can't serve this model.
+    """
+    method, declared = build_method(run.method)
+    base = list(loaded.model.parameters())
+    # The same model always gets the same streams, whatever device it then goes to.
+    with init_streams(run.seed, run.method):
+        adaptation = method.inject(loaded.model)
+    if not isinstance(adaptation, Adaptation):
+        raise NotSupported(
+            f"its inject() returned {type(adaptation).__name__}, no Adaptation as swap(...) and select(...) give one"
+        )
+    head = loaded.head if adaptation.head is None else adaptation.head
+    of_head = {id(p) for p in head.values()}
+    if not adaptation.params and adaptation.fit is None:
+        raise NotSupported(NOTHING_TO_TRAIN)
+    adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
+    freeze_all_but(adaptation, head)
+    adaptation.model.eval()  # what a method adds begins in training mode
+    if run.checkpointing and run.kind != "latency":  # which is inference, without a backward pass
+        checkpoint_activations(adaptation.model)
+    if device != "meta":
+        adaptation.to(device)
+    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base)
+
+
+def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:
+    """Freeze by identity everything that neither the method nor the head declares; what trains is float32."""
+    trained = {id(p) for p in (*adaptation.params.values(), *head.values())}
+    for parameter in adaptation.model.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+        if id(parameter) in trained:
+            parameter.data = parameter.data.float()
+
+
+def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, batches.Encoded]:
+    """The run's tokenised splits, from the cache where they are in it; of the training split what the budget gives.
+
+    Raises:
+        NotSupported: the budget asks for more training items than there are.
+    """
+    identity = run.identity
+    key = batches.cache_key(run.task, identity["task"], identity["data"], run.model, identity["model"])
+    objective, length = objective_for(run, task), run.budget.max_length
+    encoded = batches.encode(run.task, objective, task.splits, tokenizer, length, key)
+    wanted = run.budget.train_items
+    if wanted is None:
+        return encoded
+    if wanted > len(encoded["train"]):
+        raise NotSupported(
+            f"--train-size {wanted:,}: the training split of {run.task} has {len(encoded['train']):,} items; ask for "
+            "fewer, or all"
+        )
+    return {**encoded, "train": batches.first_of_shuffled(encoded["train"], wanted)}

@@ -1,0 +1,96 @@
+"""A run that looks at training steps from inside: what memory is made of at its peak, and how much arithmetic a step is.
+
+The looking slows a step many times over, so it has a process of its own, one a method; the figures of the training runs
+are untouched. The steps are the trainer's own, on batches of the run's own order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from .. import progress
+from ..measure.arithmetic import count_flops
+from ..measure.breakdown import memory_by_kind
+from ..measure.memory import MemoryMeter
+from ..models.precision import DTYPES, frozen_in
+from ..models.streams import stream_seed
+from ..plugins.build import build_task
+from ..records.runs import Run
+from .batches import Encoded, IntArray, padding, training_order
+from .prepare import encode, inject, load_base, objective_for
+from .train import Stepper, accelerator_for, microbatches
+
+STEPS = 12  # more than are done here
+
+
+def profile_step(run: Run) -> dict[str, Any]:
+    """The sections of the record of a profile run."""
+    progress.phase("load")
+    task = build_task(run.task)
+    objective = objective_for(run, task)
+    prepared = inject(run, load_base(run, objective, run.device), run.device)
+    adaptation = prepared.adaptation
+    claims = {"claims": dataclasses.asdict(prepared.claims)}
+    if adaptation.fit is not None:  # no steps to look into
+        return claims
+    train = encode(run, task, prepared.tokenizer)["train"]
+    pad = padding(prepared.tokenizer)
+    accelerator = accelerator_for(run.device, run.dtype)
+    device = accelerator.device
+    widest, *others = _batches(run, train)
+    stepper = Stepper(adaptation, prepared.head, objective, run, STEPS, accelerator)
+    meter = MemoryMeter(device)
+    meter.mark_model(adaptation.model)
+
+    def step_on(items: IntArray) -> Callable[[], object]:
+        batches = microbatches(train, items, run.budget.accumulate, pad, device)
+
+        def step() -> object:
+            torch.manual_seed(stream_seed(run.seed, "dropout"))
+            return stepper.step(batches)
+
+        return step
+
+    progress.phase("profile")
+    adaptation.model.train()
+    with frozen_in(adaptation.model, DTYPES[run.dtype]) as aside:
+        with meter.phase():
+            for _ in range(2):
+                step_on(widest)()
+        optimizer = getattr(stepper.optimizer, "optimizer", stepper.optimizer)  # under accelerate's wrapper
+        kinds = memory_by_kind(step_on(widest), adaptation.model, optimizer, device, aside)
+        counted = [
+            {
+                "padded_tokens": _padded(train, items, run.budget.accumulate),
+                "flops": count_flops(step_on(items)),
+            }
+            for items in (widest, *others)
+        ]
+    return {
+        **claims,
+        "profile": {
+            "memory_by_kind": dataclasses.asdict(kinds),
+            "measured_peak": None if meter.last is None else dataclasses.asdict(meter.last),
+            "flops": counted,
+        },
+    }
+
+
+def _batches(run: Run, train: Encoded) -> list[IntArray]:
+    """Of the run's own batches the widest, then one of middling width and the narrowest, of different widths each."""
+    steps = run.budget.resolve_steps(len(train))
+    order: Iterable[IntArray] = training_order(train.lengths, run.budget.batch_size, steps, run.seed)
+    by_tokens = {_padded(train, items, run.budget.accumulate): items for items in order}
+    widths = sorted(by_tokens, reverse=True)
+    chosen = dict.fromkeys((widths[0], widths[len(widths) // 2], widths[-1]))
+    return [by_tokens[width] for width in chosen]
+
+
+def _padded(train: Encoded, items: IntArray, accumulate: int) -> int:
+    """Tokens of a step with padding."""
+    parts = torch.tensor(items).tensor_split(min(accumulate, len(items)))
+    return sum(len(part) * int(train.lengths[part.numpy()].max()) for part in parts)

@@ -1,0 +1,74 @@
+"""A trained model from its stored run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import NotSupported, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..records.runs import Run
+    from .prepare import Prepared
+
+
+def load_sources(run: Run, plugins: Sequence[str]) -> None:
+    """Load what a run's method and task come from.
+
+    Args:
+        plugins: files and folders where they are now, if they are not where they were.
+
+    Raises:
+        UsageError: they are nowhere.
+    """
+    from .. import spec
+    from ..plugins import loader, registry
+
+    loader.load_plugins(Path(p) for p in plugins)
+    for kind, text in (("method", run.method), ("task", run.task)):
+        name = spec.parse(text).name
+        try:
+            registry.find(kind, name)
+        except UsageError:  # it came from a file of its own
+            if gone := [p for p in run.plugins if not Path(p).exists()]:
+                raise UsageError(
+                    f"{kind} {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
+                ) from None
+            loader.load_plugins(Path(p) for p in run.plugins)
+
+
+def rebuilt(run: Run, folder: Path) -> Prepared:
+    """The run's model with its method and what both learned."""
+    import torch
+    from safetensors.torch import load_file
+
+    from .. import progress
+    from ..models.resolve import resolve_model
+    from ..plugins import build
+    from . import prepare
+
+    if resolve_model(run.model).revision != run.identity["model"]:
+        raise UsageError(f"the files of model {run.model!r} are not those that the run was trained on")
+    try:
+        prepared = prepare.prepare(run, prepare.objective_of(run), "cpu")
+        file = folder / "adapter.safetensors"
+        prepared.adaptation.load(load_file(file) if file.is_file() else {})
+        saved = load_file(folder / "head.safetensors") if prepared.head else {}
+        with torch.no_grad():
+            for name, parameter in prepared.head.items():
+                parameter.copy_(saved[name])
+    except (NotSupported, ValueError, KeyError) as error:
+        raise UsageError(f"the weights of {run.method!r} do not fit what it is now: {error}") from error
+    if build.method_identity(run.method) != run.identity["method"]:
+        progress.notify(f"the source of {run.method!r} changed since the run; compare outputs before use")
+    return prepared
+
+
+def own_prefix(model: nn.Module) -> str:
+    """What the encoder's names begin with in this program's own classifier; nothing in a stock model."""
+    from ..models.pooled import MeanPooledClassifier
+
+    return "backbone." if isinstance(model, MeanPooledClassifier) else ""

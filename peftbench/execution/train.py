@@ -1,0 +1,167 @@
+"""The one trainer. The same loop, in the same order, for every method; it knows none of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from .. import progress
+from ..measure.clock import synchronized_clock
+from ..models.adaptation import Adaptation
+from ..models.precision import DTYPES
+from ..models.streams import stream_seed
+from ..objectives.base import Objective
+from ..records.runs import Run
+from .batches import Encoded, IntArray, collate, inputs_of, training_order
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the loop saw, step by step. Raw: summaries come later."""
+
+    losses: list[float]
+    gradient_norms: list[float]
+    step_s: list[float]  # forward, backward, clipping and update; data and everything else excluded
+    data_s: list[float]  # cutting, padding and moving the step's batch
+    tokens: list[int]  # real tokens of each step; padding is not counted
+    padded_tokens: list[int]  # with padding: what the arithmetic is done on
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+def accelerator_for(device: str, dtype: str) -> Accelerator:
+    """Accelerate on one device, with autocast in `dtype` unless that is float32."""
+    mixed = {torch.float32: "no", torch.bfloat16: "bf16"}[DTYPES[dtype]]
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+
+
+def parameter_groups(adaptation: Adaptation, head: dict[str, nn.Parameter], run: Run) -> list[dict[str, Any]]:
+    """What trains, by learning rate: the method's, scaled where it asks for it, and one for every method's head."""
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in adaptation.params.items():
+        rate = run.learning_rate * adaptation.groups.get(name, 1.0)
+        by_rate.setdefault(rate, []).append(parameter)
+    groups = [
+        {"params": params, "lr": rate, "weight_decay": run.weight_decay} for rate, params in by_rate.items()
+    ]
+    if head:
+        groups.append({"params": list(head.values()), "lr": run.head_learning_rate, "weight_decay": 0.0})
+    return groups
+
+
+def schedule(step: int, steps: int, warmup_share: float) -> float:
+    """The factor on the learning rate at `step` from 0: linear warm-up, then linear to 0 after the last step."""
+    warmup = math.ceil(warmup_share * steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (steps - step) / max(1, steps - warmup)
+
+
+class Stepper:
+    """One optimizer step after the other, on whatever batches it is given."""
+
+    def __init__(
+        self,
+        adaptation: Adaptation,
+        head: dict[str, nn.Parameter],
+        objective: Objective,
+        run: Run,
+        steps: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.adaptation, self.objective, self.accelerator = adaptation, objective, accelerator
+        self.clip_norm, self.done, self.steps = run.budget.clip_norm, 0, steps
+        groups = parameter_groups(adaptation, head, run)
+        self.trainable = [parameter for group in groups for parameter in group["params"]]
+        optimizer = torch.optim.AdamW(groups, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda n: schedule(n, steps, run.budget.warmup_share)
+        )
+        # The model is not prepared: that would wrap its forward in autocast for every meter that comes after.
+        self.optimizer, self.scheduler = accelerator.prepare(optimizer, scheduler)
+
+    def step(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward, backward, clipping and update on the parts of one batch; returns loss and gradient norm."""
+        weights = [self.objective.weight(batch) for batch in batches]
+        loss_sum = torch.zeros((), device=self.accelerator.device)
+        for batch, weight in zip(batches, weights, strict=True):
+            share = weight / sum(weights)
+            with self.accelerator.autocast():
+                logits = self.adaptation.model(**inputs_of(batch)).logits
+                loss = self.objective.loss(logits, batch) * share
+            loss_sum += loss.detach()
+            if self.adaptation.penalty is not None:
+                loss = loss + self.adaptation.penalty() * share
+            self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.trainable, self.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        if self.adaptation.after_step is not None:
+            self.adaptation.after_step(self.done, self.steps)
+        self.optimizer.zero_grad()
+        self.done += 1
+        return loss_sum, norm
+
+
+def microbatches(
+    data: Encoded, items: IntArray, accumulate: int, pad: dict[str, int], device: torch.device
+) -> list[dict[str, torch.Tensor]]:
+    """The items of one optimizer step as batches, cut into parts to save memory."""
+    parts = torch.tensor(items).tensor_split(min(accumulate, len(items)))
+    return [collate(data, part.numpy(), pad, device) for part in parts]
+
+
+def train(
+    adaptation: Adaptation,
+    head: dict[str, nn.Parameter],
+    data: Encoded,
+    objective: Objective,
+    run: Run,
+    pad: dict[str, int],
+    accelerator: Accelerator,
+    watch: Callable[[int, float], None] = lambda done, train_s: None,
+) -> Trained:
+    """Train what the adaptation and the head declare, for exactly the run's budget; the last step's weights count.
+
+    `watch` is called after every step with the steps done and the seconds that they took, outside the timers; it
+    leaves the model in training mode.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+    """
+    budget = run.budget
+    steps = budget.resolve_steps(len(data))
+    model, device = adaptation.model, accelerator.device
+    stepper = Stepper(adaptation, head, objective, run, steps, accelerator)
+    clock = synchronized_clock(device)
+    seen = Trained([], [], [], [], [], [])
+
+    torch.manual_seed(stream_seed(run.seed, "dropout"))
+    model.train()
+    for step, items in enumerate(training_order(data.lengths, budget.batch_size, steps, run.seed)):
+        begun = time.perf_counter()
+        batches = microbatches(data, items, budget.accumulate, pad, device)
+        started = clock()
+        loss, norm = stepper.step(batches)
+        ended = clock()
+        seen.losses.append(float(loss))
+        seen.gradient_norms.append(float(norm))
+        seen.step_s.append(ended - started)
+        seen.data_s.append(started - begun)
+        seen.tokens.append(int(data.lengths[items].sum()))
+        seen.padded_tokens.append(sum(batch["attention_mask"].numel() for batch in batches))
+        if not math.isfinite(seen.losses[-1]):
+            raise Diverged(f"the loss is {seen.losses[-1]} at step {step + 1}")
+        progress.step(step + 1, steps)
+        watch(step + 1, sum(seen.step_s))
+    model.eval()
+    return seen

@@ -1,0 +1,1 @@
+"""Pages of experiments: tables, pictures, and statements with their verdicts."""

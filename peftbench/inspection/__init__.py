@@ -1,0 +1,1 @@
+"""Looking at methods, tasks, stored runs and this machine: check, verify, export, doctor."""

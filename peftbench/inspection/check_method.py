@@ -1,0 +1,107 @@
+"""`peftbench check` of a method: the checks of every run, on tiny models of three families, with a sentence on what to do.
+
+The same `execute` does it, on a few steps at a learning rate that moves everything. A method that can't serve a family is
+no failure; one that can serve none of them is.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import defaults, progress, spec
+from ..errors import NotSupported, UsageError, unknown
+from ..execution import prepare
+from ..execution.execute import execute
+from ..execution.proof import Checked
+from ..plugins import build, loader, registry
+from ..records.record import FAIL, PASS
+from ..records.runs import Budget, Conditions, Run
+from .check_task import check_task
+
+MODELS = ("tiny-encoder", "tiny-decoder", "tiny-fused")  # BERT, Llama, GPT-2 with its fused projections
+STEPS, LEARNING_RATE = 8, 1e-2
+
+
+def check_file(what: str, plugins: Sequence[str], out: Path) -> list[Checked]:
+    """Check a method or task by SPEC, or every one that a file registers.
+
+    Raises:
+        UsageError: there is no such method, task or file, or the file registers none.
+    """
+    loader.load_plugins(Path(p) for p in plugins)
+    found = []
+    methods, tasks = _asked(what)
+    for task in tasks:
+        progress.phase(task)
+        found += check_task(task)
+    for number, method in enumerate(methods):
+        for family in MODELS:
+            folder = out / f"{number}-{family}"
+            folder.mkdir()
+            progress.phase(f"{method} on {family}")
+            found += _on(method, family, folder)
+        ours = [one for one in found if one.subject == method]
+        if all(one.outcome == "not supported" for one in ours):
+            found.append(Checked(method, "all", "runs", FAIL, "it serves none of the three families"))
+    return found
+
+
+def _asked(what: str) -> tuple[list[str], list[str]]:
+    """The methods and the tasks that are to be checked."""
+    if not (what.endswith((".py", ".toml")) or Path(what).is_file()):
+        if (name := spec.parse(what).name) in registry.load("task"):
+            build.build_task(what)  # raises where a field is wrong
+            return [], [what]
+        if not registry.answers("method", name):
+            known = {**registry.load("method"), **registry.load("task")}
+            raise unknown(
+                "method or task", name, known, "peftbench list methods|tasks, or a file of your own"
+            )
+        build.build_method(what)
+        return [what], []
+    before = {kind: set(registry.load(kind)) for kind in ("method", "task")}
+    loader.load_plugins([Path(what)])
+    place = Path(what).expanduser().resolve()
+    methods, tasks = (
+        [n for n, entry in registry.load(kind).items() if entry.path == place or n not in before[kind]]
+        for kind in ("method", "task")
+    )
+    if not methods and not tasks:
+        raise UsageError(
+            f"{what!r} registers no method and no task; put @method(...) or @task(...) on a frozen dataclass in it"
+        )
+    return methods, tasks
+
+
+def _on(method: str, family: str, folder: Path) -> list[Checked]:
+    run = Run(
+        kind="training",
+        method=build.canonical(method),
+        model=family,
+        task=f"{defaults.CHECK_TASK}:train_items=64:test_items=16",
+        seed=0,
+        learning_rate=LEARNING_RATE,
+        head_learning_rate=LEARNING_RATE,
+        weight_decay=0.0,
+        budget=Budget("custom", STEPS, None, defaults.BATCH_SIZE, 1, 32),
+        device="cpu",
+        dtype="float32",
+        grid=None,
+        plugins=(),
+        identity=dict.fromkeys(("model", "task", "data", "method"), ""),
+    )
+    try:
+        record = execute(run, folder, Conditions(threads=1))
+    except NotSupported as error:
+        outcome = FAIL if str(error) == prepare.NOTHING_TO_TRAIN else "not supported"
+        return [Checked(method, family, "runs", outcome, str(error))]
+    except Exception as error:  # noqa: BLE001  whatever a stranger's method raises is what it is checked for
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(
+            f"{type(error).__name__}: {error} ({Path(line.filename).name}, line {line.lineno})".split()
+        )
+        return [Checked(method, family, "runs", FAIL, said[:300])]
+    done = [Checked(method, family, "runs", PASS, f"{STEPS} steps")]
+    return done + [Checked(method, family, **one) for one in record.checks or ()]

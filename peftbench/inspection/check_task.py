@@ -1,0 +1,253 @@
+"""`peftbench check` of a task: its splits, labels and metrics, looked at on its own data; nothing is trained.
+
+A metric is held to both its ends: of the references themselves it must be perfect, of the same references in another
+order it must be chance (for classes and numbers) or clearly worse (for texts).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import PeftbenchError, UsageError
+from ..execution import batches
+from ..execution.proof import Checked
+from ..models.load import load_model
+from ..models.resolve import resolve_model
+from ..objectives.base import METRICS, SPLITS, Objective
+from ..objectives.completion import Completion
+from ..objectives.text_metrics import TEXT_METRICS
+from ..plugins import build
+from ..plugins.contracts import Task
+from ..records.record import FAIL, PASS
+
+NOTICE = "notice"  # worth knowing, and no failure
+SEEN = 0.05  # of the test rows: with more of them in training, memory alone could explain five points
+KNOWN = 0.5  # of a split's groups: with more of them in another one, the cut was not made by group
+SHUFFLES = 20
+SPREADS = 5.0  # standard errors that chance may miss its expectation by: once in a million
+CLEARLY = 0.05  # of a perfect text's score: what another text's must lack at least
+ITEMS = 2000  # of the test split that texts are scored on: enough for its ends
+ROWS = 16  # that go through a model
+MODELS = {"labels": "tiny-encoder", "generation": "tiny-decoder"}
+Values = npt.NDArray[Any]
+Outcome = tuple[str, str]  # PASS or FAIL, and what was seen
+
+
+def check_task(text: str) -> list[Checked]:
+    """Check the task of a SPEC."""
+    found: list[Checked] = []
+
+    def note(name: str, look: Callable[[], Outcome]) -> bool:
+        try:
+            outcome, detail = look()
+        except UsageError:
+            raise  # says itself what is wrong with the data, or that they are not here
+        except PeftbenchError as error:
+            outcome, detail = FAIL, str(error)
+        except Exception as error:  # noqa: BLE001  whatever a stranger's task raises is what it is checked for
+            outcome, detail = FAIL, " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        found.append(Checked(text, "", name, outcome, detail))
+        return outcome != FAIL
+
+    task = build.build_task(text)
+    splits: dict[str, Any] = {}
+
+    def read() -> Outcome:
+        splits.update(task.splits())
+        return _columns(splits, task.objective)
+
+    if not note("columns", read):
+        return found
+    note("same again", lambda: _again(task, build.build_task(text), splits))
+    note("disjoint", lambda: _disjoint(splits))
+    references = _references(task.objective, splits["test"])
+    if note("labels", lambda: _labels(task.objective, splits)):
+        note("perfect", lambda: _perfect(task.objective, references))
+        note("shuffled", lambda: _shuffled(task.objective, references))
+        note("model", lambda: _through_a_model(text, task, splits["train"]))
+    return found
+
+
+def _columns(splits: dict[str, Any], objective: Objective) -> Outcome:
+    wanted = ("source", "target") if isinstance(objective, Completion) else ("text", "label")
+    for split in SPLITS:
+        if split not in splits or not len(splits[split]):
+            return FAIL, f"there are no rows in its {split} split"
+        if lacking := [name for name in wanted if name not in splits[split].column_names]:
+            has = ", ".join(splits[split].column_names)
+            return FAIL, f"its {split} split has no column {lacking[0]!r}; it has {has}"
+    sizes = ", ".join(f"{len(splits[split]):,} {split}" for split in SPLITS)
+    return PASS, sizes
+
+
+def _again(task: Task, other: Task, splits: dict[str, Any]) -> Outcome:
+    if not task.fingerprint() or task.fingerprint() != other.fingerprint():
+        return FAIL, "fingerprint() is empty, or another one each time"
+    again = other.splits()
+    changed = [
+        s
+        for s in SPLITS
+        if len(again[s]) != len(splits[s]) or repr(again[s][:ROWS]) != repr(splits[s][:ROWS])
+    ]
+    return (FAIL, f"its {changed[0]} split is another one each time") if changed else (PASS, "")
+
+
+def _disjoint(splits: dict[str, Any]) -> Outcome:
+    """Whether what is tested was trained on."""
+    seen = set(_texts(splits["train"])) | set(_texts(splits["validation"]))
+    test = list(_texts(splits["test"]))
+    again = sum(text in seen for text in test)
+    outcome = FAIL if again > SEEN * len(test) else NOTICE if again else PASS
+    said = f"{again:,} of {len(test):,} test rows have a text of the training or validation split"
+    if outcome != FAIL and all("group" in rows.column_names for rows in splits.values()):
+        groups = {split: set(map(str, rows["group"])) for split, rows in splits.items()}
+        for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            if both := groups[one] & groups[other]:
+                share = len(both) / len(groups[other])
+                said += f"; {len(both):,} of {len(groups[other]):,} groups of {other} are in {one} ({min(both)[:40]!r})"
+                outcome = FAIL if share > KNOWN or outcome == FAIL else NOTICE
+    return outcome, said
+
+
+def _texts(rows: Any) -> Iterator[str]:
+    names = [name for name in ("text", "text_pair", "source") if name in rows.column_names]
+    for batch in rows.iter(batch_size=10_000):
+        yield from (" \0 ".join(map(str, row)) for row in zip(*(batch[name] for name in names), strict=True))
+
+
+def _labels(objective: Objective, splits: dict[str, Any]) -> Outcome:
+    if isinstance(objective, Completion):
+        for split in SPLITS:
+            blank = sum(not text.strip() for text in splits[split]["target"])
+            if blank:
+                return FAIL, f"{blank:,} targets of its {split} split are empty"
+        return PASS, ""
+    for split in SPLITS:
+        labels = np.asarray(splits[split]["label"], np.float64)
+        if not np.isfinite(labels).all():
+            return FAIL, f"its {split} split has labels that are no numbers"
+        if objective.kind == "classification":
+            wrong = (labels != labels.round()) | (labels < 0) | (labels >= objective.outputs)
+            if wrong.any():
+                at = int(np.flatnonzero(wrong)[0])
+                return (
+                    FAIL,
+                    f"label {labels[at]:g} of row {at + 1} of {split} is no place in its {objective.outputs} labels",
+                )
+    train = np.asarray(splits["train"]["label"])
+    if objective.kind != "classification":
+        return (PASS, "") if np.ptp(train) > 0 else (FAIL, "all numbers of its training split are the same")
+    if missing := objective.outputs - len(np.unique(train)):
+        return FAIL, f"{missing} of its {objective.outputs} labels have no training row"
+    return PASS, f"{objective.outputs} labels"
+
+
+def _references(objective: Objective, test: Any) -> Values:
+    """What predictions are scored against: labels, or lists of texts, (items,)."""
+    if not isinstance(objective, Completion):
+        return np.asarray(test["label"])
+    by_source: dict[str, list[str]] = {}
+    for source, target in zip(test["source"], test["target"], strict=True):
+        by_source.setdefault(source, []).append(target)
+    texts = list(by_source.values())
+    where = np.linspace(0, len(texts) - 1, min(ITEMS, len(texts))).round().astype(int)
+    found = np.empty(len(where), dtype=object)
+    found[:] = [texts[i] for i in where]
+    return found
+
+
+def _predicted(references: Values) -> Values:
+    """The references as predictions: of several texts the first."""
+    if references.dtype != object:
+        return references
+    found = np.empty(len(references), dtype=object)
+    found[:] = [its[0] for its in references]
+    return found
+
+
+def _perfect(objective: Objective, references: Values) -> Outcome:
+    found = objective.score(_predicted(references), references)
+    if objective.metric.name not in found:
+        return FAIL, f"score() does not give its primary metric {objective.metric.name!r}"
+    noticed = []  # a metric beside the primary one may not fit the texts: BLEU of two words
+    for name, value in found.items():
+        known = METRICS.get(name) or TEXT_METRICS.get(name)
+        if known is None or (not known.is_share and known.higher_is_better):
+            continue  # no end is known (NIST, CIDEr)
+        best = 1.0 if known.higher_is_better else 0.0
+        if not math.isclose(value, best, abs_tol=1e-6):
+            missed = f"{name} of the references themselves is {value:.4g}, not {best:g}"
+            if name == objective.metric.name:
+                return FAIL, missed
+            noticed.append(missed)
+    return (NOTICE, "; ".join(noticed)) if noticed else (PASS, _said(found))
+
+
+def _shuffled(objective: Objective, references: Values) -> Outcome:
+    predicted = _predicted(references)
+    perfect = objective.score(predicted, references)
+    generator = np.random.default_rng(0)
+    shuffles = 1 if references.dtype == object else SHUFFLES
+    scores = [objective.score(generator.permutation(predicted), references) for _ in range(shuffles)]
+    found = {name: float(np.mean([score[name] for score in scores])) for name in perfect}
+    for name, value in found.items():
+        expected = _chance(name, references)
+        spread = float(np.std([score[name] for score in scores])) / math.sqrt(shuffles)
+        if expected is not None and abs(value - expected) > SPREADS * spread + 1 / len(references):
+            return FAIL, f"{name} of shuffled references is {value:.4f}, and chance is {expected:.4f}"
+        distance = abs(perfect[name] - value)
+        if expected is None and distance < CLEARLY * max(abs(perfect[name]), abs(value)):
+            return (
+                FAIL,
+                f"{name} of shuffled references is {value:.4g}, hardly worse than their own {perfect[name]:.4g}",
+            )
+    return PASS, _said(found)
+
+
+def _chance(name: str, references: Values) -> float | None:
+    """What a metric of labels gives on average for the references in a random order; None where that is not known."""
+    if references.dtype == object:
+        return None
+    _, counts = np.unique(references, return_counts=True)
+    shares = counts / len(references)
+    known = {"accuracy": float((shares**2).sum()), "matthews": 0.0, "pearson": 0.0, "spearman": 0.0}
+    return known.get(name)
+
+
+def _through_a_model(text: str, task: Task, train: Any) -> Outcome:
+    """Whether its rows become tokens, a loss and predictions, with a tiny model."""
+    writes = isinstance(task.objective, Completion)
+    source = resolve_model(MODELS["generation" if writes else "labels"])
+    loaded = load_model(source, task.objective, 0)
+    rows = train[: min(ROWS, len(train))]
+    encoded = task.objective.encode(loaded.tokenizer, rows, build.length_of(text))
+    lists = {
+        name: batches.Ragged(np.concatenate(its), np.cumsum([0, *map(len, its)]))
+        for name, its in encoded.items()
+        if isinstance(its[0], list)
+    }
+    numbers = {name: np.asarray(its) for name, its in encoded.items() if name not in lists}
+    split = batches.Encoded(lists, numbers)
+    batch = batches.collate(
+        split, np.arange(len(split)), batches.padding(loaded.tokenizer), torch.device("cpu")
+    )
+    with torch.no_grad():
+        logits = loaded.model(**batches.inputs_of(batch)).logits
+        loss = float(task.objective.loss(logits, batch))
+        predictions = task.objective.predict(logits, batch)
+    if not math.isfinite(loss):
+        return FAIL, f"the loss of {source.name} on its first rows is {loss}"
+    lacking = {"nll"} | (set() if writes else {"prediction", "reference"})
+    if lacking := lacking - set(predictions):
+        return FAIL, f"predict() gives no {min(lacking)!r}"
+    return PASS, f"loss {loss:.3f} with {source.name}"
+
+
+def _said(found: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in found.items())

@@ -1,0 +1,215 @@
+"""What a run trained, as files that other programs read: the PEFT library's layout, or a plain transformers checkpoint.
+
+A method says with `to_peft(adaptation)` how the PEFT library would write it. The core knows what is around it: the names
+that modules have in a stock model, and the head, which goes into the same file where the stock model has one of that
+shape, and into `head.safetensors` where the classifier is this program's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.peft_files import PeftExport
+from ..errors import NotSupported, UsageError
+from ..execution.restore import load_sources, own_prefix, rebuilt
+from ..records.record import Record
+
+if TYPE_CHECKING:
+    from ..execution.prepare import Prepared
+    from ..records.runs import Run
+
+
+def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) -> list[str]:
+    """Write what the run in `folder` trained; returns the names of the files.
+
+    Args:
+        plugins: files and folders where the run's method is now, if it is not where it was.
+
+    Raises:
+        UsageError: the model or the method is not what it was, or has no such form.
+    """
+    record = Record.from_file(folder / "record.json")
+    load_sources(record.run, plugins)
+    prepared = rebuilt(record.run, folder)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
+        out = Path(aside) / "out"
+        out.mkdir()
+        if merged:
+            _write_merged(record, prepared, out)
+        else:
+            _write_adapter(record, prepared, out)
+        if to.is_dir():
+            to.rmdir()
+        shutil.move(out, to)
+    return sorted(path.name for path in to.iterdir())
+
+
+def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
+    from safetensors.torch import save_file
+
+    from ..plugins import build
+
+    run = record.run
+    method, _ = build.build_method(run.method)
+    to_peft = getattr(method, "to_peft", None)
+    if to_peft is None:
+        other = "; --merged writes a plain model" if _merges(prepared) else ""
+        raise UsageError(f"{run.method!r} has no form in the PEFT library{other}")
+    try:
+        form: PeftExport = to_peft(prepared.adaptation)
+    except NotSupported as error:
+        other = "; --merged writes a plain model" if _merges(prepared) else ""
+        raise UsageError(f"{run.method!r} has no form in the PEFT library: {error}{other}") from error
+    own = own_prefix(prepared.adaptation.model)
+    config = {
+        **_stock_names(form.config, own),
+        "inference_mode": True,
+        "base_model_name_or_path": _base_of(run),
+    }
+    tensors = {
+        name.replace(f"base_model.model.{own}", "base_model.model.", 1): tensor.clone().contiguous()
+        for name, tensor in form.tensors.items()
+    }
+    if not own:
+        config["modules_to_save"] = _modules_of_head(prepared) or None
+        tensors |= {f"base_model.model.{name}": p.detach() for name, p in prepared.head.items()}
+    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    text = json.dumps(config, indent=2, sort_keys=True, default=_plain)
+    (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+    _save_own_head(prepared, own, out)
+    load = (
+        f"base = {_class_of(prepared, own)}.from_pretrained({_base_of(run)!r}{_options(run, prepared, own)})"
+    )
+    lines = [
+        "import transformers",
+        "from peft import PeftModel",
+        load,
+        "model = PeftModel.from_pretrained(base, FOLDER)",
+    ]
+    _write_readme(record, prepared, own, lines, out)
+
+
+def _write_merged(record: Record, prepared: Prepared, out: Path) -> None:
+    import transformers
+
+    if not _merges(prepared):
+        raise UsageError(f"{record.run.method!r} does not merge into plain layers; leave --merged out")
+    own = own_prefix(prepared.adaptation.model)
+    with prepared.adaptation.merged() as model:
+        plain: Any = model.get_submodule(own.rstrip(".")) if own else model
+        if not hasattr(transformers, type(plain).__name__):  # the encoder alone of an encoder-decoder
+            raise UsageError(
+                f"{record.run.method!r} trained a {type(plain).__name__}, which transformers does not load"
+            )
+        plain.save_pretrained(out)
+    prepared.tokenizer.save_pretrained(out)
+    _save_own_head(prepared, own, out)
+    lines = ["import transformers", f"model = {_class_of(prepared, own)}.from_pretrained(FOLDER)"]
+    _write_readme(record, prepared, own, lines, out)
+
+
+def _merges(prepared: Prepared) -> bool:
+    return prepared.claims.mergeable and prepared.adaptation.mergeable
+
+
+def _stock_names(value: Any, own: str) -> Any:
+    """A config with the names that modules have in a stock model."""
+    if isinstance(value, str):
+        return value.removeprefix(own)
+    if isinstance(value, Mapping):
+        return {_stock_names(key, own): _stock_names(item, own) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_stock_names(item, own) for item in value]
+    return value
+
+
+def _modules_of_head(prepared: Prepared) -> list[str]:
+    """The outermost modules of which every parameter belongs to the head."""
+    head = {id(p) for p in prepared.head.values()}
+    found: list[str] = []
+    for name, module in prepared.adaptation.model.named_modules():
+        parameters = list(module.parameters())
+        whole = bool(parameters) and all(id(p) in head for p in parameters)
+        if name and whole and not any(name.startswith(f"{outer}.") for outer in found):
+            found.append(name)
+    return found
+
+
+def _save_own_head(prepared: Prepared, own: str, out: Path) -> None:
+    from ..measure.parameters import save
+
+    if own and prepared.head:
+        save(prepared.head, out / "head.safetensors")
+
+
+def _base_of(run: Run) -> str:
+    """The base model as another program finds it: a hub id, or the folder of the files."""
+    from ..models.resolve import resolve_model
+    from ..models.starters import STARTERS
+
+    source = resolve_model(run.model)
+    is_local = source.name in STARTERS or Path(source.name).expanduser().is_dir()
+    return source.location if is_local else source.name
+
+
+def _class_of(prepared: Prepared, own: str) -> str:
+    return "transformers.AutoModel" if own else f"transformers.{type(prepared.adaptation.model).__name__}"
+
+
+def _options(run: Run, prepared: Prepared, own: str) -> str:
+    """What `from_pretrained` must be told to give the model that was trained: its outputs, its type, its padding."""
+    from ..models.resolve import resolve_model
+
+    config: Any = prepared.adaptation.model.config
+    file = Path(resolve_model(run.model).location) / "config.json"
+    known = json.loads(file.read_text(encoding="utf-8")).get("pad_token_id")
+    options = {"num_labels": config.num_labels} if not own and prepared.head else {}
+    if known is None and config.pad_token_id is not None and not own:
+        options["pad_token_id"] = config.pad_token_id
+    return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
+
+
+def _write_readme(record: Record, prepared: Prepared, own: str, lines: list[str], out: Path) -> None:
+    run = record.run
+    if own:
+        where = (
+            "The classifier is not a class of transformers: its logits are `classifier.weight @ mean + classifier.bias` "
+            "from `head.safetensors`, where `mean` is the mean of `last_hidden_state` over the tokens whose "
+            "`attention_mask` is 1."
+        )
+    elif prepared.head:
+        where = (
+            f"The head ({', '.join(_modules_of_head(prepared))}) is in the same file and is loaded with it."
+        )
+    else:
+        where = "There is no head beside the model's own."
+    text = [
+        f"# {_shown(run.method)} on {_shown(run.model)}, task {_shown(run.task)}, seed {run.seed}",
+        "",
+        f"Exported by peftbench from run {record.key}.",
+        "",
+        "```python",
+        *lines,
+        "```",
+        "",
+        where,
+        "",
+    ]
+    (out / "README.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def _shown(text: str) -> str:
+    """Without the folders of this machine: of each path its last part."""
+    return re.sub(r"[^\s:='\"]*/([^/\s:'\"]+)", r"\1", text)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not have: sets as sorted lists, the rest as text."""
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)

@@ -1,0 +1,115 @@
+"""Which stored runs can be compared with, verified, exported or analyzed, and why one can't: said before a model is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import defaults
+from ..data.peft_files import CONFIG
+from ..errors import PeftbenchError, UsageError, unknown
+from ..plugins.build import canonical
+from ..records.record import Record, check_verifiable
+from ..records.results import Result
+from ..records.store import RECORD, Store, Stored
+
+ADAPTER = "adapter.safetensors"
+
+
+def reference_among(results: Sequence[Result], asked: str) -> str:
+    """The SPEC that differences are taken to, as the records spell it.
+
+    Raises:
+        UsageError: none of the results is of that method. The default one may be missing.
+    """
+    known = sorted({result.record.run.method for result in results})
+    if asked in known or asked == defaults.REFERENCE:
+        return asked
+    with contextlib.suppress(UsageError):  # another name of it, or its fields in another order
+        asked = canonical(asked)
+    if asked not in known:
+        raise unknown("method of this store:", asked, known, "one of " + ", ".join(known))
+    return asked
+
+
+def verifiable(
+    store: Path, run: str, plugins: tuple[str, ...], data_dir: str | None
+) -> tuple[dict[str, Any], Record]:
+    """What the worker is asked, and the stored record.
+
+    Raises:
+        UsageError: there is no such run, or it can't be verified.
+    """
+    stored = Store(store).find(run)
+    check_verifiable(stored.record)
+    job = {
+        "job": "verify",
+        "folder": str(stored.folder.resolve()),
+        "plugins": plugins,
+        "data_dir": data_dir or stored.record.run.data_dir,
+        "threads": stored.record.environment.get("threads"),
+    }
+    return job, stored.record
+
+
+def exportable(store: Path, start: str, to: Path) -> Stored:
+    """The run to export, and everything that can be said against it before a model is loaded.
+
+    Raises:
+        UsageError: there is no such run, it trained nothing, its weights are gone, or `to` holds something.
+    """
+    stored = Store(store).find(start)
+    record, run = stored.record, stored.record.run
+    said = f"run {record.key[:12]} ({run.method})"
+    if record.status != "ok":
+        raise UsageError(f"{said} is {record.status}: {record.reason}; there is nothing to export")
+    if run.kind != "training":
+        raise UsageError(
+            f"{said} is a {run.kind} run, which keeps no weights; see the training runs in `peftbench list runs`"
+        )
+    if not (stored.folder / "adapter.safetensors").is_file() and (record.parameters or {}).get("stored"):
+        raise UsageError(
+            f"the weights of {said} were not kept; run it with --keep-weights into another --store, or see who deleted them"
+        )
+    if not (stored.folder / "head.safetensors").is_file() and (record.parameters or {}).get("head"):
+        raise UsageError(
+            f"the head of {said} is missing in {str(stored.folder)!r}; run it again into another --store"
+        )
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"--to {str(to)!r} is a file; name a folder that is new or empty")
+    if to.is_dir() and any(to.iterdir()):
+        raise UsageError(f"--to {str(to)!r} is not empty; name a folder that is new or empty")
+    return stored
+
+
+def analyzable(asked: str, store: Path) -> Path:
+    """The folder of a checkpoint, or of a run: named itself, or by the beginning of its key.
+
+    Raises:
+        UsageError: there is neither, or the run kept no weights.
+    """
+    path = Path(asked).expanduser()
+    if not path.is_dir():
+        stored = Store(store).find(asked)
+        _check_weights(stored.record, stored.folder)
+        return stored.folder.resolve()
+    if not (path / CONFIG).is_file():
+        if not (path / RECORD).is_file():
+            raise UsageError(
+                f"{asked!r} holds neither {CONFIG} nor {RECORD}; name a run or a checkpoint's folder"
+            )
+        try:
+            _check_weights(Record.from_file(path / RECORD), path)
+        except (PeftbenchError, UnicodeDecodeError) as error:
+            raise UsageError(f"{asked!r} can't be analyzed: {error}") from error
+    return path.resolve()
+
+
+def _check_weights(record: Record, folder: Path) -> None:
+    if record.run.kind != "training" or record.status != "ok" or not (folder / ADAPTER).is_file():
+        raise UsageError(
+            f"run {record.key[:12]} ({record.run.method}, {record.run.kind}, {record.status}) kept no weights; analyze a good "
+            "training run of a low-rank method"
+        )

@@ -1,0 +1,140 @@
+"""`peftbench verify`: a stored run done again, and whether it comes out as it did.
+
+With the same versions, processor and threads every prediction is to be the same, bit for bit. Elsewhere, or where something changed, the
+new score is to lie within the stored run's interval over items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import spec
+from ..errors import UsageError
+from ..execution.execute import execute
+from ..execution.restore import load_sources
+from ..measure.environment import describe
+from ..models.resolve import resolve_model
+from ..plugins import build, registry
+from ..records.record import NOT_REPRODUCED, Record, check_verifiable
+from ..records.results import Result, method_scores
+from ..records.runs import Conditions, Run
+from ..stats.estimate import estimate
+
+PLACES = (
+    "processor",
+    "threads",
+    "gpu",
+    "driver",
+    "cuda",
+    "platform",
+)  # of the environment that results may depend on
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it."""
+
+    outcome: str  # "bit for bit", "within its interval" or "not reproduced"
+    metric: str
+    then: float
+    now: float
+    half_width: float | None  # of the stored run's own interval, over items
+    changed_items: int  # whose prediction or likelihood is another one
+    items: int
+    differs: tuple[str, ...]  # what is not as it was
+
+    @property
+    def reproduced(self) -> bool:
+        return self.outcome != NOT_REPRODUCED
+
+
+def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None) -> Reproduction:
+    """Do the run in `folder` again, its files in `out`, and compare.
+
+    Raises:
+        UsageError: its method, task, data or model are not here.
+    """
+    record = Record.from_file(folder / "record.json")
+    check_verifiable(record)
+    load_sources(record.run, plugins)
+    run = record.run if data_dir is None else dataclasses.replace(record.run, data_dir=data_dir)
+    identity = {**record.run.identity, **_identity(run)}
+    conditions = Conditions(curve_points=len(record.curve or ()))
+    again = execute(dataclasses.replace(run, identity=identity), out, conditions)
+    return compare(Result(record, folder), Result(again, out), _differences(record, identity))
+
+
+def compare(then: Result, now: Result, differs: Sequence[str]) -> Reproduction:
+    """The verdict on a run that was done twice."""
+    metric = (then.record.metric or {"name": "nll"})["name"]
+    if metric not in (then.record.quality or {}):  # of a trial whose metric is dear
+        metric = "nll"
+    before, after = (float((result.record.quality or {})[metric]) for result in (then, now))
+    one, other = then.predictions(), now.predictions()
+    if one is None or other is None:
+        raise UsageError("the predictions of this run are not beside its record any more")
+    changed = _changed(one, other)
+    scores = method_scores([then], [then.record.run.seed])
+    half = None
+    if scores is not None and metric in scores.figures:
+        half = estimate(scores.figures[metric], scores.groups[metric]).half_width()
+    outcome = NOT_REPRODUCED
+    if changed == 0 and before == after:
+        outcome = "bit for bit"
+    elif len(one) == len(other) and half is not None and abs(after - before) <= half:
+        outcome = "within its interval"
+    return Reproduction(outcome, metric, before, after, half, changed, len(one), tuple(differs))
+
+
+def _changed(one: pd.DataFrame, other: pd.DataFrame) -> int:
+    if len(one) != len(other):
+        return max(len(one), len(other))
+    same = np.ones(len(one), bool)
+    for column in ("item", "prediction", "nll", "group"):
+        if (column in one) != (column in other):
+            return len(one)
+        if column in one:
+            same &= one[column].to_numpy() == other[column].to_numpy()
+    return int((~same).sum())
+
+
+def _identity(run: Run) -> dict[str, str]:
+    """What the run's results depend on, as it is now."""
+    entry, task = registry.get("task", spec.parse(run.task).name), build.build_task(run.task)
+    return {
+        "method": build.method_identity(run.method),
+        "task": f"{entry.declared} {entry.source_sha256()}",
+        "data": task.fingerprint(),
+        "model": resolve_model(run.model).revision,
+    }
+
+
+def _differences(record: Record, identity: dict[str, Any]) -> list[str]:
+    names = {
+        "method": "the method's source",
+        "task": "the task's source",
+        "data": "the data",
+        "model": "the model's files",
+    }
+    found = [said for name, said in names.items() if record.run.identity.get(name) != identity[name]]
+    here, there = describe(record.run.device), record.environment
+    for name in sorted({*here["libraries"], *there["libraries"]}):
+        if here["libraries"].get(name) != there["libraries"].get(name):
+            found.append(f"{name} {there['libraries'].get(name)} then, {here['libraries'].get(name)} now")
+    found += [
+        f"{name} {there.get(name)} then, {here.get(name)} now"
+        for name in PLACES
+        if here.get(name) != there.get(name)
+    ]
+    if there.get("git_commit") and here["git_commit"] != there["git_commit"]:
+        found.append(
+            f"this program at {str(there['git_commit'])[:12]} then, {str(here['git_commit'])[:12]} now"
+        )
+    return found

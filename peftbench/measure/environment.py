@@ -1,0 +1,118 @@
+"""Where a result was measured: machine, devices, threads and library versions."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..records.runs import ALONE, Conditions
+
+LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's marketing name, or what the platform calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of this program's own checkout, where it runs from one; `+` marks uncommitted changes."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(here)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that a result depends on, and of this program."""
+    found = {"python": platform.python_version()}
+    for name in ("peftbench", *LIBRARIES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(device: str, conditions: Conditions = ALONE) -> dict[str, Any]:
+    """What a record says of where it was measured."""
+    import torch
+
+    found: dict[str, Any] = {
+        "libraries": versions(),
+        "git_commit": git_commit(),
+        "machine": platform.node(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "threads": torch.get_num_threads(),
+        "jobs": conditions.jobs,
+        "gpu": None,
+        "driver": None,
+    }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        found |= {
+            "gpu": properties.name,
+            "gpu_memory_bytes": properties.total_memory,
+            "cuda": torch.version.cuda,
+        }
+        found["driver"] = _driver()
+    return found
+
+
+def _driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
+        )
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
+
+
+def cuda_available() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def gpu_count() -> int:
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether matrix products in bfloat16 run at speed here, not emulated."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,1 @@
+"""From a request to runs that are checked before anything runs."""

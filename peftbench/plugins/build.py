@@ -1,0 +1,50 @@
+"""From a SPEC to the method or task that it names, its fields set, and to what its results depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .. import defaults, spec
+from . import registry
+from .contracts import Method, MethodDeclaration, Task
+
+
+def build_method(text: str) -> tuple[Method, MethodDeclaration]:
+    """The method that a SPEC names, with its fields set, and what it declares."""
+    parsed = spec.parse(text)
+    entry, fields = registry.find("method", parsed.name)
+    parsed = dataclasses.replace(parsed, fields=(*fields.items(), *parsed.fields))
+    instance: Method = spec.build(parsed, entry.target, "method")
+    declares = getattr(instance, "declares", None)
+    return instance, entry.declared if declares is None else declares(entry.declared)
+
+
+def method_identity(text: str) -> str:
+    """What a method's results depend on beside its fields: its source, and the files that it reads."""
+    instance, _ = build_method(text)
+    read = getattr(instance, "fingerprint", lambda: "")()
+    return " ".join(filter(None, [registry.get("method", spec.parse(text).name).source_sha256(), read]))
+
+
+def canonical(text: str) -> str:
+    """A method's SPEC as records spell it: the entry's own name, fields in order, defaults left out."""
+    instance, _ = build_method(text)
+    return spec.canonical(registry.get("method", spec.parse(text).name).name, instance)
+
+
+def build_task(text: str) -> Task:
+    """The task that a SPEC names, with its fields set."""
+    parsed = spec.parse(text)
+    task: Task = spec.build(parsed, registry.get("task", parsed.name).target, "task")
+    return task
+
+
+def length_of(text: str) -> int:
+    """At how many tokens a task cuts its items by itself."""
+    return int(getattr(build_task(text), "max_length", defaults.MAX_LENGTH))
+
+
+def notices_of(task: Task) -> list[str]:
+    """What a reader should know of the task's data, where the task has found something."""
+    found: list[str] = getattr(task, "notices", list)()
+    return found

@@ -1,0 +1,83 @@
+"""Plugin files: Python files and folders, and TOML files that declare a task."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from ..errors import UsageError
+from .registry import KINDS, load, said_of
+
+_loaded_plugins: dict[Path, str] = {}
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """Import plugin files, and the files of plugin folders (with or without methods/, tasks/, reports/ inside).
+
+    Raises:
+        UsageError: a path does not exist or its code does not import.
+    """
+    for path in (Path(p).expanduser().resolve() for p in paths):
+        if path.is_dir():
+            inner = [path / f"{kind}s" for kind in KINDS if (path / f"{kind}s").is_dir()]
+            for folder in inner or [path]:
+                kind = folder.name.removesuffix("s") if folder in inner else "method"
+                for file in [*sorted(folder.glob("*.py")), *_declared(folder)]:
+                    if not file.name.startswith(("_", "test_")):
+                        _import_plugin(file, kind)
+        elif path.is_file():
+            _import_plugin(path, "method")
+        else:
+            raise UsageError(
+                f"plugin {str(path)!r} does not exist; --plugins takes a Python or TOML file or a folder"
+            )
+
+
+def _declared(folder: Path) -> list[Path]:
+    """The TOML files of a folder that declare a task: a pyproject.toml, for one, does not."""
+    return [file for file in sorted(folder.glob("*.toml")) if file.is_file() and _is_task(file)]
+
+
+def _is_task(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        return "kind" in tomllib.loads(text)
+    except tomllib.TOMLDecodeError:  # whether it was meant to be one: then what is wrong will be said
+        return re.search(r"^kind\s*=", text, re.MULTILINE) is not None
+
+
+def _import_plugin(path: Path, kind: str) -> None:
+    name = f"peftbench.{kind}s.{path.stem}"
+    if path in _loaded_plugins:
+        return
+    for loaded in KINDS:
+        load(loaded)
+    if path.suffix == ".toml":
+        from .toml_tasks import declare
+
+        declare(path)
+        _loaded_plugins[path] = path.stem
+        return
+    if (other := sys.modules.get(name)) is not None:
+        if Path(other.__file__ or "").resolve() == path:  # stands in methods/ and came through the first door
+            return
+        raise UsageError(f"plugin {str(path)!r} has the module name of {other.__file__}; rename the file")
+    location = importlib.util.spec_from_file_location(name, path)
+    if location is None or location.loader is None:
+        raise UsageError(f"plugin {str(path)!r} is not a Python file")
+    module: ModuleType = importlib.util.module_from_spec(location)
+    sys.modules[name] = module
+    try:
+        location.loader.exec_module(module)
+    except UsageError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"plugin {str(path)!r} does not import: {said_of(error)}") from error
+    _loaded_plugins[path] = name

@@ -1,0 +1,109 @@
+"""The identity of a plugin's code: what it does, not how it is written down.
+
+The key of a run holds it, so that a method or a task that was changed is run again. It is the SHA-256 of the syntax tree of the
+file and of every sibling that the file imports. Comments, docstrings and formatting are not part of a tree; imports of the
+core are left out, so that moving a module of the core leaves results valid. What the core itself computes is told by
+`RESULT_VERSION`. The text is our own and not `ast.dump`, which differs between releases of Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+CORE = "peftbench"
+UNSAID = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that repeat what its shape says
+
+
+def source_sha256(file: Path) -> str:
+    """Of a file, Python or TOML, and of the siblings that it imports, and theirs."""
+    digest = hashlib.sha256()
+    for path in sorted(_with_siblings(file), key=lambda path: path.name):
+        status = path.stat()
+        text = _canonical(path, status.st_mtime_ns, status.st_size)
+        digest.update(f"{path.name}\0{text}\0".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _canonical(file: Path, time_ns: int, size: int) -> str:
+    """What a file says, read once as long as its time and size stay."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".toml":
+        return json.dumps(tomllib.loads(text), sort_keys=True, default=str)
+    return _text(_bare(ast.parse(text)))
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    """Without docstrings, and without imports that lead into the core or serve type checkers alone."""
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                setattr(node, name, [statement for statement in block if not _is_silent(statement)])
+    return tree
+
+
+def _is_silent(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    if isinstance(statement, ast.Import):
+        return all(_is_core(alias.name) for alias in statement.names)
+    if isinstance(statement, ast.ImportFrom):
+        return not statement.level and (_is_core(statement.module or "") or statement.module == "__future__")
+    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+
+
+def _is_core(module: str) -> bool:
+    return module == CORE or module.startswith(f"{CORE}.")
+
+
+def _text(node: Any) -> str:
+    """A tree as one text, the same in every release of Python. What is empty is left out."""
+    if isinstance(node, ast.Constant):
+        return f"{type(node.value).__name__} {node.value!r}"
+    if isinstance(node, ast.JoinedStr):  # some releases leave an empty piece behind a nested format
+        pieces = [
+            piece for piece in node.values if not (isinstance(piece, ast.Constant) and piece.value == "")
+        ]
+        return f"JoinedStr({' '.join(map(_text, pieces))})"
+    if isinstance(node, ast.AST):
+        said = ((name, value) for name, value in ast.iter_fields(node) if name not in UNSAID)
+        parts = (f"{name}={_text(value)}" for name, value in said if value is not None and value != [])
+        return f"{type(node).__name__}({' '.join(parts)})"
+    if isinstance(node, list):
+        return f"[{' '.join(map(_text, node))}]"
+    return repr(node)
+
+
+def _with_siblings(file: Path) -> set[Path]:
+    """`file` and the files that it imports with `from .name import ...`, and theirs."""
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current in found or not current.is_file():
+            continue
+        found.add(current)
+        if current.suffix == ".py":
+            waiting += _siblings(current)
+    return found
+
+
+def _siblings(file: Path) -> Iterable[Path]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                stem = name.split(".")[0]
+                sibling = file.with_name(f"{stem}.py")
+                built_in = sys.modules.get(f"{CORE}.methods.{stem}")
+                if not sibling.is_file() and built_in is not None and built_in.__file__:
+                    sibling = Path(built_in.__file__).resolve()
+                yield sibling

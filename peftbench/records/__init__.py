@@ -1,0 +1,1 @@
+"""What is planned, what came of it, and where it is kept."""

@@ -1,0 +1,116 @@
+"""How a check may come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ..errors import PeftbenchError, UsageError
+from .runs import SCHEMA, Run
+
+PASS, FAIL, NOT_CLAIMED, NOT_TESTED = "pass", "fail", "not claimed", "not tested"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run and what came of it. Sections that a run did not reach, or does not have, are None."""
+
+    run: Run
+    key: str
+    status: str  # "ok", "failed" or "not supported"
+    reason: str | None = None
+    failed_phase: str | None = None
+    failed_step: int | None = None
+    failed_memory: dict[str, int] | None = None  # the last reading: resident_bytes, allocated_bytes
+    log_tail: list[str] | None = None  # of a run that failed
+    claims: dict[str, bool] | None = None  # what the method declares of itself
+    parameters: dict[str, int | None] | None = None
+    memory: dict[str, dict[str, Any] | None] | None = None  # by phase: "train", "score"
+    training: dict[str, Any] | None = None  # raw, one number a step
+    quality: dict[str, float] | None = None  # by metric, on the test split
+    metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share
+    forgetting: dict[str, float] | None = None  # nats a token on another text: before_nll, after_nll, tokens
+    curve: list[dict[str, Any]] | None = None  # validation figures at moments of training
+    latency: list[dict[str, Any]] | None = None  # raw, by cell, variant and round
+    generation: list[dict[str, Any]] | None = None  # the same, of prompts and decoding
+    serving: list[dict[str, Any]] | None = None  # by method: switching between tasks, batches of several
+    profile: dict[str, Any] | None = None  # memory by kind at the peak, operations of steps
+    meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
+    checks: list[dict[str, str]] | None = None  # name, outcome, detail: see `checks`
+    notices: list[str] | None = None  # what a reader should know of the task's data
+    sequence: dict[str, Any] | None = (
+        None  # the rule by which seeds were added, where one was: see `sequence`
+    )
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # beside the record: bytes and sha256
+    environment: dict[str, Any] = field(default_factory=dict)
+    started_at: str = ""  # UTC, ISO 8601
+    wall_s: float | None = None
+    schema: int = SCHEMA
+
+    def to_text(self) -> str:
+        """Strict JSON: numbers that are not finite become null."""
+        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> Record:
+        """Read a record.
+
+        Raises:
+            PeftbenchError: it is not JSON, of another schema, or lacks a field.
+        """
+        try:
+            data = _parsed(text)
+            schema = data["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PeftbenchError("not valid JSON of a record") from error
+        if schema != SCHEMA:
+            raise PeftbenchError(f"schema {schema}, this program reads {SCHEMA}")
+        try:
+            return cls(**{**data, "run": Run.from_json(data["run"])})
+        except (TypeError, KeyError) as error:
+            raise PeftbenchError(f"incomplete record: {error}") from error
+
+    @classmethod
+    def from_file(cls, file: Path) -> Record:
+        return cls.from_text(file.read_text(encoding="utf-8"))
+
+
+def _parsed(text: str) -> Any:
+    """Twice as fast as the standard library, which a report of thousands of runs feels."""
+    try:
+        return orjson.loads(text)
+    except ValueError:  # an error's text may hold bytes that are none, which only the standard library takes
+        return json.loads(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+NOT_REPRODUCED = "not reproduced"
+
+
+def check_verifiable(record: Record) -> None:
+    """Whether a record can be verified.
+
+    Raises:
+        UsageError: it is no finished run with predictions.
+    """
+    if record.run.kind not in ("training", "tuning"):
+        raise UsageError(
+            f"a {record.run.kind} run measures costs, which no two runs have alike; verify a training run"
+        )
+    if record.status != "ok":
+        raise UsageError(f"this run {record.status}: {record.reason}; there is nothing to compare with")

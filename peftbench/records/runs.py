@@ -1,0 +1,171 @@
+"""What is to be run, as plain data that travels to a worker process and into the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+RESULT_VERSION = 4  # raise it when the trainer or a meter changes what it computes
+SCHEMA = 4  # raise it when the fields of a record change their meaning
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method of a comparison is given alike."""
+
+    name: str  # "quick", or "custom" where an option departs from it
+    steps: int | None  # optimizer steps; None: `epochs` says
+    epochs: float | None
+    batch_size: int  # items an optimizer step
+    accumulate: int  # parts that a batch is cut into, to save memory
+    max_length: int  # tokens; longer items are cut
+    warmup_share: float = 0.06  # of the steps, linear from 0
+    clip_norm: float = 1.0  # of the gradient over all that trains
+    train_items: int | None = None  # of the training split, the same for all; None: all of it
+
+    def resolve_steps(self, train_items: int) -> int:
+        """Optimizer steps on a training split of that size."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * train_items / self.batch_size))
+
+
+NO_BUDGET = Budget("none", 0, None, 0, 0, 0)  # of what is not trained
+
+
+@dataclass(frozen=True)
+class LatencyGrid:
+    """What one process that measures inference does."""
+
+    cells: tuple[tuple[int, int], ...]  # (batch, length)
+    rounds: int = 40  # of each cell, after warm-up; every process adds as many
+    execution: str = "eager"  # or "compile" (torch.compile), or "cuda-graphs"
+    new_tokens: int = 0  # that a generative model decodes in each round after its prompt
+    tasks: int = 0  # adapters of one method that are switched between, and served in one batch
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> LatencyGrid:
+        return cls(**{**data, "cells": tuple((int(b), int(n)) for b, n in data["cells"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, one trial of a learning rate, or one process of a cost measurement."""
+
+    kind: str  # "training", "tuning", "latency" or "profile" (memory by kind, arithmetic)
+    method: str  # SPEC; of a latency run also several with commas, measured over one shared base
+    model: str
+    task: str  # SPEC
+    seed: int  # of a latency run: the number of the process
+    learning_rate: float
+    head_learning_rate: float
+    weight_decay: float
+    budget: Budget
+    device: str  # "cpu" or "cuda"
+    dtype: str  # of the compute: "float32" or "bfloat16"
+    grid: LatencyGrid | None  # of a latency run
+    plugins: tuple[str, ...]  # files and folders to load first
+    identity: dict[str, Any]  # hashes of sources, data and weights
+    data_dir: str | None = None  # a folder of published data sets
+    attention: str | None = None  # the library's implementation of it; None: its default for the model
+    forgetting: str | None = (
+        None  # SPEC of a task on whose texts a language model's loss is taken before and after
+    )
+    checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
+    half_decade: int | None = None  # of a trial: its place around the preset, which is 0
+
+    @property
+    def cell(self) -> tuple[str, str, int | None]:
+        """Its place in a comparison: methods are tuned and compared inside one."""
+        return self.model, self.task, self.budget.train_items
+
+    @property
+    def without_forgetting(self) -> Run:
+        """The same, not looking at what is forgotten; its results are the same."""
+        identity = {name: part for name, part in self.identity.items() if name != "forgetting"}
+        return dataclasses.replace(self, forgetting=None, identity=identity)
+
+    @property
+    def scored_split(self) -> str:
+        """Validation chooses; test is read by the reported runs alone."""
+        return "validation" if self.kind == "tuning" else "test"
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of what determines the result. Where files lie does not."""
+        parts = dataclasses.asdict(self)
+        del parts["plugins"], parts["data_dir"], parts["half_decade"]
+        del parts["budget"]["name"]
+        # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
+        if self.budget.train_items is None:
+            del parts["budget"]["train_items"]
+        for name in ("attention", "forgetting", "checkpointing"):
+            if not parts[name]:
+                del parts[name]
+        if self.kind in ("latency", "profile"):
+            for name in ("learning_rate", "head_learning_rate", "weight_decay"):
+                del parts[name]
+        if self.kind == "latency":  # neither data nor training reach it
+            del parts["budget"]
+            parts["identity"] = {name: part for name, part in self.identity.items() if name != "data"}
+        else:
+            del parts["grid"]
+        parts |= {"schema": SCHEMA, "result_version": RESULT_VERSION}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Run:
+        budget = Budget(**data["budget"])
+        grid = None if data["grid"] is None else LatencyGrid.from_json(data["grid"])
+        return cls(**{**data, "budget": budget, "grid": grid, "plugins": tuple(data["plugins"])})
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Beside what and with what a run is done. Nothing of it is asked of the run's result."""
+
+    threads: int | None = None  # of torch; None: as many as torch takes by itself
+    gpu: int | None = None  # the number of the only GPU that the run sees; None: the first
+    jobs: int = 1  # runs at once on this machine, this one among them
+    curve_points: int = 0  # moments of training at which validation is scored
+    keep_weights: bool = False  # also those of a method that changes the whole model
+
+
+ALONE = Conditions()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and what is known of it before it starts."""
+
+    run: Run
+    baseline: bool  # added by the program, not asked for
+    adapter_parameters: int | None
+    head_parameters: int | None
+    refusal: str | None  # why this method can't serve this model
+    seeded: bool = True  # its outcome depends on the seed, and more seeds tell more
+    tunable: bool = False  # a learning rate is to be found for it
+    reference: bool = False  # differences are taken to it
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "run": self.run.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Planned:
+        return cls(**{**data, "run": Run.from_json(data["run"])})
+
+
+BASE, COPY = "base", "copy of the base"
+EXECUTIONS = ("eager", "compile", "cuda-graphs")
+
+
+def merged_name(method: str) -> str:
+    """The name of a method's merged variant."""
+    return f"{method} merged"

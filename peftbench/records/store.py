@@ -1,0 +1,273 @@
+"""The store: `STORE/<key>/<attempt>/` with a record and its files, written aside and renamed into place.
+
+There are no locks: a rename either takes its place or finds it taken, and then another program was first. The newest
+valid attempt counts. The record holds the size and hash of every file beside it, and all of them reach the disk before
+the rename does: what was cut short, by a crash, a power loss or a full disk, is reported by name and skipped, never
+half-read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import itertools
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..errors import PeftbenchError, UsageError
+from ..parallel import parallel_map
+from ..progress import notify
+from .record import Record
+
+RECORD, WEIGHTS = "record.json", ".safetensors"
+HASHED_BYTES = (
+    1_000_000  # files up to this size are hashed again when they are read; larger ones hold weights
+)
+AT_ONCE = 250  # records whose files a process looks at before it says so
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A record and the folder that it was read from."""
+
+    record: Record
+    folder: Path
+
+
+class Store:
+    """A folder of records.
+
+    Raises:
+        UsageError: the path is a file, or the folder can't be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser()
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"the store {str(root)!r} is a file; give a folder with --store")
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder aside for a run's files; gone afterwards unless `put` moved it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for left in self.root.glob(f".run-{_host()}-*"):  # those of other machines are not ours to judge
+                owner = left.name.removeprefix(f".run-{_host()}-").split("-")[0]
+                if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+                    shutil.rmtree(left, ignore_errors=True)
+            prefix = f".run-{_host()}-{os.getpid()}-"
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.root))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put(self, record: Record, staging: Path) -> Stored:
+        """Write the record into `staging` and move that to its place; returns the record as it is there.
+
+        Raises:
+            UsageError: the disk is full, or the store can't be written. What it holds is as it was.
+        """
+        try:
+            record = dataclasses.replace(record, files=_files(staging))
+            with (staging / RECORD).open("w", encoding="utf-8") as sink:
+                sink.write(record.to_text())
+            for file in staging.iterdir():
+                _to_disk(file)
+            _to_disk(staging)
+            home = self.root / record.key
+            home.mkdir(exist_ok=True)
+            return self._move(record, staging, home)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _move(self, record: Record, staging: Path, home: Path) -> Stored:
+        for attempt in itertools.count(len(list(home.iterdir())) + 1):
+            place = home / f"{attempt:04d}"
+            try:
+                staging.rename(place)
+            except OSError:
+                if not place.exists():
+                    raise
+                first = self.get(record.key)
+                if first is not None and record.status != "failed":  # another program was first
+                    return first
+            else:
+                _to_disk(home)
+                _to_disk(self.root)
+                return Stored(record, place)
+        raise AssertionError("unreachable")
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        said = error.strerror or str(error)
+        return UsageError(
+            f"the store {str(self.root)!r} can't be written: {said}; what is finished is kept, the same command carries on"
+        )
+
+    def get(self, key: str, weights: bool = True) -> Stored | None:
+        """The newest valid attempt of a key, a good one before a failed one.
+
+        Args:
+            weights: whether small files of weights are read to see that they are what was written; without, their size
+                is looked at.
+        """
+        return self._newest(key, lambda folder: _read(folder, weights))
+
+    def _newest(self, key: str, read: Callable[[Path], Stored | None]) -> Stored | None:
+        home = self.root / key
+        try:
+            names = os.listdir(home)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        found: Stored | None = None
+        for name in sorted(name for name in names if name[0].isdecimal()):
+            stored = read(home / name)
+            if stored and (found is None or stored.record.status == "ok" or found.record.status != "ok"):
+                found = stored
+        return found
+
+    def all(self) -> list[Stored]:
+        """The newest valid attempt of every key, oldest first. Their weights are not read: no report does."""
+        if not self.root.is_dir():
+            raise UsageError(
+                f"there is no store at {str(self.root)!r}; `peftbench run` makes one, --store names another"
+            )
+        with os.scandir(self.root) as entries:
+            keys = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
+        read = [stored for key in keys if (stored := self._newest(key, _record_in)) is not None]
+        parts = [read[i : i + AT_ONCE] for i in range(0, len(read), AT_ONCE)]
+        intact = parallel_map(lambda i: [_is_intact(stored) for stored in parts[i]], len(parts), len(read))
+        good = [one for part in intact for one in part]
+        found = [
+            stored if is_good else self.get(stored.record.key, weights=False)  # says what is wrong
+            for stored, is_good in zip(read, good, strict=True)
+        ]
+        return sorted(
+            (stored for stored in found if stored is not None), key=lambda stored: stored.record.started_at
+        )
+
+    def find(self, start: str) -> Stored:
+        """The one run whose key begins with `start`.
+
+        Raises:
+            UsageError: none or several do.
+        """
+        found = [stored for stored in self.all() if stored.record.key.startswith(start)]
+        if len(found) != 1:
+            said = "no run's key begins" if not found else f"{len(found)} runs' keys begin"
+            raise UsageError(f"{said} with {start!r} in {str(self.root)!r}; see `peftbench list runs`")
+        stored = self.get(found[0].record.key)
+        if stored is None:
+            raise UsageError(f"the weights of run {start!r} in {str(self.root)!r} are not what was written")
+        return stored
+
+
+def unwritable(error: BaseException) -> str | None:
+    """What can't be written, where that is what an error says: a full disk, a quota, a read-only file system."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    words = tuple(os.strerror(number) for number in full)
+    if isinstance(error, OSError) and error.errno in full:
+        return f"{error.filename or 'the store or the cache'} can't be written: {os.strerror(error.errno)}"
+    said = next(
+        (word for word in words if word in str(error)), None
+    )  # libraries that wrap the system's error
+    return None if said is None else f"the store or the cache can't be written: {said}"
+
+
+def _read(folder: Path, weights: bool) -> Stored | None:
+    """The record, if the files beside it are what was written."""
+    stored = _record_in(folder)
+    try:
+        if stored is not None:
+            _verify(stored.record, folder, weights)
+    except (PeftbenchError, OSError) as error:
+        notify(f"skipped {folder / RECORD}: {error}")
+        return None
+    return stored
+
+
+def _record_in(folder: Path) -> Stored | None:
+    """The record alone, the files beside it not looked at."""
+    try:
+        return Stored(Record.from_file(folder / RECORD), folder)
+    except (FileNotFoundError, NotADirectoryError):  # not one of ours, or being put in its place
+        return None
+    except (PeftbenchError, OSError, UnicodeDecodeError) as error:
+        notify(f"skipped {folder / RECORD}: {error}")
+        return None
+
+
+def _is_intact(stored: Stored) -> bool:
+    try:
+        _verify(stored.record, stored.folder, weights=False)
+    except (PeftbenchError, OSError):
+        return False
+    return True
+
+
+def _verify(record: Record, folder: Path, weights: bool) -> None:
+    """Compare the files beside a record with what it says of them. Weights may have been deleted by their owner.
+
+    Raises:
+        PeftbenchError: one is missing, cut short or changed.
+    """
+    for name, known in record.files.items():
+        file, is_weights = f"{folder}/{name}", name.endswith(WEIGHTS)
+        try:
+            found = os.stat(file).st_size
+        except FileNotFoundError:
+            if is_weights:
+                continue
+            raise PeftbenchError(f"its {name} is missing") from None
+        if found != known["bytes"]:
+            raise PeftbenchError(f"its {name} has {found} bytes, not {known['bytes']}")
+        if found <= HASHED_BYTES and (weights or not is_weights):
+            with open(file, "rb") as source:
+                if hashlib.sha256(source.read()).hexdigest() != known["sha256"]:
+                    raise PeftbenchError(f"its {name} is not what was written")
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(folder.iterdir())
+        if file.name != RECORD
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.EBADF,
+            errno.EACCES,
+        ):  # a folder, where they can't be synced
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "here"

@@ -1,0 +1,63 @@
+"""What `peftbench check` prints: a line a check, and for each failure what was seen and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+ADVICE = {
+    "columns": "`splits()` gives train, validation and test with the columns of its objective",
+    "same again": "draw with a fixed seed, and let fingerprint() change with the data alone",
+    "disjoint": "take rows whose text or group is in training out of the test split, or cut by group",
+    "labels": "labels count from 0 in the order of the objective's; mend or remove such rows",
+    "perfect": "look for references that the metric can't score (other scripts than Latin, say) or choose another metric",
+    "shuffled": "the metric does not tell right from wrong on these rows; choose another, or more varied rows",
+    "model": "see the error; the columns of `encode()` must be what `loss()` and `predict()` take",
+    "runs": "see the error; `inject(model)` must return an Adaptation whose model can be trained",
+    "identity at init": "start its last factor at zero, or leave identity_at_init out of its Claims",
+    "only declared moves": "list in `params` all that it trains, and write to nothing else",
+    "base unchanged": "train tensors of its own only (freezing is the core's work), or leave exact_base out of its Claims",
+    "merge": "let fold() return one plain layer that computes what forward() does, or leave mergeable out of its Claims",
+    "save and load": "let `stored` hold every tensor that the outputs depend on; tensors it draws and does not train go "
+    "into `frozen`",
+    "seed": "draw with torch's default generator inside the build function of `swap`, or in a `layer_stream`; where "
+    "nothing is drawn, leave random_init out of its Claims",
+}
+
+
+def checks_text(checked: Sequence[Mapping[str, str]]) -> str:
+    """One line a check for each method and task, families together; what fails is explained.
+
+    Args:
+        checked: `contract.Checked` as dictionaries.
+    """
+    lines = []
+    for subject in dict.fromkeys(one["subject"] for one in checked):
+        ours = [one for one in checked if one["subject"] == subject]
+        lines.append(subject)
+        for name in dict.fromkeys(one["name"] for one in ours):
+            lines += _lines(name, [one for one in ours if one["name"] == name])
+    failed = sum(one["outcome"] == "fail" for one in checked)
+    names = len({(one["subject"], one["name"]) for one in checked if one["outcome"] == "fail"})
+    lines.append(
+        f"{_several(names, 'check')} failed, {_several(failed, 'time')}" if failed else "every claim holds"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _lines(name: str, named: Sequence[Mapping[str, str]]) -> list[str]:
+    lines = []
+    outcomes = dict.fromkeys(one["outcome"] for one in named)
+    for outcome in outcomes:
+        same = [one for one in named if one["outcome"] == outcome]
+        families = "" if len(outcomes) == 1 else f" ({', '.join(one['family'] for one in same)})"
+        seen = next((f": {one['detail']}" for one in same if one["detail"] and not one["family"]), "")
+        lines.append(f"  {outcome:<13} {name}{families}{seen}")
+        if outcome not in ("pass", "not claimed") and not seen:
+            lines += [f"      {detail}" for detail in dict.fromkeys(one["detail"] for one in same)]
+        if outcome == "fail":
+            lines.append(f"      -> {ADVICE[name]}")
+    return lines

@@ -1,0 +1,95 @@
+"""What `peftbench compare` prints: Markdown that reads well in a terminal and as a comment on a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import UsageError
+from ..tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of
+from ..tables.pairs import Pair, Paired, PairedFigure
+from ..tables.titles import title_of
+from .columns import MISSING, Cell, in_brackets
+from .markdown import pipe_table, plain
+
+HOW_TO_READ = (
+    "B − A is paired by seed and test item, ± its 95 % interval over both; p is Holm's over all pairs. Costs: B over A, with the "
+    "interval over seeds, of times of inference over processes. Two sessions on one machine may drift apart, which no interval here "
+    "knows: a slow-down over the base is taken inside each session."
+)
+SIGNS = {PASSED: "✔", FAILED: "✘", INCONCLUSIVE: "?"}
+
+
+def check_comparable(paired: Paired, force: bool) -> None:
+    """Whether there is something to compare, and nothing that forbids it.
+
+    Raises:
+        UsageError: nothing pairs, or the two sets were measured under conditions that differ.
+    """
+    if not paired.pairs:
+        a, b = (", ".join(names[:3]) or "no training run" for names in (paired.only_a, paired.only_b))
+        raise UsageError(f"no run of A pairs with one of B by method, task, model and training items: A has {a}; B has {b}")  # fmt: skip
+    if paired.unlike and not force:
+        raise UsageError(f"A and B should not be compared: {'; '.join(paired.unlike)}; --force does so all the same")  # fmt: skip
+
+
+def pairs_text(paired: Paired, verdicts: Sequence[Verdict], a: str, b: str) -> str:
+    """The comparison, the verdicts first."""
+    lines = [plain(f"### {b} against {a}"), ""]
+    for verdict in verdicts:
+        lines.append(plain(f"- {SIGNS[verdict.outcome]} **{verdict.limit.text}** {verdict.outcome}"))
+        lines += ["  " + plain(f"- {reason}") for reason in verdict.reasons]
+    if verdicts:
+        lines.append("")
+    by_place: dict[tuple[str, str, int | None], list[Pair]] = {}
+    for pair in paired.pairs:
+        by_place.setdefault((pair.task, pair.model, pair.train_items), []).append(pair)
+    for (task, model, items), pairs in by_place.items():
+        lines += [plain(f"**{title_of(task, items, model)}**"), "", _table(pairs), ""]
+    lines += [f"- {plain(note)}" for note in _notes(paired)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(pairs: Sequence[Pair]) -> str:
+    costs = list(dict.fromkeys(f.label for pair in pairs for f in pair.figures if f.relative))
+    metric, unit = pairs[0].metric, f" {pairs[0].unit}" if pairs[0].unit else ""
+    headers = ["method", "seeds", f"{metric}{unit} A", "B", "B − A (p)", "NLL", *costs]
+    body = []
+    for pair in pairs:
+        by_label = {figure.label: figure for figure in pair.figures}
+        score, nll = by_label.get(pair.metric), by_label.get("nll")
+        line = [pair.method, _seeds(pair)]
+        line += [
+            _value(score, "a"),
+            _value(score, "b"),
+            MISSING if score is None else change_of(score) + in_brackets(pair.p_holm),
+        ]
+        line.append(MISSING if nll is None else change_of(nll))
+        line += [MISSING if label not in by_label else change_of(by_label[label]) for label in costs]
+        body.append([Cell(text) for text in line])
+    return pipe_table(headers, body)
+
+
+def _seeds(pair: Pair) -> str:
+    if pair.seeds == pair.seeds_a == pair.seeds_b:
+        return str(pair.seeds)
+    return f"{pair.seeds} of {pair.seeds_a} and {pair.seeds_b}"
+
+
+def _value(figure: PairedFigure | None, side: str) -> str:
+    if figure is None:
+        return MISSING
+    value = (figure.a if side == "a" else figure.b) * figure.points
+    return f"{value:.1f}" if figure.points == 100 else f"{value:.3f}"
+
+
+def _notes(paired: Paired) -> list[str]:
+    notes = [HOW_TO_READ]
+    notes += [f"{pair.label}: {pair.problem}" for pair in paired.pairs if pair.problem]
+    if paired.unlike:
+        notes.append(f"compared by force, although: {'; '.join(paired.unlike)}")
+    if paired.also:
+        notes.append(f"also another: {'; '.join(paired.also)}")
+    for name, only in (("A", paired.only_a), ("B", paired.only_b)):
+        if only:
+            notes.append(f"only in {name}: {', '.join(only)}")
+    return notes

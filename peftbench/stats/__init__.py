@@ -1,0 +1,1 @@
+"""Estimates, intervals and looks at data that grows."""

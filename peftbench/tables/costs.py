@@ -1,0 +1,219 @@
+"""What a method costs: from the raw figures of its records to the fields of a row."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..records.record import Record
+from ..records.runs import BASE, COPY, merged_name
+from ..stats.estimate import after_warmup
+from ..stats.slowdown import EQUIVALENCE, Slowdown, slowdown
+from .flops import flops_of, peak_flops_per_s
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One cell of the latency grid."""
+
+    batch: int
+    length: int
+    base_ms: float | None  # medians over the rounds of all processes
+    unmerged_ms: float | None
+    merged_ms: float | None
+    unmerged_p95_ms: float | None
+    unmerged: Slowdown | None  # over the base
+    merged: Slowdown | None
+    noise: Slowdown | None  # of a copy of the base over the base
+    merged_is_none: bool | None = None  # shown to cost nothing
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one method. What is not known is None."""
+
+    adapter_parameters: int | None = None
+    head_parameters: int | None = None
+    stored_bytes: int | None = None
+    train_peak_bytes: int | None = None
+    train_peak_reserved_bytes: int | None = None  # CUDA
+    train_peak_kind: str | None = None
+    score_peak_bytes: int | None = None
+    memory_by_kind: Mapping[str, int] = field(default_factory=dict)  # at the peak of a step, model included
+    step_ms: float | None = None
+    step_p95_ms: float | None = None
+    tokens_per_s: float | None = None
+    data_share: float | None = None  # of the loop's time spent cutting batches
+    clipped_share: float | None = None
+    flops_per_step: float | None = None  # mean over the timed steps
+    flops_per_s: float | None = None
+    flop_utilisation: float | None = None  # of the device's peak, where it is known
+    train_energy_j: float | None = None  # of a whole run, by a counter of the device
+    energy_kind: str | None = None
+    train_s: float | None = None
+    latency: tuple[Latency, ...] = ()
+    latency_others_cpu_share: float | None = None  # the highest of the processes
+    throttled: tuple[str, ...] = ()  # what held the GPU's clock down, while training or timing
+
+
+NO_COSTS = Costs()
+
+
+def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Sequence[Record]) -> Costs:
+    """The costs of one method.
+
+    Args:
+        good: its training runs, one a seed.
+        profile: what was seen inside a step.
+        latency: its latency runs, one a process.
+    """
+    if not good:
+        return NO_COSTS
+    parameters = good[0].parameters or {}
+    memory = [record.memory or {} for record in good]
+    training = [record.training or {} for record in good]
+    stepped = [t for t in training if t.get("step_s")]
+    peaks = [m.get("train") for m in memory]
+    energies = [t["energy_j"] for t in training if t.get("energy_j") is not None]
+    kinds = (profile or {}).get("memory_by_kind") or {}
+    return Costs(
+        adapter_parameters=parameters.get("adapter"),
+        head_parameters=parameters.get("head"),
+        stored_bytes=parameters.get("stored_bytes"),
+        train_peak_bytes=_median([headline_bytes(p) for p in peaks]),
+        train_peak_reserved_bytes=_median([p["peak_reserved_bytes"] for p in peaks if p]),
+        train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
+        score_peak_bytes=_median([headline_bytes(m.get("score")) for m in memory]),
+        memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
+        train_energy_j=statistics.fmean(energies) if energies else None,
+        energy_kind=next((t["taken_by"] for t in training if t.get("taken_by")), None),
+        train_s=statistics.fmean(t["fit_s"] if "fit_s" in t else sum(t["step_s"]) for t in training),
+        latency=_latencies(latency),
+        latency_others_cpu_share=max(
+            (s for r in latency if (s := (r.meters or {}).get("others_cpu_share")) is not None), default=None
+        ),
+        throttled=_throttled([*training, *((r.meters or {}) for r in latency)]),
+        **(_steps(stepped, good[0], (profile or {}).get("flops") or []) if stepped else {}),
+    )
+
+
+MEMORY_KINDS = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "other_bytes")
+
+
+def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str, int]]) -> dict[str, Any]:
+    """What the timed steps tell."""
+    step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
+    tokens = sum(float(after_warmup(t["tokens"]).sum()) for t in stepped)
+    data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
+    norms = [norm for t in stepped for norm in t["gradient_norms"]]
+    median, p95 = np.quantile(step_s, (0.5, 0.95))
+    found = {
+        "step_ms": float(median) * 1e3,
+        "step_p95_ms": float(p95) * 1e3,
+        "tokens_per_s": tokens / float(step_s.sum()),
+        "data_share": data_s / (data_s + all_s),
+        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms),
+    }
+    if counted and all(t.get("padded_tokens") for t in stepped):
+        padded = np.concatenate([after_warmup(t["padded_tokens"]) for t in stepped])
+        flops = flops_of([(c["padded_tokens"], c["flops"]) for c in counted], [int(n) for n in padded])
+        found["flops_per_step"] = statistics.fmean(flops)
+        found["flops_per_s"] = sum(flops) / float(step_s.sum())
+        peak = peak_flops_per_s(record.environment.get("gpu"), record.run.dtype)
+        found["flop_utilisation"] = None if peak is None else found["flops_per_s"] / peak
+    return found
+
+
+def _throttled(sections: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    readings = [s.get(name) or {} for s in sections for name in ("gpu_before", "gpu_after")]
+    return tuple(sorted({reason for r in readings for reason in r.get("throttle_reasons") or ()}))
+
+
+def _latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
+    """The cells of one method's latency runs."""
+    cells: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for record in records:
+        for cell in record.latency or []:
+            cells.setdefault((cell["batch"], cell["length"]), []).append(cell)
+    if not cells:
+        return ()
+    method, device = records[0].run.method, records[0].run.device
+    return tuple(_latency(place, found, method, EQUIVALENCE[device]) for place, found in cells.items())
+
+
+def _latency(place: tuple[int, int], cells: list[dict[str, Any]], method: str, margin: float) -> Latency:
+    merged = over_base(cells, merged_name(method))
+    return Latency(
+        batch=place[0],
+        length=place[1],
+        base_ms=quantile_ms(cells, BASE, 0.5),
+        unmerged_ms=quantile_ms(cells, method, 0.5),
+        merged_ms=quantile_ms(cells, merged_name(method), 0.5),
+        unmerged_p95_ms=quantile_ms(cells, method, 0.95),
+        unmerged=over_base(cells, method),
+        merged=merged,
+        noise=over_base(cells, COPY),
+        merged_is_none=None if merged is None else merged.is_none(margin),
+        refusal=cells[0]["refusal"],
+    )
+
+
+def over_base(
+    cells: Sequence[dict[str, Any]], variant: str, times: str = "ms", base: str = BASE
+) -> Slowdown | None:
+    """The slow-down of a variant over the base in one cell of several processes."""
+    pairs = [(cell[times][base], cell[times][variant]) for cell in cells if cell[times].get(variant)]
+    return slowdown(pairs) if pairs else None
+
+
+def quantile_ms(
+    cells: Sequence[dict[str, Any]], variant: str, share: float, times: str = "ms"
+) -> float | None:
+    """Of a variant's rounds in one cell, all processes together."""
+    rounds = [ms for cell in cells for ms in cell[times].get(variant, [])]
+    return float(np.quantile(rounds, share)) if rounds else None
+
+
+def headline_bytes(peak: dict[str, Any] | None) -> int | None:
+    """The figure that stands for a peak: allocated on a GPU, above the model on a CPU."""
+    if peak is None:
+        return None
+    allocated: int | None = peak["peak_allocated_bytes"]
+    above: int | None = peak["peak_above_model_bytes"]
+    return allocated if allocated is not None else above
+
+
+def step_ms(record: Record) -> float | None:
+    """The median step of one run."""
+    steps = (record.training or {}).get("step_s")
+    return float(np.median(after_warmup(steps))) * 1e3 if steps else None
+
+
+def _median(values: Sequence[int | None]) -> int | None:
+    known = [v for v in values if v is not None]
+    return int(statistics.median(known)) if known else None
+
+
+def curve_end(good: Sequence[Record], metric: str) -> float | None:
+    """What a method's curve on validation ends with, mean over its seeds."""
+    ends = [record.curve[-1][metric] for record in good if record.curve and metric in record.curve[-1]]
+    return statistics.fmean(ends) if ends else None
+
+
+def seconds_to(
+    good: Sequence[Record], metric: str, target: float | None, higher_is_better: bool
+) -> tuple[float | None, ...]:
+    """By seed, the seconds of training after which the curve first reaches the target; None where it never does."""
+    sign = 1 if higher_is_better else -1
+    curves = [record.curve for record in good if record.curve]
+    if target is None:
+        return ()
+    return tuple(
+        next((point["train_s"] for point in curve if sign * point[metric] >= sign * target), None)
+        for curve in curves
+    )

@@ -1,0 +1,330 @@
+"""The footnotes of a table: what a reviewer would ask, answered from the records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..records.results import Result
+from ..stats.sequential import SeedSchedule
+
+if TYPE_CHECKING:
+    from .table import Row, Table
+
+BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step times are not this run's alone
+
+
+def footnotes(
+    table: Table,
+    results: list[Result],
+    items: int,
+    groups: int,
+    seeds: int,
+    sequence: SeedSchedule | None,
+    stale: int,
+) -> list[str]:
+    """All footnotes, quality first.
+
+    Args:
+        items: of the test split, in `groups` groups.
+        seeds: of the method that has most.
+        stale: results of an older source of some method, which are not in the table.
+    """
+    training = [r for r in results if r.record.run.kind == "training"]
+    notes = _quality(table, items, groups, seeds, sequence)
+    notes += [f"Data: {said}." for said in dict.fromkeys(n for r in training for n in r.record.notices or ())]
+    notes += _further(table)
+    notes += _checks(table)
+    notes += _guards(table)
+    notes += _rates(table, training)
+    notes += _costs(table)
+    notes += _place(training)
+    if stale:
+        notes.append(
+            f"{stale} results of an older source of a method are in the store and not in this table."
+        )
+    return notes
+
+
+def _points(table: Table, value: float) -> str:
+    return f"{value * 100:.1f} points" if table.is_share else f"{value:.3g}"
+
+
+def _quality(table: Table, items: int, groups: int, seeds: int, sequence: SeedSchedule | None) -> list[str]:
+    notes = []
+    level = f"{100 * (1 - table.alpha):.3g} %"
+    if seeds > 1:
+        notes.append(
+            f"Quality: mean over {seeds} seeds on {items:,} test items in {groups:,} groups; ± is the {level} interval "
+            "over seeds and items together."
+        )
+        if table.resolution is not None:
+            notes.append(f"This table resolves differences of about {_points(table, table.resolution)}.")
+        if sequence is not None:
+            looks = sequence.looks()
+            notes.append(
+                f"Seeds were added until differences of {sequence.resolve:g} {'points' if table.is_share else ''} are resolved, at most "
+                f"{sequence.cap}: looks after {', '.join(map(str, looks))} seeds; this one may spend {table.alpha:.2g} of "
+                ".05, intervals are that much wider and p-values scaled to be read against .05."
+            )
+        notes.append(
+            "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
+            "equal; p: against the reference, Holm-corrected."
+        )
+        if table.reference and any(row.nll_difference for row in table.rows):
+            notes.append(
+                "NLL: negative log-likelihood an item (lower is better) minus the reference's, paired: more power than "
+                f"{table.metric} from the same runs."
+            )
+    elif seeds:
+        notes.append(
+            f"Quality: ONE seed on {items:,} test items; ± is over items alone and says nothing of other seeds. "
+            "No method is tested against another."
+        )
+    return notes
+
+
+def _checks(table: Table) -> list[str]:
+    checked = [row for row in table.rows if row.checks]
+    if not checked:
+        return []
+    names = ", ".join(dict.fromkeys(check.name for row in checked for check in row.checks))
+    notes = [f"Checks, in every run, of what each method claims: {names}; shown is passed/claimed."]
+    notes += [
+        f"**{row.label} FAILS** its check {check.name!r}: {check.detail}."
+        for row in checked
+        for check in row.failed_checks
+    ]
+    untested = [
+        f"{r.label} ({c.name}: {c.detail})" for r in checked for c in r.checks if c.outcome == "not tested"
+    ]
+    if untested:
+        notes.append("Could not be tested: " + "; ".join(untested) + ".")
+    return notes
+
+
+def _guards(table: Table) -> list[str]:
+    notes = []
+    seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
+    if seedless:
+        names = ", ".join(row.label for row in seedless)
+        items = table.settings["train_items"]
+        given = "" if items is None else f" as it is here ({items:,} items)"
+        if all(_is_frozen(row) for row in seedless):
+            notes.append(
+                f"{names}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
+            )
+        else:
+            notes.append(
+                f"{names}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does "
+                "not depend on the seed and ran once."
+            )
+    learned = next((row for row in seedless if row.score is not None), None)
+    if learned and learned.score:
+        sign = 1 if table.higher_is_better else -1
+        bar = sign * learned.score.value
+        below = [
+            row.label
+            for row in table.rows
+            if row.score and not row.seedless and sign * row.score.value <= bar
+        ]
+        if below:
+            bar_is = (
+                "No better than the frozen model, so nothing learned: "
+                if _is_frozen(learned)
+                else f"No better than the converged {learned.label}, so nothing learned beyond the frozen features: "
+            )
+            notes.append(f"{bar_is}{', '.join(below)}.")
+    return notes
+
+
+def _is_frozen(row: Row) -> bool:
+    """Whether nothing of it trains, not even a head."""
+    return not row.costs.adapter_parameters and not row.costs.head_parameters
+
+
+def _further(table: Table) -> list[str]:
+    """Metrics beside the primary one, where there are several."""
+    names = list(dict.fromkeys(n for row in table.rows for n in row.quality if not n.startswith("nll")))
+    others = [name for name in names if name != table.metric]
+    rows = [row for row in table.rows if row.quality]
+    if len(others) < 2:
+        return []
+    each = "; ".join(
+        f"{row.label} " + "/".join(f"{row.quality[n].value:.3f}" if n in row.quality else "-" for n in others)
+        for row in rows
+    )
+    return [f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}."]
+
+
+def _rates(table: Table, results: list[Result]) -> list[str]:
+    """Where the learning rates come from."""
+    rate = results[0].record.run.head_learning_rate
+    has_head = any(row.costs.head_parameters for row in table.rows)
+    head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
+    tuned = [row for row in table.rows if row.tuned]
+    given = [row for row in table.rows if row.learning_rate and not row.tuned]
+    notes = []
+    if tuned:
+        each = "; ".join(_rate_of(row) for row in tuned)
+        notes.append(
+            "Learning rates tuned on validation by negative log-likelihood, two seeds a rate, within one standard error the "
+            f"one nearest to the preset: {each}; {head}."
+        )
+        at_edge = [row.label for row in tuned if row.rate_curve and row.rate_curve.edge]
+        if at_edge:
+            notes.append(
+                f"Learning rate at the edge of its grid, a better one may lie beyond: {', '.join(at_edge)}."
+            )
+    if given:
+        rates = ", ".join(f"{row.label} {row.learning_rate:g}" for row in given)
+        notes.append(f"Learning rates, presets unless --lr was given, not tuned here: {rates}; {head}.")
+    return notes
+
+
+def _rate_of(row: Row) -> str:
+    """A tuned rate: how many trials, over which range, what fewer would have given, what diverged."""
+    assert row.rate_curve is not None and row.rate_curve.chosen is not None
+    trials = row.rate_curve.trials
+    bad = [f"{trial.learning_rate:g}" for trial in trials if trial.losses is None]
+    text = f"{row.label} {row.learning_rate:g} of {len(trials)} from {trials[0].learning_rate:g} to {trials[-1].learning_rate:g}"
+    curve = [
+        (k, t.mean) for k in (1, 3, 5) if k <= len(trials) and (t := row.rate_curve.best_of(k)) is not None
+    ]
+    losses = ", ".join(f"{mean:.3f} with {k}" for k, mean in curve)
+    return (
+        text + (f" (loss {losses}" if losses else " (") + (f"; failed: {', '.join(bad)}" if bad else "") + ")"
+    )
+
+
+def _costs(table: Table) -> list[str]:
+    """How the costs were taken."""
+    rows = table.rows
+    notes = [
+        "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
+    ]
+    kinds = sorted({row.costs.train_peak_kind for row in rows if row.costs.train_peak_kind})
+    if kinds == ["cuda allocator"]:
+        notes.append(
+            "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
+            "driver says, the process's own are in `--format csv`."
+        )
+    elif kinds:
+        notes.append(
+            f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
+            "a GPU's allocated memory."
+        )
+    notes += _inside_a_step(rows)
+    notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
+    energies = [row for row in rows if row.costs.train_energy_j is not None]
+    if energies:
+        each = ", ".join(f"{row.label} {row.costs.train_energy_j:,.0f} J" for row in energies)
+        notes.append(
+            f"Energy of one training run ({energies[0].costs.energy_kind}, neighbours included): {each}."
+        )
+    if any(row.seconds_to_reference for row in rows):
+        notes.append(
+            f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
+            f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+        )
+    if any(row.forgetting for row in rows):
+        notes.append(
+            f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
+            "before; above 0 is worse; ± over seeds alone."
+        )
+    return notes + _latency(rows)
+
+
+def _inside_a_step(rows: Sequence[Row]) -> list[str]:
+    notes = []
+    seen = [row for row in rows if row.costs.memory_by_kind]
+    if seen:
+        names = "/".join(seen[0].costs.memory_by_kind)
+        each = ", ".join(
+            f"{row.label} " + "/".join(f"{size / 1e6:.0f}" for size in row.costs.memory_by_kind.values())
+            for row in seen
+        )
+        notes.append(f"At the peak of the widest step, in tensors, MB of {names}: {each}.")
+    counted = [row for row in rows if row.costs.flops_per_step and row.costs.flops_per_s]
+    if counted:
+        each = ", ".join(
+            f"{row.label} {(row.costs.flops_per_step or 0) / 1e9:.1f} at {(row.costs.flops_per_s or 0) / 1e9:,.0f}/s"
+            + (f" ({row.costs.flop_utilisation:.0%} of the peak)" if row.costs.flop_utilisation else "")
+            for row in counted
+        )
+        notes.append(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+    return notes
+
+
+def _latency(rows: Sequence[Row]) -> list[str]:
+    cells = [cell for row in rows for cell in row.costs.latency]
+    base: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell.base_ms is not None:
+            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms)
+    if not base:
+        return []
+    figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
+    processes = max(cell.unmerged.processes for cell in cells if cell.unmerged)
+    said = (
+        f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
+        f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
+    )
+    notes = [said]
+    floor = [cell.noise for cell in cells if cell.noise]
+    if floor:
+        low, high = min(n.value for n in floor), max(n.value for n in floor)
+        widest = max(n.half_width() for n in floor)
+        notes.append(
+            f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
+        )
+    busy = [row.label for row in rows if (row.costs.latency_others_cpu_share or 0.0) > BUSY_SHARE]
+    if busy:
+        notes.append(
+            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while latency was measured: {', '.join(busy)}."
+        )
+    held = sorted({f"{row.label} ({reason})" for row in rows for reason in row.costs.throttled})
+    if held:
+        notes.append(f"The GPU's clock was held down while these were measured: {', '.join(held)}.")
+    return notes
+
+
+def _place(results: list[Result]) -> list[str]:
+    """Where the runs were done, and beside what."""
+    records = [r.record for r in results if r.record.environment]
+    if not records:
+        return []
+    run, first = records[0].run, records[0].environment
+    libraries = first["libraries"]
+    hardware = f"{run.device} ({first['gpu'] or first['processor']}), {first['threads']} threads"
+    versions = ", ".join(f"{name} {libraries[name]}" for name in ("python", "torch", "transformers"))
+    program = libraries.get("peftbench", "?")
+    notes = [f"{hardware}, compute {run.dtype}, weights float32; {versions}, peftbench {program}."]
+    places = {
+        (e["machine"], e["gpu"], e["processor"], tuple(sorted(e["libraries"].items())))
+        for e in (record.environment for record in records)
+    }
+    if len(places) > 1:
+        notes.append(
+            "Rows of this table come from different machines or library versions: compare costs with care."
+        )
+    if len({record.environment["threads"] for record in records}) > 1:
+        notes.append("Runs of this table had different numbers of threads: compare times with care.")
+    shared = max(record.environment.get("jobs", 1) for record in records)
+    if shared > 1:
+        beside = "each on a GPU of its own" if run.device == "cuda" else "which shared its cores and caches"
+        notes.append(
+            f"Up to {shared} runs at once on this machine, {beside}: step times are those of a shared machine, memory is "
+            "each process's own, latency was measured alone."
+        )
+    busy = {r.run.method for r in records if ((r.training or {}).get("others_cpu_share") or 0.0) > BUSY_SHARE}
+    if busy and shared == 1 and run.device == "cpu":
+        notes.append(
+            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while these trained, their step times may "
+            f"be too long: {', '.join(sorted(busy))}."
+        )
+    crowded = {r.run.method for r in records if (r.training or {}).get("others_on_gpu")}
+    if crowded:
+        notes.append(f"Another process was using the GPU while these trained: {', '.join(sorted(crowded))}.")
+    return notes

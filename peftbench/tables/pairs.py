@@ -1,0 +1,412 @@
+"""Two sets of runs beside each other: which belong together, what each pair's figures differ by, and what else differs.
+
+A run of A and one of B are a pair where method, model, task, number of training items and seed are the same. Quality is
+compared by seed and item as everywhere (see `stats`), costs by the logarithm of their ratio over the seeds, times of
+inference over the processes that took them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..objectives.base import METRICS, Metric
+from ..objectives.text_metrics import TEXT_METRICS, TextMetric
+from ..records.record import Record
+from ..records.results import MethodScores, Result, method_scores, newest_source
+from ..records.runs import Run
+from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
+from .costs import headline_bytes, over_base, step_ms
+from .titles import title_of
+
+SCORE = "score"  # stands for the primary metric, whatever a task calls it
+Key = tuple[Any, ...]
+
+
+# What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
+PLACES = ("gpu", "driver", "cuda", "processor", "threads", "jobs")
+SETTINGS = ("device", "dtype", "head_learning_rate", "weight_decay", "attention", "checkpointing")
+SHORT = 4  # how much of a key is method, model, task and number of training items
+SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
+
+
+@dataclass(frozen=True)
+class PairedFigure:
+    """One figure in A and in B."""
+
+    name: str  # as `--fail-on` knows it
+    label: str
+    a: float
+    b: float
+    change: Estimate  # B minus A; of the logarithms where `relative`
+    relative: bool
+    over: str = "seeds"  # what its uncertainty comes from
+    points: float = 1.0  # what a change is multiplied by to be shown: 100 for a share
+    seedless: bool = False  # no seed has a part in it, so that one run tells all
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method on one model and task, in A and in B."""
+
+    method: str
+    model: str
+    task: str
+    train_items: int | None
+    seeds: int  # that both have
+    seeds_a: int
+    seeds_b: int
+    metric: str
+    unit: str
+    figures: tuple[PairedFigure, ...]
+    p_holm: float | None = None  # of the primary metric, over all pairs
+    problem: str | None = None  # a run that failed in B alone
+    lacking: tuple[str, ...] = ()  # figures that one of the two has
+
+    @property
+    def label(self) -> str:
+        return _said((self.method, self.model, self.task, self.train_items))
+
+    def named(self, name: str) -> list[PairedFigure]:
+        """Its figures of that name."""
+        return [figure for figure in self.figures if figure.name == (self.metric if name == SCORE else name)]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """All pairs, and what else there is to know."""
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[str, ...] = ()
+    only_b: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()  # why they should not be compared
+    also: tuple[str, ...] = ()  # other differences, which may be what the comparison is for
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The runs of one place in one of the two sets: alike in everything but the seed."""
+
+    training: dict[int, Result] = field(default_factory=dict)  # by seed, the newest
+    latency: list[Record] = field(default_factory=list)  # of its model, by process and grid
+
+    @property
+    def good(self) -> dict[int, Result]:
+        return {seed: result for seed, result in self.training.items() if result.record.status == "ok"}
+
+    @property
+    def newest(self) -> str:
+        return max(result.record.started_at for result in self.training.values())
+
+
+def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
+    """Pair two sets of results."""
+    matched, only_a, only_b = _matched(_sides(a), _sides(b))
+    pairs = [_pair(key, one, other) for key, one, other in matched]
+    tested = [(i, p) for i, one in enumerate(pairs) if (p := _p_of(one)) is not None]
+    adjusted = holm([p for _, p in tested])
+    for (i, _), p_holm in zip(tested, adjusted, strict=True):
+        pairs[i] = replace(pairs[i], p_holm=p_holm)
+    unlike: dict[str, None] = {}
+    also: dict[str, None] = {}
+    for _, one, other in matched:
+        for first, second in _both(one, other):
+            unlike |= dict.fromkeys(_unlike(first, second))
+            also |= dict.fromkeys(_also(first, second))
+    return Paired(tuple(pairs), tuple(only_a), tuple(only_b), tuple(unlike), tuple(also))
+
+
+def _sides(results: Sequence[Result]) -> dict[Key, _Side]:
+    """The runs of one set by all that they are alike in; of two sources of a method the newer counts."""
+    found: dict[Key, _Side] = {}
+    ordered = sorted(newest_source(results), key=lambda r: r.record.started_at)
+    for result in ordered:
+        run = result.record.run
+        if run.kind == "training":
+            found.setdefault((*_short(run), *_settings(run).items()), _Side()).training[run.seed] = result
+    latencies: dict[Key, dict[Key, Record]] = {}
+    for result in ordered:
+        run = result.record.run
+        if run.kind == "latency" and result.record.status == "ok":
+            latencies.setdefault(_of_pass(run), {})[run.seed, run.grid] = result.record
+    for side in found.values():
+        run = next(iter(side.training.values())).record.run
+        side.latency.extend(latencies.get(_of_pass(run), {}).values())
+    return found
+
+
+def _short(run: Run) -> Key:
+    return run.method, run.model, run.task, run.budget.train_items
+
+
+def _of_pass(run: Run) -> Key:
+    """What a forward pass is the same for; `peftbench latency` has no task, so that its runs are left alone."""
+    return run.method, run.model, run.task, run.device, run.attention
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    budget = {name: value for name, value in run.budget.__dict__.items() if name != "name"}
+    sources = {said: run.identity.get(name) for name, said in SOURCES.items()}
+    return {
+        **budget,
+        **{name: getattr(run, name) for name in SETTINGS},
+        **sources,
+        "learning_rate": run.learning_rate,
+    }
+
+
+def _matched(
+    a: dict[Key, _Side], b: dict[Key, _Side]
+) -> tuple[list[tuple[Key, _Side, _Side]], list[str], list[str]]:
+    """Those that are alike in all settings; of what is left, the newest of each side that share a method, model and task."""
+    found = [(key[:SHORT], a[key], b[key]) for key in a if key in b]
+    done = {key for key, _, _ in found}
+    left_a, left_b = (
+        {key[:SHORT]: side for key, side in sorted(sides.items(), key=lambda item: item[1].newest) if key[:SHORT] not in done}
+        for sides in (a, b)
+    )  # fmt: skip
+    found += [(key, side, left_b[key]) for key, side in left_a.items() if key in left_b]
+    only_a = [_said(key) for key in left_a if key not in left_b]
+    return found, only_a, [_said(key) for key in left_b if key not in left_a]
+
+
+def _said(key: Key) -> str:
+    method, model, task, items = key
+    return f"{method} on {title_of(task, items, model)}"
+
+
+def _both(a: _Side, b: _Side) -> list[tuple[Record, Record]]:
+    """The records that are compared with each other. One that was killed or refused does not know where it ran."""
+    seeds = [seed for seed in a.training if seed in b.training]
+    pairs = [(a.training[seed].record, b.training[seed].record) for seed in seeds]
+    if not pairs:
+        pairs = [(next(iter(a.training.values())).record, next(iter(b.training.values())).record)]
+    pairs += list(zip(a.latency, b.latency, strict=False))
+    return [(one, other) for one, other in pairs if one.environment and other.environment]
+
+
+def _p_of(one: Pair) -> float | None:
+    figures = one.named(SCORE)
+    return figures[0].change.p_two_sided() if figures else None
+
+
+def _pair(key: Key, a: _Side, b: _Side) -> Pair:
+    method, model, task, items = key
+    good_a, good_b = a.good, b.good
+    seeds = [seed for seed in sorted(good_a) if seed in good_b]
+    metric = next((r.record.metric for r in (*good_b.values(), *good_a.values()) if r.record.metric), {})
+    figures: list[PairedFigure] = []
+    lacking: list[str] = []
+    if seeds:
+        for found, missing in (
+            _qualities([good_a[s] for s in seeds], [good_b[s] for s in seeds], metric),
+            _costs([good_a[s] for s in seeds], [good_b[s] for s in seeds]),
+        ):
+            figures += found
+            lacking += missing
+    figures += _latencies(method, a.latency, b.latency)
+    if bool(a.latency) != bool(b.latency):
+        lacking += ["latency", "slowdown"]
+    return Pair(
+        method=method,
+        model=model,
+        task=task,
+        train_items=items,
+        seeds=len(seeds),
+        seeds_a=len(good_a),
+        seeds_b=len(good_b),
+        metric=metric.get("name", SCORE),
+        unit=metric.get("unit", ""),
+        figures=tuple(figures),
+        problem=_problem(a, b),
+        lacking=tuple(lacking),
+    )
+
+
+def _problem(a: _Side, b: _Side) -> str | None:
+    """What is good in A alone."""
+    lost = [r.record for seed, r in sorted(b.training.items()) if r.record.status != "ok" and seed in a.good]
+    if not lost:
+        return None
+    return f"{len(lost)} of {len(b.training)} runs of B {lost[0].status}: {lost[0].reason}"
+
+
+def _qualities(
+    a: list[Result], b: list[Result], metric: Mapping[str, Any]
+) -> tuple[list[PairedFigure], list[str]]:
+    """The primary metric first, then every other one, then the likelihood; and the names that one side lacks."""
+    one, other = (method_scores(results, [r.record.run.seed for r in results]) for results in (a, b))
+    if one is None or other is None:
+        return [], []
+    primary = metric.get("name")
+    names = sorted(one.figures, key=lambda name: (name != primary, name == "nll"))
+    seedless = all(result.seedless for result in (*a, *b))
+    found = [
+        PairedFigure(
+            name,
+            name,
+            float(one.figures[name].values.mean()),
+            float(other.figures[name].values.mean()),
+            _difference(one, other, name),
+            relative=False,
+            points=100.0 if (metric.get("is_share") if name == primary else is_share(name)) else 1.0,
+            seedless=seedless,
+        )
+        for name in names
+        if name in other.figures
+    ]
+    return found, sorted(set(one.figures) ^ set(other.figures))
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is shown times 100; `accuracy (matched)` is accuracy's part."""
+    base = name.partition(" (")[0]
+    known: Metric | TextMetric | None = METRICS.get(base) or TEXT_METRICS.get(base)
+    return known is not None and known.is_share
+
+
+def _difference(a: MethodScores, b: MethodScores, name: str) -> Estimate:
+    """Paired by seed and item; by neither where the items are others, which `--force` allows."""
+    same = np.array_equal(a.groups[name].index, b.groups[name].index)
+    if same and a.figures[name].parts.shape[1] == b.figures[name].parts.shape[1]:
+        paired = b.figures[name].minus(a.figures[name])
+        if paired is not None:
+            return estimate(paired, a.groups[name])
+    return difference_of(estimate(b.figures[name], b.groups[name]), estimate(a.figures[name], a.groups[name]))  # fmt: skip
+
+
+def _costs(a: list[Result], b: list[Result]) -> tuple[list[PairedFigure], list[str]]:
+    """Time and memory by seed; numbers and bytes are the same in every seed, so one run tells them exactly."""
+    measured: list[tuple[str, str, Callable[[Record], float | None]]] = [
+        ("step", "step ms", step_ms),
+        ("peak", "train peak MB", lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6)),
+    ]
+    counted: list[tuple[str, str, Callable[[Record], float | None]]] = [
+        ("stored", "stored kB", lambda r: _scaled((r.parameters or {}).get("stored_bytes"), 1e3)),
+        ("trained", "trained", lambda r: _scaled((r.parameters or {}).get("adapter"), 1)),
+    ]
+    found: list[PairedFigure] = []
+    lacking = []
+    seedless = all(result.seedless for result in (*a, *b))
+    for name, label, of in measured:
+        both = [(of(x.record), of(y.record)) for x, y in zip(a, b, strict=True)]
+        pairs = [(x, y) for x, y in both if x and y]
+        if pairs:
+            logs = np.log([y / x for x, y in pairs])
+            values = np.median(pairs, axis=0)
+            found.append(
+                PairedFigure(
+                    name,
+                    label,
+                    float(values[0]),
+                    float(values[1]),
+                    mean_estimate(logs),
+                    True,
+                    seedless=seedless,
+                )
+            )
+        elif any(x or y for x, y in both):
+            lacking.append(name)
+    for name, label, of in counted:
+        x, y = of(a[0].record), of(b[0].record)
+        if x is not None and y is not None:
+            exact = Estimate(_log_ratio(x, y), 0.0, 1.0, len(a))
+            found.append(PairedFigure(name, label, x, y, exact, relative=True, seedless=True))
+        elif (x is None) != (y is None):
+            lacking.append(name)
+    return found, lacking
+
+
+def _log_ratio(a: float, b: float) -> float:
+    """What is nothing in both has not changed."""
+    if a == b:
+        return 0.0
+    return math.log(b / a) if a and b else math.copysign(math.inf, b - a)
+
+
+def _scaled(number: float | None, unit: float) -> float | None:
+    return None if number is None else number / unit
+
+
+def _latencies(method: str, a: list[Record], b: list[Record]) -> list[PairedFigure]:
+    """By cell of the grid: milliseconds of the unmerged method, and its slow-down over the base of its own process."""
+    cells_a, cells_b = _cells(a), _cells(b)
+    found = []
+    for place in (place for place in cells_a if place in cells_b):
+        where = f"{place[0]}x{place[1]}"
+        one, other = _log_ms(cells_a[place], method), _log_ms(cells_b[place], method)
+        if len(one) and len(other):
+            ms = math.exp(one.mean()), math.exp(other.mean())
+            change = difference_of(mean_estimate(other), mean_estimate(one))
+            found.append(PairedFigure("latency", f"{where} ms", *ms, change, relative=True, over="processes"))
+        slow_a, slow_b = over_base(cells_a[place], method), over_base(cells_b[place], method)
+        if slow_a is not None and slow_b is not None:
+            change = difference_of(slow_b.estimate, slow_a.estimate)
+            ratios = math.exp(slow_a.log_ratio), math.exp(slow_b.log_ratio)
+            label = f"{where} over base"
+            found.append(PairedFigure("slowdown", label, *ratios, change, relative=True, over="processes"))
+    return found
+
+
+def _log_ms(cells: list[dict[str, Any]], method: str) -> npt.NDArray[np.float64]:
+    """By process, of the median round."""
+    return np.log([np.median(cell["ms"][method]) for cell in cells if cell["ms"].get(method)])
+
+
+def _cells(records: list[Record]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    cells: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for record in records:
+        for cell in record.latency or []:
+            if not cell["refusal"]:
+                cells.setdefault((cell["batch"], cell["length"]), []).append(cell)
+    return cells
+
+
+def _unlike(a: Record, b: Record) -> list[str]:
+    """What makes a difference between them no news of the methods."""
+    found = [
+        f"{name} {_shown(a.environment.get(name))} in A, {_shown(b.environment.get(name))} in B"
+        for name in PLACES
+        if a.environment.get(name) != b.environment.get(name)
+    ]
+    if a.run.kind == "latency":
+        shared = ("dtype", "device", "attention")
+        one, other = (
+            {**{n: getattr(r.run, n) for n in shared}, "execution": r.run.grid and r.run.grid.execution}
+            for r in (a, b)
+        )
+    else:
+        one, other = _settings(a.run), _settings(b.run)
+        del one["learning_rate"], other["learning_rate"]
+    changed = [name for name in one if one[name] != other[name]]
+    return found + [
+        name if name in SOURCES.values() else f"{name} {_shown(one[name])} in A, {_shown(other[name])} in B"
+        for name in changed
+    ]
+
+
+def _also(a: Record, b: Record) -> list[str]:
+    """What is another in B, and may be the reason for the comparison."""
+    one, other = (r.environment.get("libraries") or {} for r in (a, b))
+    found = [
+        f"{name} {one.get(name)} in A, {other.get(name)} in B"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]
+    if a.environment.get("git_commit") != b.environment.get("git_commit"):
+        commits = [str(r.environment.get("git_commit"))[:12] for r in (a, b)]
+        found.append(f"this program at {commits[0]} in A, {commits[1]} in B")
+    if a.run.kind == "training" and a.run.learning_rate != b.run.learning_rate:
+        found.append(f"learning rate of {a.run.method} {a.run.learning_rate:g} in A, {b.run.learning_rate:g} in B")  # fmt: skip
+    if a.run.identity.get("method") != b.run.identity.get("method"):
+        found.append(f"the source of {a.run.method}")
+    return found
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)

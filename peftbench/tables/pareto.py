@@ -1,0 +1,81 @@
+"""The measures that plots put on their axes, with intervals, and which methods are on the front of any two.
+
+A method is on the front when no other is at least as good in both measures and better in one. With uncertainty that has three answers: surely
+on it (each other one is shown to be worse in one of the two), surely off it (some other one is shown to be better in one and not worse in the
+other), or maybe. Scores of two methods are compared by their paired difference, which is sharper than two intervals beside each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .quantities import SCORE, Measure
+from .table import Table
+
+SURELY, MAYBE, OFF = "surely", "maybe", "off"
+
+
+def front(table: Table, x: Measure, y: Measure) -> list[str | None]:
+    """For each row whether it is on the front: `surely`, `maybe` or `off`; None where it lacks one of the two."""
+    return fronts(table, (x, y))[x.name, y.name]
+
+
+def fronts(table: Table, measures: Sequence[Measure]) -> dict[tuple[str, str], list[str | None]]:
+    """The front of every two measures, in the order given."""
+    shown = {measure.name: _shown(table, measure) for measure in measures}
+    return {
+        (x.name, y.name): _front(x, y, shown[x.name], shown[y.name])
+        for x, y in itertools.combinations(measures, 2)
+    }
+
+
+def _front(x: Measure, y: Measure, by_x: _Shown, by_y: _Shown) -> list[str | None]:
+    have = [i for i in range(len(x.values)) if x.values[i] is not None and y.values[i] is not None]
+    found: list[str | None] = [None] * len(x.values)
+    for i in have:
+        others = [j for j in have if j != i]
+        # Shown to be better than i in one measure and not worse in the other.
+        if any(
+            (by_x.worse[i][j] and by_y.not_worse[j][i]) or (by_y.worse[i][j] and by_x.not_worse[j][i])
+            for j in others
+        ):
+            found[i] = OFF
+        elif all(by_x.worse[j][i] or by_y.worse[j][i] for j in others):
+            found[i] = SURELY
+        else:
+            found[i] = MAYBE
+    return found
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a measure shows of every two rows, (rows, rows): that the first is worse, and that it is not."""
+
+    worse: list[list[bool]]
+    not_worse: list[list[bool]]
+
+
+def _shown(table: Table, measure: Measure) -> _Shown:
+    rows = range(len(table.rows))
+    gaps = [[_gap(table, measure, i, j) for j in rows] for i in rows]
+    return _Shown(
+        [[gap is not None and gap[1] < 0 for gap in line] for line in gaps],
+        [[gap is not None and gap[0] >= 0 for gap in line] for line in gaps],
+    )
+
+
+def _gap(table: Table, measure: Measure, i: int, j: int) -> tuple[float, float] | None:
+    """Between which two numbers row i is better than row j; None where that is not known."""
+    sign = 1.0 if measure.higher_is_better else -1.0
+    if measure.name == SCORE:
+        paired = table.pairwise.get((table.rows[i].label, table.rows[j].label))
+        if paired is not None:
+            half = None if paired.seeds < 2 else paired.half_width()
+            return None if half is None else (sign * paired.value - half, sign * paired.value + half)
+    one, other = measure.values[i], measure.values[j]
+    if one is None or other is None or None in (one.low, one.high, other.low, other.high):
+        return None
+    ends = (sign * (one.low - other.high), sign * (one.high - other.low))  # type: ignore[operator]
+    return min(ends), max(ends)

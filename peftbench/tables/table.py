@@ -1,0 +1,98 @@
+"""A comparison as data: rows, their checks, and what a reader must know. Reports read nothing else."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..records.record import Record
+from ..stats.estimate import ALPHA, Estimate
+from .costs import NO_COSTS, Costs
+from .rate_curve import RateCurve
+
+MARGIN = 0.01  # differences inside it count as none: one point of a share
+Method = tuple[str, float]  # its SPEC and its learning rate
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim that every run of a method was held to."""
+
+    name: str
+    outcome: str  # "pass", "fail", "not claimed" or "not tested"
+    detail: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one model and task. What is not known is None."""
+
+    method: str
+    label: str  # the method, with what tells it from another row of the same
+    baseline: bool
+    status: str  # "ok", "failed" (no seed is good) or "not supported"
+    reason: str | None
+    seeds_good: int
+    seeds_tried: int
+    seedless: bool  # one run stands for all seeds
+    learning_rate: float | None
+    score: Estimate | None = None
+    difference: Estimate | None = None  # to the reference method, paired
+    p_holm: float | None = None
+    mark: str = ""  # "best", "equivalent", "open" or ""
+    quality: Mapping[str, Estimate] = field(default_factory=dict)  # every metric, "nll" among them
+    nll_difference: Estimate | None = None  # to the reference method, paired by item
+    checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
+    forgetting: Estimate | None = None  # nats a token on another text, after minus before
+    rate_curve: RateCurve | None = None  # its learning rates on validation, where it was tuned
+    costs: Costs = NO_COSTS
+    seconds_to_reference: tuple[
+        float | None, ...
+    ] = ()  # of training, by seed, until the reference's curve end is met
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its learning rate is the one that its curve chooses."""
+        chosen = None if self.rate_curve is None else self.rate_curve.chosen
+        return chosen is not None and chosen.learning_rate == self.learning_rate
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        """Claims that do not hold."""
+        return tuple(check for check in self.checks if check.outcome == "fail")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one model, task, budget, device and data type, with what a reader must know."""
+
+    model: str
+    task: str
+    metric: str
+    is_share: bool
+    unit: str  # behind the metric's name
+    higher_is_better: bool
+    reference: str | None  # the method that differences are taken to
+    caption: str
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
+    settings: Mapping[str, Any]
+    identity: tuple[Any, ...] = ()  # hashes of the data, the model and the task
+    records: tuple[Record, ...] = ()  # of the runs that the rows are made of
+    pairwise: Mapping[tuple[str, str], Estimate] = field(
+        default_factory=dict
+    )  # of labels: first minus second
+    columns: tuple[str, ...] = ()  # that were asked for; none: the report's own
+    alpha: float = ALPHA  # the chance with which an interval may miss; less where seeds were added in looks
+
+    @property
+    def resolution(self) -> float | None:
+        """The difference that this table resolves: the median half-width of its differences."""
+        halves = [
+            h
+            for row in self.rows
+            if (d := row.difference) and d.seeds > 1 and (h := d.half_width()) is not None
+        ]
+        return statistics.median(halves) if halves else None

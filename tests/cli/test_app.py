@@ -1,0 +1,377 @@
+"""The whole command line on tiny models: a comparison from nothing to its table, and what a tired user types."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from peftbench import defaults
+from peftbench.cli.app import main
+from peftbench.jobs import plan_job
+
+from ..support.commands import TINY, peftbench
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> subprocess.CompletedProcess[str]:
+    """The default command on the tiny model and task."""
+    return peftbench("run", *TINY, "--latency-grid", "1x8", cwd=home)
+
+
+def test_the_default_job_prints_its_table(first: subprocess.CompletedProcess[str], home: Path) -> None:
+    assert first.returncode == 0, first.stderr
+    for method in ("lora", "adapter-h", "prefix", "full (baseline)", "head (baseline)"):
+        assert f"| {method} " in first.stdout
+    assert "3 seeds" in first.stdout and "tiny-encoder" in first.stdout
+    assert "32 runs planned" in first.stderr and "[32/32]" in first.stderr
+    assert len(list((home / "runs").iterdir())) == 32
+
+
+def test_the_same_command_again_runs_nothing(first: subprocess.CompletedProcess[str], home: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (home / "runs").rglob("record.json")}
+    again = peftbench("run", *TINY, "--latency-grid", "1x8", "--quiet", cwd=home)
+    assert again.returncode == 0 and again.stdout == first.stdout and again.stderr == ""
+    assert {p: p.stat().st_mtime_ns for p in (home / "runs").rglob("record.json")} == before
+
+
+def test_report_makes_the_same_table_and_other_formats(
+    first: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    assert peftbench("report", cwd=home).stdout == first.stdout
+    out = peftbench("report", "--format", "csv", "--out", "t.csv", cwd=home)
+    assert out.returncode == 0 and out.stdout == ""
+    frame = pd.read_csv(home / "t.csv")
+    assert list(frame["method"]) == ["lora", "adapter-h", "prefix", "full", "head"]
+    assert frame["adapter_parameters"].tolist() == [2048, 2208, 83072, 41952, 0]
+    tables = json.loads(peftbench("report", "--format", "json", cwd=home).stdout)
+    assert len(tables) == 1 and tables[0]["rows"][0]["seeds_good"] == 3
+    csv = pd.read_csv(io.StringIO(peftbench("report", "--format", "csv", cwd=home).stdout))
+    pd.testing.assert_frame_equal(csv, frame)
+
+
+def test_list_and_show(first: subprocess.CompletedProcess[str], home: Path) -> None:
+    runs = json.loads(peftbench("list", "runs", "--format", "json", cwd=home).stdout)
+    assert len(runs) == 32 and {r["status"] for r in runs} == {"ok"}
+    shown = peftbench("show", runs[0]["key"], cwd=home)
+    assert (
+        shown.returncode == 0
+        and "peak_above_model_bytes" in shown.stdout
+        and "head.safetensors" in shown.stdout
+    )
+    listed = peftbench("list", "methods", cwd=home).stdout
+    assert "rank=8" in listed and "identity_at_init" in listed
+    assert "minilm-l6" in peftbench("list", "models", cwd=home).stdout
+    assert "rotten-tomatoes" in peftbench("list", "tasks", cwd=home).stdout
+    assert "markdown" in peftbench("list", "reports", cwd=home).stdout
+
+
+def test_latency_prints_its_table_and_runs_once(home: Path) -> None:
+    arguments = ["latency", "--model", "tiny-decoder", "--methods", "lora,full", "--latency-grid", "2x8,1x8"]
+    arguments += [
+        "--rounds",
+        "3",
+        "--processes",
+        "2",
+        "--new-tokens",
+        "3",
+        "--tasks",
+        "2",
+        "--store",
+        "latency",
+    ]
+    done = peftbench(*arguments, cwd=home)
+    assert done.returncode == 0, done.stderr
+    for row in (
+        "| base ",
+        "| copy of the base ",
+        "| lora ",
+        "| lora merged ",
+        "| full ",
+        "| mixed in one pass ",
+    ):
+        assert row in done.stdout
+    assert (
+        "time to first token" in done.stdout and "1x8 was not measured: 1 rows can't be shared" in done.stdout
+    )
+    again = peftbench(*arguments, "--quiet", cwd=home)
+    assert again.stdout == done.stdout and again.stderr == ""
+    frame = pd.read_csv(io.StringIO(peftbench(*arguments, "--format", "csv", "--quiet", cwd=home).stdout))
+    assert {"section", "variant", "cell", "p50_ms", "slowdown_low"} <= set(frame.columns)
+
+
+def test_a_curve_changes_nothing_else(home: Path) -> None:
+    arguments = [*TINY, "--latency-grid", "none", "--no-profile", "--methods", "lora", "--seeds", "2"]
+    plain = peftbench("run", *arguments, "--store", "plain", "--format", "csv", cwd=home)
+    curved = peftbench("run", *arguments, "--store", "curved", "--curve", "3", "--format", "csv", cwd=home)
+    without, with_it = (pd.read_csv(io.StringIO(done.stdout)) for done in (plain, curved))
+    assert list(without["score"]) == list(with_it["score"]) and list(without["nll"]) == list(with_it["nll"])
+    assert "seconds_to_reference" in with_it and "seconds_to_reference" not in without
+    again = peftbench("run", *arguments, "--store", "plain", "--curve", "3", cwd=home)
+    assert "| lora " in again.stdout and "s to full" in again.stdout  # what had no curve was run again
+
+
+def test_doctor(home: Path) -> None:
+    said = peftbench("doctor", cwd=home)
+    assert said.returncode == 0 and "memory meter:" in said.stdout and "torch" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--methods", "lroa"], "unknown method 'lroa'; did you mean 'lora'"),
+        (["--methods", "lora", "--task", "rotten-tomatos"], "did you mean 'rotten-tomatoes'"),
+        (["--methods", "lora", "--model", "minilm-6l"], "did you mean 'minilm-l6'"),
+        (["--methods", "lora", "--model", "./nowhere"], "is not there; give a folder"),
+        (["--methods", "lora:rnk=4"], "did you mean 'rank'"),
+        (["--methods", "lora:rank=four"], "rank must be an int"),
+        (["--methods", "lora:rank=0"], "rank must be 1 or more, not 0"),
+        (["--methods", "lora:targets=norm", *TINY], "linear layers only"),
+        (["--methods", "lora:targets=nowhere", *TINY], "unknown role 'nowhere'"),
+        (["--methods", ""], "--methods is empty"),
+        (["--store", "a-file"], "is a file"),
+        (["--seeds", "0"], "--seeds must be above 0"),
+        (["--lr", "-1"], "--lr must be above 0"),
+        (["--steps", "5", "--epochs", "1"], "exclude each other"),
+        (["--budget", "standrad"], "unknown budget 'standrad'; did you mean 'standard'"),
+        (["--tune", "3", "--lr", "1e-3"], "leave one of them out"),
+        (["--tune", "-1"], "--tune must be 0 or more"),
+        (["--until", "1", "--seeds", "1"], "--until needs --seeds 2 or more"),
+        (["--until", "1", "--max-seeds", "2"], "begins with 3 seeds, above --max-seeds 2"),
+        (["--timeout", "0"], "--timeout must be above 0 seconds"),
+        (["--curve", "-1"], "--curve must be 0 or more"),
+        (["--jobs", "0"], "--jobs must be above 0"),
+        (["--baseline", "lroa"], "unknown method 'lroa'; did you mean 'lora'"),
+        (["--format", "markdwon"], "unknown report 'markdwon'; did you mean 'markdown'"),
+        (["--latency-grid", "1-32"], "is not BATCHxLENGTH"),
+        (["--device", "gpu"], "unknown value of --device: 'gpu'"),
+        (["--task", "csv:path=absent.csv"], "does not exist"),
+        (["--task", "csv"], "task 'csv' needs path"),
+        (["--task", "csv:path=data.csv:label=stars"], "no column 'stars'; it has text, label"),
+        (["--task", "csv:path=one.csv"], "has one label only"),
+        (["--plugins", "broken.py"], "does not import: ZeroDivisionError: division by zero (line 1)"),
+        (["--plugins", "absent.py"], "does not exist"),
+        (["--mehtods", "lora"], "No such option: --mehtods"),
+    ],
+)
+def test_mistakes_get_one_line_and_status_2(
+    arguments: list[str],
+    said: str,
+    home: Path,
+    first: subprocess.CompletedProcess[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (home / "a-file").write_text("not a store")
+    (home / "data.csv").write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(40)))
+    (home / "one.csv").write_text("text,label\n" + "".join(f"word {i},a\n" for i in range(40)))
+    (home / "broken.py").write_text("1 / 0\n")
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("peftbench.api.worker", lambda: contextlib.nullcontext(InThisProcess()))
+    before = sorted((home / "runs").iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == "" and err.startswith("peftbench: ") and said in err and err.count("\n") == 1, err
+    assert (home / "a-file").read_text() == "not a store" and sorted((home / "runs").iterdir()) == before
+
+
+class InThisProcess:
+    """Does what the worker process does with a plan, without the seconds that starting one takes."""
+
+    def do(self, job: dict[str, Any], out: Path, watch: Any) -> tuple[int, dict[str, Any]]:
+        assert job["job"] == "plan"
+        return 0, plan_job(job, out)
+
+
+def test_mistakes_in_a_program_of_its_own(home: Path) -> None:
+    for arguments in (["--methods", "lroa"], ["--mehtods", "lora"]):
+        done = peftbench("run", *arguments, cwd=home)
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_unknown_command_and_no_command(home: Path) -> None:
+    assert peftbench("rnu", cwd=home).returncode == 2
+    helped = peftbench("--help", cwd=home)
+    assert helped.returncode == 0 and "run" in helped.stdout
+    assert peftbench("report", "--store", "absent", cwd=home).returncode == 2
+    assert peftbench("list", "method", cwd=home).stderr.count("\n") == 1
+
+
+def test_a_method_that_cannot_serve_a_model_is_a_row(home: Path, checkpoint: Callable[[str], str]) -> None:
+    """A family without known roles: the prefix and LoRA rows say so, the baselines stand, status 1; alone, status 2."""
+    model = checkpoint("deberta")
+    arguments = [
+        "run",
+        *TINY,
+        "--model",
+        model,
+        "--seeds",
+        "1",
+        "--latency-grid",
+        "none",
+        "--no-profile",
+        "--store",
+        "mixed",
+    ]
+    done = peftbench(*arguments, "--methods", "lora,prefix", cwd=home)
+    assert done.returncode == 1, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| prefix"))
+    assert "| not supported |" in row
+    assert "**prefix** not supported: deberta-v2 models do not take a prefix" in done.stdout
+    assert "ONE seed" in done.stdout
+    alone = peftbench(*arguments, "--methods", "prefix", cwd=home)
+    assert alone.returncode == 2 and "do not take a prefix" in alone.stderr
+
+
+CRASHES = '''
+import os
+from dataclasses import dataclass
+from peftbench import Claims, Preset, method
+from .lora import LoRA
+
+@method("crashes", claims=Claims(), preset=Preset(1e-3, source="a test"))
+@dataclass(frozen=True)
+class Crashes(LoRA):
+    """Dies in its third step."""
+    how: str = "raise"
+    def inject(self, model):
+        adaptation = super().inject(model)
+        def after_step(step, steps):
+            if step == 2:
+                if self.how == "raise":
+                    raise RuntimeError("as asked")
+                os.kill(os.getpid(), 9)
+        adaptation.after_step = after_step
+        return adaptation
+'''
+
+
+def test_a_crash_is_a_row_and_the_sweep_goes_on(home: Path) -> None:
+    (home / "crashes.py").write_text(CRASHES)
+    arguments = ["--methods", "crashes,crashes:how=kill,lora", "--plugins", "crashes.py", "--no-baselines"]
+    done = peftbench(
+        "run", *TINY, *arguments, "--latency-grid", "none", "--no-profile", "--store", "crashed", cwd=home
+    )
+    assert done.returncode == 1, done.stderr
+    assert "**crashes** failed in 3 of 3 seeds: RuntimeError: as asked (train at step 2)" in done.stdout
+    assert "**crashes:how=kill** failed in 3 of 3 seeds: killed by signal SIGKILL" in done.stdout
+    assert "| lora " in done.stdout and "[9/9]" in done.stderr
+
+
+def test_own_data_and_a_plugin_from_python(home: Path) -> None:
+    """`peftbench.run` in a script without a `__main__` guard."""
+    rows = [
+        (f"{'good' if i % 2 else 'bad'} thing {i}", "yes" if i % 2 else "no", f"g{i % 30}")
+        for i in range(300)
+    ]
+    frame = pd.DataFrame(rows, columns=["review", "liked", "shop"])
+    frame.to_csv(home / "own.csv", index=False)
+    frame.to_json(home / "own.jsonl", orient="records", lines=True)
+    script = home / "script.py"
+    script.write_text(
+        "import peftbench\n"
+        "for kind in ('csv', 'jsonl'):\n"
+        "    f = peftbench.run(['lora'], 'tiny-encoder', f'{kind}:path=own.{kind}:text=review:label=liked:group=shop',\n"
+        "                      seeds=2, steps=3, latency_grid=(), profile=False, store='own')\n"
+        "    print(kind, list(f['method']), list(f['seeds_good']), f['score'].between(0, 1).all())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=home, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{kind} ['lora', 'full', 'head'] [2, 2, 1] True" for kind in ("csv", "jsonl")
+    ]
+
+
+def test_defaults_exist() -> None:
+    from peftbench.models.starters import STARTERS
+    from peftbench.plugins import registry
+
+    assert defaults.MODEL in STARTERS
+    registry.get("task", defaults.TASK)
+    for name in (*defaults.METHODS.split(","), *defaults.BASELINES, defaults.REFERENCE):
+        registry.get("method", name)
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, peftbench.cli.app; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def started(home: Path, store: str) -> subprocess.Popen[str]:
+    """A comparison in the middle of its second run."""
+    command = [sys.executable, "-m", "peftbench", "run", "--methods", "lora:rank=1,lora", "--no-baselines"]
+    command += [
+        "--model",
+        "tiny-encoder",
+        "--task",
+        "synthetic:train_items=64:test_items=40",
+        "--latency-grid",
+        "none",
+        "--no-profile",
+    ]
+    command += [
+        "--plugins",
+        "waits.py",
+        "--methods",
+        "lora,waits",
+        "--seeds",
+        "1",
+        "--steps",
+        "3",
+        "--store",
+        store,
+    ]
+    (home / "waits.py").write_text(CRASHES.replace("crashes", "waits").replace("os.kill(os.getpid(), 9)", "pass").replace(
+        'raise RuntimeError("as asked")', "__import__('time').sleep(600)"))  # fmt: skip
+    # A suite that was started in the background is deaf to Ctrl-C, and its programs would be so too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    program = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert program.stderr is not None
+    for line in program.stderr:
+        if line.startswith("[1/2]"):
+            break
+    time.sleep(2)
+    return program
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as on Unix")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_finished_survives_an_end_in_the_middle(home: Path, kind: signal.Signals) -> None:
+    """Ctrl-C says how to carry on; a kill leaves no process behind; either way one record stands, whole."""
+    store = f"ended-{kind.name}"
+    program = started(home, store)
+    workers = psutil.Process(program.pid).children(recursive=True)
+    assert len(workers) == 2  # the worker and the run in flight
+    program.send_signal(kind)
+    out, err = program.communicate(timeout=60)
+    assert out == "" and program.returncode == (130 if kind == signal.SIGINT else -9)
+    if kind == signal.SIGINT:
+        assert "the same command carries on" in err
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    records = list((home / store).glob("*/*/record.json"))
+    assert len(records) == 1 and json.loads(records[0].read_text())["status"] == "ok"
+    if kind == signal.SIGINT:
+        assert not list((home / store).glob(".run-*"))

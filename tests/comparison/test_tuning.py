@@ -1,0 +1,244 @@
+"""Equal tuning, seeds added in looks, and what tables make of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from peftbench.comparison.tuning import SEEDS, rate, tune
+from peftbench.records.record import Record
+from peftbench.records.results import Result
+from peftbench.records.runs import Planned, Run
+from peftbench.stats.estimate import ALPHA, Scores, estimate
+from peftbench.stats.sequential import SeedSchedule
+from peftbench.tables.rate_curve import RateCurve, Trial, grid, rate_curve
+
+from ..support.commands import TINY, peftbench
+
+Make = Callable[..., Run]
+ITEMS = 200
+
+
+def trial(half_decade: int, loss: float | None, noise: float = 0.0) -> Trial:
+    draw = np.random.default_rng(half_decade + 100)
+    losses = None
+    if loss is not None:
+        item = np.random.default_rng(0).normal(0, 0.3, ITEMS)
+        losses = Scores.of_items({s: loss + item + draw.normal(0, noise, ITEMS) for s in (1000, 1001)})
+    return Trial(half_decade, rate(1e-3, half_decade), losses, None if losses else "Diverged")
+
+
+def of(losses: dict[int, float | None], noise: float = 0.0) -> RateCurve:
+    trials = tuple(trial(j, losses[j], noise) for j in sorted(losses))
+    return RateCurve(trials, tuple(str(i) for i in range(ITEMS)))
+
+
+def test_a_larger_grid_holds_the_smaller_one() -> None:
+    assert grid(5) == [0, 1, -1, 2, -2]
+    assert all(set(grid(k)) < set(grid(k + 1)) for k in range(1, 8))
+    assert [rate(2e-3, j) for j in (-2, -1, 0, 1, 2)] == [2e-4, 6.3e-4, 2e-3, 6.3e-3, 2e-2]
+
+
+def test_the_best_is_chosen_and_within_one_error_the_centre() -> None:
+    clear = of({-1: 0.9, 0: 0.6, 1: 0.5})
+    assert clear.chosen is not None and clear.chosen.half_decade == 1 and clear.edge
+    noisy = of({-1: 0.9, 0: 0.505, 1: 0.5}, noise=0.5)
+    assert noisy.chosen is not None and noisy.chosen.half_decade == 0 and not noisy.edge
+
+
+def test_a_rate_that_diverges_is_a_bad_rate() -> None:
+    curve = of({-1: 0.9, 0: 0.6, 1: None})
+    assert curve.chosen is not None and curve.chosen.half_decade == 0 and not curve.edge
+    assert of({0: None, 1: None, -1: None}).chosen is None
+    assert of({0: None, 1: None, -1: None}).next_half_decade in (-2, 2)
+
+
+def test_one_more_trial_goes_to_the_own_side() -> None:
+    assert of({-1: 0.9, 0: 0.6, 1: 0.5}).next_half_decade == 2
+    assert of({-1: 0.5, 0: 0.6, 1: 0.9}).next_half_decade == -2
+    assert of({-1: 0.8, 0: 0.5, 1: 0.7}).next_half_decade == 2  # in the middle: the better neighbour's side
+    assert of({-1: 0.6, 0: 0.5, 1: 0.7}).next_half_decade == -2
+
+
+class Bench:
+    """Does trials by a known loss at each rate, and writes them down as results."""
+
+    def __init__(self, folder: Path, losses: dict[str, Callable[[float], float]]) -> None:
+        self.folder, self.losses = folder, losses
+        self.done: list[Run] = []
+
+    def __call__(self, planned: list[Planned]) -> list[Result]:
+        import pandas as pd
+
+        results = []
+        for item in planned:
+            run = item.run
+            self.done.append(run)
+            loss = self.losses[run.method](math.log10(run.learning_rate))
+            if not math.isfinite(loss):
+                results.append(Result(Record(run, run.key, "failed", "Diverged"), None))
+                continue
+            folder = self.folder / run.key
+            folder.mkdir(exist_ok=True)
+            draw = np.random.default_rng(run.seed)
+            frame = pd.DataFrame({"nll": loss + draw.normal(0, 1e-3, 50), "group": np.arange(50).astype(str)})
+            frame.to_parquet(folder / "predictions.parquet")
+            results.append(Result(Record(run, run.key, "ok"), folder))
+        return results
+
+
+def reported(make_run: Make, *methods: str) -> list[Planned]:
+    return [
+        Planned(make_run(m, learning_rate=1e-3, seed=s), False, 1, 1, None, tunable=m != "head")
+        for m in methods
+        for s in range(2)
+    ]
+
+
+def test_an_edge_adds_a_rate_to_every_method_at_most_twice(make_run: Make, tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path, {"lora": lambda r: abs(r + 2), "adapter": lambda r: abs(r + 3)}
+    )  # best: 1e-2, 1e-3
+    planned, trials = tune(reported(make_run, "lora", "adapter", "head"), 3, bench)
+    rates = {item.run.method: item.run.learning_rate for item in planned}
+    assert rates == {"lora": 1e-2, "adapter": 1e-3, "head": 1e-3}
+    tried = {m: sorted({r.learning_rate for r in bench.done if r.method == m}) for m in ("lora", "adapter")}
+    # lora: 1e-3 +- one, then 1e-2 (still an edge), then 3.2e-2; adapter as many, each time on its better side.
+    assert tried["lora"] == [3.2e-4, 1e-3, 3.2e-3, 1e-2, 3.2e-2] and len(tried["adapter"]) == 5
+    assert len(trials) == 2 * 5 * len(SEEDS)
+    assert all(run.kind == "tuning" and run.seed in SEEDS for run in bench.done)
+    assert {run.scored_split for run in bench.done} == {"validation"}
+    assert {item.run.scored_split for item in planned} == {"test"}
+
+
+def test_no_edge_no_more_trials_and_divergence_is_survived(make_run: Make, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"lora": lambda r: math.inf if r > -2.6 else abs(r + 3)})
+    planned, trials = tune(reported(make_run, "lora"), 3, bench)
+    assert {item.run.learning_rate for item in planned} == {1e-3} and len(trials) == 3 * len(SEEDS)
+    (curve,) = [rate_curve(trials)]
+    assert [t.reason for t in curve.trials] == [None, None, "Diverged"]
+
+
+def test_looks_spend_no_more_than_alpha() -> None:
+    rule = SeedSchedule(1.0, first=3, cap=12)
+    assert rule.looks() == [3, 5, 8, 12]
+    assert [rule.next_look(k) for k in (3, 5, 8, 12)] == [5, 8, 12, None]
+    assert sum(rule.alpha(k) for k in rule.looks()) == pytest.approx(ALPHA)
+    assert SeedSchedule(1.0, first=5, cap=5).looks() == [5] and SeedSchedule(1.0, 5, 5).alpha(
+        5
+    ) == pytest.approx(0.05)
+
+
+def test_stopping_when_it_pleases_keeps_the_error_rate() -> None:
+    """No true difference; stop at the first look that is significant: at most 5 % of 600 tries, within their noise."""
+    draw, rule = np.random.default_rng(3), SeedSchedule(0.1, 3, 12)
+    groups = [str(i) for i in range(60)]
+    wrong = naive = 0
+    for _ in range(600):
+        difference = draw.normal(0, 0.3, 60) + draw.normal(0, 0.05, (12, 1)) + draw.normal(0, 0.1, (12, 60))
+        p = {
+            k: estimate(Scores.of_items(dict(enumerate(difference[:k]))), groups).p_two_sided() or 1.0
+            for k in rule.looks()
+        }
+        wrong += any(p[k] <= rule.alpha(k) for k in p)
+        naive += any(p[k] <= 0.05 for k in p)
+    assert wrong / 600 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
+    assert naive > wrong
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+COMMON = [
+    *TINY,
+    "--latency-grid",
+    "none",
+    "--no-profile",
+    "--methods",
+    "lora",
+    "--no-baselines",
+    "--baseline",
+    "adapter",
+]
+
+
+def test_tuning_end_to_end_reuses_its_runs(home: Path) -> None:
+    tune = ["run", *COMMON, "--seeds", "2", "--store", "tuned", "--format", "json"]
+    done = peftbench(*tune, "--tune", "1", cwd=home)
+    assert done.returncode == 0, done.stderr
+    before = {p.parent.parent.name for p in (home / "tuned").glob("*/*/record.json")}
+    more = peftbench(*tune, "--tune", "3", cwd=home)
+    assert more.returncode == 0, more.stderr
+    (table,) = json.loads(more.stdout)
+    after = {p.parent.parent.name for p in (home / "tuned").glob("*/*/record.json")}
+    assert before < after
+    for row in table["rows"]:
+        assert row["tuned"] and row["tuning_trials"] in (3, 4, 5) and row["learning_rate"]
+        curve = table["tuning"][row["label"]]
+        assert {0, 1, -1} <= {t["half_decade"] for t in curve} and all(
+            len(t["nll_by_seed"]) == 2 for t in curve
+        )
+    assert len({row["tuning_trials"] for row in table["rows"]}) == 1
+    assert table["rows"][0]["reference"] == "adapter-h" and table["rows"][0]["difference"] is not None
+    assert any("tuned on validation" in note for note in table["footnotes"])
+    trials = [Record.from_file(p) for p in (home / "tuned").glob("*/*/record.json")]
+    folders = [p.parent for p in (home / "tuned").glob("*/*/record.json")]
+    kept = [r.run.kind for r, f in zip(trials, folders, strict=True) if (f / "adapter.safetensors").exists()]
+    assert "tuning" not in kept and "training" in kept
+    again = peftbench(*tune, "--tune", "3", cwd=home)
+    assert again.stdout == more.stdout
+    report = peftbench("report", "--store", "tuned", "--baseline", "adapter", cwd=home)
+    assert report.returncode == 0 and "tuned on validation" in report.stdout, report.stderr
+    wrong = peftbench("report", "--store", "tuned", "--baseline", "adaptor", cwd=home)
+    assert wrong.returncode == 2 and "did you mean 'adapter-h'" in wrong.stderr
+
+
+def test_until_adds_seeds_and_says_so(home: Path) -> None:
+    command = ["run", *COMMON, "--seeds", "2", "--store", "looks", "--format", "json"]
+    done = peftbench(*command, "--until", "0.001", "--max-seeds", "4", cwd=home)
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads(done.stdout)
+    assert any("Seeds were added until differences of 0.001 points" in note for note in table["footnotes"])
+    (same,) = json.loads(
+        peftbench("report", "--store", "looks", "--baseline", "adapter", "--format", "json", cwd=home).stdout
+    )
+    assert same["footnotes"] == table["footnotes"]  # the rule is in the records
+    easy = peftbench(*command, "--until", "100", "--max-seeds", "4", "--store", "easy", cwd=home)
+    assert {row["seeds_good"] for row in json.loads(easy.stdout)[0]["rows"]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "epochs", "seeds", "trials", "name"),
+    [
+        ({}, 60, None, 3, 0, "quick"),
+        ({"budget": "standard"}, None, 1.0, 5, 3, "standard"),
+        ({"budget": "standard", "seeds": 3, "tune": 0}, None, 1.0, 3, 0, "standard"),
+        ({"budget": "standard", "learning_rate": 1e-3}, None, 1.0, 5, 0, "standard"),
+        ({"steps": 7}, 7, None, 3, 0, "custom"),
+        ({"epochs": 2.0}, None, 2.0, 3, 0, "custom"),
+        ({"tune": 5}, 60, None, 3, 5, "quick"),
+    ],
+)
+def test_budgets(given: Any, steps: Any, epochs: Any, seeds: int, trials: int, name: str) -> None:
+    from peftbench.comparison.request import Comparison
+
+    asked = Comparison(("lora",), **given)
+    budget = asked.resolve_budget()
+    assert (budget.steps, budget.epochs, asked.first_seeds, asked.trials, budget.name) == (
+        steps, epochs, seeds, trials, name,
+    )  # fmt: skip
+
+
+def test_a_trial_has_a_key_of_its_own(make_run: Make) -> None:
+    run = make_run()
+    assert dataclasses.replace(run, kind="tuning").key != run.key
+    assert dataclasses.replace(run, half_decade=2).key == run.key

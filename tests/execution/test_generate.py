@@ -1,0 +1,215 @@
+"""Tasks of writing: what the tokens are, that the loss is on the target alone, and what is written and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from peftbench import NotSupported, UsageError
+from peftbench.data import published
+from peftbench.execution import batches
+from peftbench.execution.execute import execute
+from peftbench.execution.generate import generate, sources_of
+from peftbench.execution.train import accelerator_for
+from peftbench.models.load import decoder_start, load_model
+from peftbench.models.resolve import resolve_model
+from peftbench.models.starters import byte_tokenizer
+from peftbench.objectives.completion import Completion, Decoding
+from peftbench.objectives.figures import figures
+from peftbench.objectives.jackknife import pseudo_values
+from peftbench.plugins import build
+from peftbench.records.runs import Budget, Conditions
+
+Of = Callable[[str], str]
+ROWS = {"source": ["ab", "c"], "target": ["x", "yz"]}
+END = 3  # [SEP], the byte tokenizer's
+
+
+def ids(text: str) -> list[int]:
+    found: list[int] = byte_tokenizer()(text, add_special_tokens=False)["input_ids"]
+    return found
+
+
+def encoded(objective: Completion, rows: dict[str, list[str]], key: str, length: int = 32) -> batches.Encoded:
+    import datasets
+
+    splits = dict.fromkeys(("train", "validation", "test"), datasets.Dataset.from_dict(rows))
+    return batches.encode("t", objective, lambda: splits, byte_tokenizer(), length, key)["test"]
+
+
+def test_a_decoder_reads_source_end_target_end() -> None:
+    """The LoRA paper's layout; places without a label are left out of the loss."""
+    found = Completion().encode(byte_tokenizer(), ROWS, 32)
+    start = byte_tokenizer()("ab")["input_ids"][0]
+    assert found["input_ids"][0] == [start, *ids("ab"), END, *ids(" x"), END]
+    assert found["labels"][0] == [-100] * 4 + [*ids(" x"), END]
+    assert found["source_tokens"] == [4, 3]
+
+
+def test_an_encoder_decoder_reads_the_source_and_writes_the_target() -> None:
+    found = Completion(decoder_start=0).encode(byte_tokenizer(), ROWS, 32)
+    assert found["input_ids"][1][-2:] == [*ids("c"), END] and found["labels"][1] == [*ids("yz"), END]
+    assert found["decoder_input_ids"][1] == [0, *ids("yz")]
+
+
+def test_what_is_too_long_loses_the_beginning_of_its_source() -> None:
+    rows = {"source": ["abcdefgh"], "target": ["xy"]}
+    found = Completion().encode(byte_tokenizer(), rows, 8)
+    assert found["input_ids"][0] == [*ids("fgh"), END, *ids(" xy"), END]
+    start = Completion(keeps="start").encode(byte_tokenizer(), rows, 8)
+    assert start["input_ids"][0] == [*byte_tokenizer()("abcdefgh")["input_ids"][:3], END, *ids(" xy"), END]
+    both = Completion(keeps="start", decoder_start=0).encode(byte_tokenizer(), rows, 5)
+    assert both["input_ids"][0] == [*byte_tokenizer()("abcdefgh")["input_ids"][:4], END]
+    long = Completion().encode(byte_tokenizer(), {"source": ["ab"], "target": ["x" * 20]}, 8)
+    assert long["input_ids"][0] == [*byte_tokenizer()("ab")["input_ids"][:3], END, *ids(" xxx")]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
+def test_the_loss_is_the_librarys_own(family: str, checkpoint: Of) -> None:
+    source = resolve_model(checkpoint(family))
+    objective = Completion(decoder_start=decoder_start(source))
+    loaded = load_model(source, objective, 0)
+    assert not loaded.head
+    split = encoded(objective, ROWS, f"loss-{family}")
+    pad = batches.padding(loaded.tokenizer)
+    batch = batches.collate(split, np.arange(2), pad, torch.device("cpu"))
+    model: Any = loaded.model
+    logits = model(**batches.inputs_of(batch)).logits
+    theirs = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]
+    ).loss
+    # Targets with their ends; behind a decoder's source they begin with a space.
+    assert objective.weight(batch) == (5 if family == "t5" else 7)
+    torch.testing.assert_close(objective.loss(logits, batch), theirs, rtol=1e-5, atol=1e-5)
+    each = objective.predict(logits, batch)["nll"]
+    tokens = (batch["labels"] != -100).sum(1).numpy()
+    assert (each * tokens).sum() / tokens.sum() == pytest.approx(float(theirs), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_batch_writes_what_each_source_writes_alone(family: str, beams: int, checkpoint: Of) -> None:
+    source = resolve_model(checkpoint(family))
+    objective = Completion(decoder_start=decoder_start(source))
+    loaded = load_model(source, objective, 0)
+    rows = {"source": ["ab", "cdefgh", "ijk"], "target": ["x", "y", "z"]}
+    sources = sources_of(encoded(objective, rows, f"write-{family}"), np.arange(3))
+    decoding = Decoding(beams, max_new_tokens=5)
+    accelerator = accelerator_for("cpu", "float32")
+    together = generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, 4096)
+    alone = generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, 1)
+    assert together == alone and len(set(together)) > 1
+    if beams == 1:
+        model: Any = loaded.model
+        first = torch.from_numpy(sources.some(np.array([1])).lists["input_ids"].values.astype(np.int64))[None]
+        made = model.generate(first, max_new_tokens=5, do_sample=False, eos_token_id=END, pad_token_id=0)
+        new = made[0, first.shape[1] :] if family != "t5" else made[0]
+        said = loaded.tokenizer.decode(new, skip_special_tokens=True)
+        assert " ".join(said.split()) == together[1]
+
+
+def test_an_encoder_does_not_write(checkpoint: Of) -> None:
+    with pytest.raises(NotSupported, match="does not write text; a task of generation needs a decoder"):
+        load_model(resolve_model(checkpoint("bert")), Completion(), 0)
+
+
+def test_subsets_and_jackknife_look_at_each_text_once() -> None:
+    objective = Completion(("bleu", "rouge_l", "cider"))
+    words = ["the", "cat", "sat", "on", "a", "mat", "near", "its", "red", "house"]
+    texts = [" ".join(words[i:] + words[:i]) for i in range(8)]
+    frame = pd.DataFrame(
+        {
+            "prediction": texts,
+            "reference": [[t, " ".join(reversed(t.split()))][i % 2 :] for i, t in enumerate(texts)],
+            "nll": np.arange(8.0),
+            "group": list("aabbccdd"),
+        }
+    )
+    quality = figures(objective, frame)
+    assert quality == {
+        **objective.score(frame["prediction"].to_numpy(), frame["reference"].to_numpy()),
+        "nll": 3.5,
+    }
+    values = pseudo_values(objective, frame, quality)
+    kept = frame[frame["group"] != "b"]
+    without = objective.score(kept["prediction"].to_numpy(), kept["reference"].to_numpy())
+    assert values["rouge_l"][1] == pytest.approx(4 * quality["rouge_l"] - 3 * without["rouge_l"])
+
+
+def test_it_learns_to_write(make_run: Callable[..., Any], tmp_path: Path) -> None:
+    """One short answer to several questions: a few steps of full fine-tuning write it, two parts a step as well as one."""
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"q": f"q{i}", "a": "no"}) + "\n" for i in range(40)))
+    run = make_run(
+        "full", "tiny-decoder", task=f"jsonl:path={file}:prompt=q:completion=a:max_new_tokens=6", steps=25
+    )
+    found = {}
+    for parts in (1, 2):
+        out = tmp_path / str(parts)
+        out.mkdir()
+        budget = dataclasses.replace(run.budget, accumulate=parts)
+        identity = {**run.identity, "data": str(parts)}
+        record = execute(dataclasses.replace(run, budget=budget, identity=identity), out, Conditions())
+        assert record.quality is not None and record.training is not None
+        assert (
+            record.quality["rouge_l"] == 1.0 and record.metric is not None and record.metric["unit"] == "x100"
+        )
+        assert not [check for check in record.checks or () if check["outcome"] == "fail"]
+        found[parts] = record.training["losses"]
+    np.testing.assert_allclose(found[1], found[2], rtol=1e-3)
+    frame = pd.read_parquet(tmp_path / "1" / "predictions.parquet")
+    assert list(frame["prediction"]) == ["no"] * len(frame) and list(frame["reference"][0]) == ["no"]
+
+
+def test_an_encoder_decoder_keeps_every_claim(
+    make_run: Callable[..., Any], checkpoint: Of, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"q": f"q{i}", "a": "no"}) + "\n" for i in range(40)))
+    task = f"jsonl:path={file}:prompt=q:completion=a:max_new_tokens=3"
+    record = execute(make_run("lora", checkpoint("t5"), task=task, steps=3), tmp_path, Conditions())
+    assert record.quality is not None and record.quality["nll"] > 0
+    assert not [check for check in record.checks or () if check["outcome"] == "fail"]
+
+
+def test_a_trial_does_not_write(make_run: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"q": f"q{i}", "a": "no"}) + "\n" for i in range(40)))
+    run = make_run(
+        "lora", "tiny-fused", task=f"jsonl:path={file}:prompt=q:completion=a", kind="tuning", steps=1
+    )
+    record = execute(run, tmp_path, Conditions())
+    assert record.quality is not None and set(record.quality) == {"nll"}
+
+
+def test_e2e_is_linearised_and_grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "e2e_nlg"
+    folder.mkdir()
+    for split in ("validation", "test"):
+        rows = [
+            {
+                "meaning_representation": f"name[{split} {i // 3}], eatType[pub], near[A, B]",
+                "human_reference": f"It is {i}.",
+            }
+            for i in range(60)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv(published.VARIABLE, str(tmp_path))
+    splits = build.build_task("e2e-nlg:train=validation:inputs=5").splits()
+    assert splits["test"][0]["source"] == "name : test 0 | Type : pub | near : A, B"
+    assert len(splits["test"]) == 15 and len(set(splits["test"]["source"])) == 5
+    assert (len(splits["train"]), len(splits["validation"])) == (54, 6)
+    assert not set(splits["train"]["source"]) & set(splits["validation"]["source"])
+    with pytest.raises(UsageError, match="has no train split"):
+        build.build_task("e2e-nlg").splits()
+    with pytest.raises(UsageError, match="beams and max_new_tokens must be 1 or more"):
+        build.build_task("e2e-nlg:beams=0")
+    assert Budget("custom", 1, None, 1, 1, build.length_of("e2e-nlg")).max_length == 128

@@ -1,0 +1,234 @@
+"""The checks of every run, and `peftbench check`: six bad plugins, each caught by the check that is meant for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftbench.execution import proof
+from peftbench.execution.execute import execute
+from peftbench.inspection.check_method import MODELS, check_file
+from peftbench.plugins import registry
+from peftbench.records.runs import Conditions, Run
+from peftbench.render.checks import ADVICE, checks_text
+
+from ..support.commands import peftbench
+
+HEAD = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from peftbench import Claims, Preset, method, plain, select, swap, weight_of
+from peftbench.methods.lora import LoRA, LoRALinear
+
+ALL = Claims(identity_at_init=True, mergeable=True, exact_base=True, random_init=True)
+
+"""
+
+BAD = {
+    "starts_elsewhere": (
+        "identity at init",
+        """
+def inject(self, model):
+    def build(base, sites):
+        layer = LoRALinear(base, sites, LoRA())
+        layer.b.data.normal_(0, 0.5)
+        return layer
+    return swap(model, "query+value", build)
+""",
+    ),
+    "scrambles_on_injection": (
+        "identity at init",
+        """
+def inject(self, model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1.1)
+    return select(model)
+""",
+    ),
+    "trains_the_base": (
+        "base unchanged",
+        """
+def inject(self, model):
+    adaptation = LoRA().inject(model)
+    adaptation.params.update({n: p for n, p in model.named_parameters() if n.endswith("base.weight")})
+    return adaptation
+""",
+    ),
+    "writes_what_it_hides": (
+        "only declared moves",
+        """
+def inject(self, model):
+    adaptation = LoRA().inject(model)
+    hidden = next(iter(adaptation.swaps.values()))[0]
+    def after_step(step, steps):
+        weight_of(hidden).data.add_(1e-3)
+    adaptation.after_step = after_step
+    return adaptation
+""",
+    ),
+    "merges_wrongly": (
+        "merge",
+        """
+class Wrong(LoRALinear):
+    def fold(self):
+        return plain(self.base, weight_of(self.base) - self.scale * self.up() @ self.a, self.base.bias)
+
+def inject(self, model):
+    return swap(model, "query+value", lambda base, sites: Wrong(base, sites, LoRA()))
+""",
+    ),
+    "forgets_to_merge": (
+        "merge",
+        """
+class Forgetful(LoRALinear):
+    def fold(self):
+        return self.base
+
+def inject(self, model):
+    return swap(model, "query+value", lambda base, sites: Forgetful(base, sites, LoRA()))
+""",
+    ),
+    "forgets_a_part": (
+        "save and load",
+        """
+def inject(self, model):
+    adaptation = LoRA().inject(model)
+    adaptation.stored = lambda: {n: p.detach() for n, p in adaptation.params.items() if n.endswith(".b")}
+    return adaptation
+""",
+    ),
+    "ignores_the_seed": (
+        "seed",
+        """
+def inject(self, model):
+    def build(base, sites):
+        layer = LoRALinear(base, sites, LoRA())
+        layer.a.data.copy_(torch.randn(layer.a.shape, generator=torch.Generator().manual_seed(0)))
+        return layer
+    return swap(model, "query+value", build)
+""",
+    ),
+    "draws_from_the_clock": (
+        "seed",
+        """
+def inject(self, model):
+    def build(base, sites):
+        layer = LoRALinear(base, sites, LoRA())
+        generator = torch.Generator()
+        generator.seed()
+        layer.a.data.copy_(torch.randn(layer.a.shape, generator=generator))
+        return layer
+    return swap(model, "query+value", build)
+""",
+    ),
+    "leaves_nothing": (
+        "runs",
+        """
+def inject(self, model):
+    adaptation = LoRA().inject(model)
+    adaptation.params.clear()
+    return adaptation
+""",
+    ),
+    "raises": (
+        "runs",
+        """
+def inject(self, model):
+    return model.no_such_thing
+""",
+    ),
+}
+
+
+def plugin(name: str, code: str) -> str:
+    claims = "Claims(identity_at_init=True)" if name == "scrambles_on_injection" else "ALL"
+    return (
+        HEAD
+        + code
+        + f"\n@method({name!r}, {claims}, Preset(1e-3, 'a test'))\n@dataclass(frozen=True)\nclass Bad:\n"
+        + "    inject = inject\n"
+    )
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_plugin_is_caught_by_the_check_that_is_meant_for_it(name: str, tmp_path: Path) -> None:
+    wanted, code = BAD[name]
+    file = tmp_path / f"{name}.py"
+    file.write_text(plugin(name, code))
+    checked = check_file(str(file), (), tmp_path)
+    failed = {one.name for one in checked if one.outcome == "fail"}
+    assert wanted in failed, checked
+    # What follows from it may fail as well: a wrong base or initialisation can't be reloaded or merged.
+    follows = {
+        "trains_the_base": {"only declared moves", "save and load"},
+        "writes_what_it_hides": {"base unchanged", "save and load"},
+        "draws_from_the_clock": set(),
+    }
+    assert failed - {wanted} <= follows.get(name, set()), checked
+    said = checks_text([one.__dict__ for one in checked])
+    assert ADVICE[wanted] in said and "fail" in said and name in said
+
+
+def test_every_registered_method_keeps_its_claims(tmp_path: Path) -> None:
+    for name in registry.load("method"):
+        if registry.get("method", name).path.parent.name == "methods":
+            method = {"peft": "peft-ia3"}.get(name, name)
+            (tmp_path / method).mkdir()
+            checked = check_file(method, (), tmp_path / method)
+            assert {one.family for one in checked} == set(MODELS)
+            assert not [one for one in checked if one.outcome in ("fail", "not tested")], checked
+
+
+def test_check_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(plugin("mine_starts_elsewhere", BAD["starts_elsewhere"][1]))
+    bad = peftbench("check", "mine.py", cwd=tmp_path)
+    assert bad.returncode == 1 and "start its last factor at zero" in bad.stdout, bad.stderr
+    assert "outputs differ from the base's by" in bad.stdout
+    good = peftbench("check", "lora:rank=2", cwd=tmp_path)
+    assert good.returncode == 0 and "every claim holds" in good.stdout
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    for what, said in (
+        ("lroa", "did you mean 'lora'"),
+        ("empty.py", "registers no method"),
+        ("no.py", "does not exist"),
+    ):
+        wrong = peftbench("check", what, cwd=tmp_path)
+        assert wrong.returncode == 2 and said in wrong.stderr and wrong.stderr.count("\n") == 1, wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.int8]
+)
+def test_a_fingerprint_sees_every_bit(dtype: torch.dtype) -> None:
+    tensor = torch.zeros(proof.CHUNK + 5, dtype=dtype)
+    before = proof.fingerprints({"t": tensor})
+    assert proof.fingerprints({"t": tensor.clone()}) == before
+    for index in (0, 77, proof.CHUNK - 1, proof.CHUNK, len(tensor) - 1):
+        other = tensor.clone()
+        other[index] = 1
+        assert proof.changed(before, proof.fingerprints({"t": other})) == ["t"]
+    swapped = tensor.clone()
+    swapped[3] = 1
+    moved = tensor.clone()
+    moved[4] = 1
+    assert proof.fingerprints({"t": swapped}) != proof.fingerprints({"t": moved})
+    assert proof.changed(before, {}) == ["t"]
+
+
+def test_a_negative_zero_is_another_bit() -> None:
+    plus, minus = (proof.fingerprints({"t": torch.tensor([value])}) for value in (0.0, -0.0))
+    assert plus != minus
+
+
+def test_a_merge_is_tested_where_the_model_reads_the_type_of_its_layer(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str], tmp_path: Path
+) -> None:
+    """T5's feed-forward does."""
+    record = execute(make_run("ia3", checkpoint("t5"), learning_rate=1e-2), tmp_path, Conditions(threads=1))
+    merge = next(one for one in record.checks or () if one["name"] == "merge")
+    assert merge["outcome"] == "pass", merge

@@ -1,0 +1,128 @@
+"""`peftbench check` of tasks: every built-in that is at hand passes, and each check fails on a task that breaks it."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from peftbench import UsageError
+from peftbench.inspection.check_method import check_file
+from peftbench.inspection.check_task import check_task
+from peftbench.render.checks import ADVICE, checks_text
+
+from ..support.commands import peftbench
+
+TASK = """
+import random
+import datasets
+from dataclasses import dataclass, replace
+from peftbench import Classification, Regression, task
+from peftbench.completion import Completion
+
+CALLS = []
+
+@task("{name}", version="1")
+@dataclass(frozen=True)
+class Broken:
+    \"\"\"A task for a test.\"\"\"
+
+    @property
+    def objective(self):
+        return {objective}
+
+    def fingerprint(self):
+        return "1"
+
+    def splits(self):
+        CALLS.append(1)
+        def rows(split, start, count):
+            return [dict({row}) for i in range(start, start + count)]
+        made = {{s: rows(s, 1000 * k, n) for k, (s, n) in enumerate((("train", 60), ("validation", 20), ("test", 40)))}}
+        {change}
+        return {{s: datasets.Dataset.from_list(r) for s, r in made.items()}}
+"""
+
+LABELS = "Classification(('no', 'yes'))"
+ROW = "text=f't{i}', label=i % 2"
+TEXTS = "source=f's{i}', target=f'the word {i} stands here {i * 7}'"
+
+# objective, row, what is changed, the check that fails
+BAD = {
+    "a column lacks": (LABELS, "words=f't{i}', label=i % 2", "pass", "columns"),
+    "an empty split": (LABELS, ROW, "made['validation'] = []", "columns"),
+    "another one each time": (LABELS, "text=f't{i} {len(CALLS)}', label=i % 2", "pass", "same again"),
+    "trained on the test": (LABELS, ROW, "made['test'][:4] = made['train'][:4]", "disjoint"),
+    "cut inside groups": (LABELS, ROW + ", group=str(i % 10)", "pass", "disjoint"),
+    "a label too many": (LABELS, ROW, "made['test'][3]['label'] = 2", "labels"),
+    "a label that nobody has": ("Classification(('a', 'b', 'c'))", ROW, "pass", "labels"),
+    "no number": ("Regression()", "text=f't{i}', label=float(i)", "made['train'][3]['label'] = float('nan')", "labels"),
+    "one number": ("Regression()", "text=f't{i}', label=1.0", "pass", "labels"),
+    "an empty target": ("Completion()", TEXTS, "made['train'][3]['target'] = ' '", "labels"),
+    "a script that the metric does not read": ("Completion(('rouge_l',))", "source=f's{i}', target='слово ' * (i % 7 + 1)", "pass", "perfect"),
+    "one answer to all": ("Completion(('chrf',))", "source=f's{i}', target='the same'", "pass", "shuffled"),
+}  # fmt: skip
+GOOD = {
+    "labels": (LABELS, ROW, "pass"),
+    "numbers": ("Regression()", "text=f't{i}', label=float(i % 17)", "pass"),
+    "texts": ("Completion(('bleu', 'ter', 'nist'))", TEXTS, "pass"),
+}
+
+
+def written(folder: Path, name: str, objective: str, row: str, change: str) -> str:
+    file = folder / f"{name.replace('-', '_')}.py"
+    code = TASK.format(name=name, objective=objective, row=row, change=change)
+    file.write_text(textwrap.dedent(code))
+    return str(file)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_broken_task_fails_its_check(what: str, tmp_path: Path) -> None:
+    objective, row, change, wanted = BAD[what]
+    checked = check_file(
+        written(tmp_path, "broken-" + what.replace(" ", "-"), objective, row, change), (), tmp_path
+    )
+    assert {one.name for one in checked if one.outcome == "fail"} == {wanted}, checked
+    assert ADVICE[wanted] in checks_text([one.__dict__ for one in checked])
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_a_sound_task_passes(what: str, tmp_path: Path) -> None:
+    checked = check_file(written(tmp_path, "sound-" + what, *GOOD[what]), (), tmp_path)
+    assert {one.outcome for one in checked} == {"pass"} and len(checked) == 7, checked
+
+
+def test_a_metric_beside_the_primary_one_that_misses_is_a_notice(tmp_path: Path) -> None:
+    """BLEU of answers of one word is 0 for themselves; exact match is not to blame."""
+    objective = "Completion(('exact_match', 'bleu'))"
+    row = "source=f's{i}', target=f'w{i % 9}'"
+    checked = check_file(written(tmp_path, "short-answers", objective, row, "pass"), (), tmp_path)
+    assert {one.name: one.outcome for one in checked}["perfect"] == "notice"
+    assert not [one for one in checked if one.outcome == "fail"]
+
+
+def test_chance_is_off_where_a_metric_leaks_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric that looks at something else than the pairs is caught: here one that counts matches of sorted labels."""
+    from peftbench.objectives.item_metrics import FORMULAS, Values
+
+    def leaks(predictions: Values, references: Values) -> float:
+        return float((sorted(predictions) == sorted(references)) or (predictions == references).mean())
+
+    monkeypatch.setitem(FORMULAS, "accuracy", leaks)
+    assert {one.name for one in check_task("synthetic") if one.outcome == "fail"} == {"shuffled"}
+
+
+def test_check_of_a_task_from_the_command_line(tmp_path: Path) -> None:
+    good = peftbench("check", "synthetic", cwd=tmp_path)
+    assert good.returncode == 0 and "pass          labels: 2 labels" in good.stdout, good.stderr
+    bad = peftbench(
+        "check", written(tmp_path, "leaky", LABELS, ROW, "made['test'] = made['train']"), cwd=tmp_path
+    )
+    assert bad.returncode == 1 and "fail          disjoint: 60 of 60 test rows" in bad.stdout, bad.stderr
+    gone = peftbench("check", "csv:path=none.csv", cwd=tmp_path)
+    assert gone.returncode == 2 and gone.stderr == "peftbench: data file 'none.csv' does not exist\n"
+    with pytest.raises(UsageError, match="unknown method or task 'syntetic'; did you mean 'synthetic'"):
+        check_file("syntetic", (), tmp_path)

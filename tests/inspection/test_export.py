@@ -1,0 +1,299 @@
+"""Exports give the same outputs in the libraries that read them, and a PEFT LoRA is read back with its rank and alpha."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor
+
+from peftbench import UsageError
+from peftbench.cli.app import main
+from peftbench.execution.prepare import Prepared
+from peftbench.inspection.export import export
+from peftbench.inspection.stored_runs import exportable
+from peftbench.models.resolve import resolve_model
+
+from ..support.adapted import adapted, inputs, logits
+from ..support.exported import SMALL, Make, Of, exported, peft, same, saved, trained
+
+__all__ = ["trained"]  # a fixture
+
+
+def stock(prepared: Prepared, model: str) -> Any:
+    """The base model that a stranger would load."""
+    kind: Any = type(prepared.adaptation.model)
+    if kind.__name__ == "MeanPooledClassifier":
+        return transformers.AutoModel.from_pretrained(resolve_model(model).location).eval()
+    return kind.from_pretrained(resolve_model(model).location, num_labels=2).eval()
+
+
+def outputs(model: Any, folder: Path) -> Tensor:
+    """Logits of a stock model, or of an encoder with the head beside it, as the README in the folder says."""
+    with torch.no_grad():
+        out = model(**inputs())
+        if hasattr(out, "logits"):
+            logits: Tensor = out.logits
+            return logits
+        head = load_file(folder / "head.safetensors")
+        mask = inputs()["attention_mask"][..., None].float()
+        mean = (out.last_hidden_state * mask).sum(1) / mask.sum(1)
+        pooled: Tensor = mean @ head["classifier.weight"].T + head["classifier.bias"]
+        return pooled
+
+
+def in_peft(prepared: Prepared, model: str, folder: Path) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        loaded = peft.PeftModel.from_pretrained(stock(prepared, model), folder).eval()
+    return outputs(loaded, folder)
+
+
+PAIRS = [
+    "lora:rank=3:alpha=5",
+    "rslora:rank=4",
+    "lora-plus",
+    "lora-fa",
+    "dora:rank=4",
+    "pissa:rank=2:alpha=3",
+    "adalora:initial_rank=4:target_rank=2",
+]
+
+
+@pytest.mark.parametrize("family", ["tiny-encoder", "bert", "roberta", "llama", "gpt2"])
+@pytest.mark.parametrize("method", [*PAIRS, "ia3"])
+def test_the_peft_library_gives_the_same_outputs(
+    method: str, family: str, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Up to the order of float32 sums."""
+    model = family if family.startswith("tiny") else checkpoint(family)
+    prepared, record = trained(method, model)
+    folder = exported(record, tmp_path)
+    assert same(in_peft(prepared, model, folder), logits(prepared))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["inference_mode"] and Path(config["base_model_name_or_path"]).is_dir()
+    assert (folder / "head.safetensors").is_file() == (family == "tiny-encoder")
+    assert bool(config.get("modules_to_save")) == (family != "tiny-encoder")
+    if config["peft_type"] == "LORA" and method.startswith("lora:"):
+        pairs = 2 if family == "gpt2" else 1
+        assert (config["r"], config["lora_alpha"]) == (3 * pairs, 5 * pairs)
+
+
+def test_layers_of_different_ranks_are_named(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
+    """GPT-2's fused projection has two pairs, its output projection one."""
+    model = checkpoint("gpt2")
+    prepared, record = trained("lora:rank=2:targets=query+key+attention_output", model)
+    folder = exported(record, tmp_path)
+    assert same(in_peft(prepared, model, folder), logits(prepared))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert sorted({config["r"], *config["rank_pattern"].values()}) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "kind", ["LORA", "IA3", "VERA", "VBLORA", "LN_TUNING", "BOFT", "LOKR", "TINYLORA", "LILY", "OSF"]
+)
+@pytest.mark.parametrize("family", ["tiny-encoder", "llama"])
+def test_what_the_bridge_trained(
+    kind: str, family: str, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    model = family if family.startswith("tiny") else checkpoint(family)
+    options = f":{SMALL[kind]}" if kind in SMALL else ""
+    prepared, record = trained(f"peft:type={kind}{options}", model)
+    assert same(in_peft(prepared, model, exported(record, tmp_path)), logits(prepared))
+
+
+@pytest.mark.parametrize("family", ["tiny-encoder", "roberta", "llama", "gpt2"])
+@pytest.mark.parametrize("method", ["lora", "peft-lora", "full"])
+def test_merged_is_a_plain_model(
+    method: str, family: str, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    model = family if family.startswith("tiny") else checkpoint(family)
+    prepared, record = trained(method, model)
+    folder = exported(record, tmp_path, merged=True)
+    kind: Any = type(prepared.adaptation.model)
+    plain = transformers.AutoModel if family == "tiny-encoder" else kind
+    loaded = plain.from_pretrained(folder).eval()
+    assert not any("lora" in name for name, _ in loaded.named_parameters())
+    assert same(outputs(loaded, folder), logits(prepared))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("a film")["input_ids"] == prepared.tokenizer("a film")["input_ids"]
+
+
+def test_exports_that_can_not_be(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
+    _, adapter = trained("adapter", checkpoint("bert"))
+    _, scaled = trained("vera:rank=4", checkpoint("bert"))
+    _, quantised = trained("qlora:rank=4", checkpoint("bert"))
+    _, with_prefix = trained("lora-prefix-embed", checkpoint("llama"))
+    for record, merged, said in (
+        (adapter, False, "no form in the PEFT library$"),
+        (scaled, False, "no form in the PEFT library; --merged writes a plain model"),
+        (quantised, False, "were trained over a quantised layer"),
+        (with_prefix, False, "no form in the PEFT library"),
+        (adapter, True, "does not merge into plain layers; leave --merged out"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            exported(record, tmp_path, merged)
+    assert not [path for path in tmp_path.iterdir() if path.name != "runs"]
+
+
+def test_runs_that_can_not_be(trained: Any, tmp_path: Path) -> None:
+    runs, to = tmp_path / "runs", tmp_path / "to"
+    _, good = trained("lora", "tiny-encoder")
+    _, failed = trained(
+        "lora:rank=2", "tiny-encoder", status="failed", reason="Diverged: the loss is not finite"
+    )
+    _, lost = trained("full", "tiny-encoder", keep=False)
+    to.mkdir()
+    assert exportable(runs, good.key, to).record.key == good.key
+    for start, folder, said in (
+        ("nothing", to, "no run's key begins with 'nothing'"),
+        (failed.key, to, "is failed: Diverged: the loss is not finite; there is nothing to export"),
+        (lost.key, to, "were not kept; run it with --keep-weights into another --store"),
+        (good.key, runs, "is not empty; name a folder that is new or empty"),
+        (good.key, next(runs.rglob("record.json")), "is a file"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            exportable(runs, start, folder)
+
+
+def test_a_changed_base_is_refused(trained: Any, checkpoint: Of, tmp_path: Path, monkeypatch: Any) -> None:
+    _, record = trained("lora", "tiny-encoder")
+    from peftbench.models.resolve import resolve_model
+
+    real = resolve_model
+    changed = real("tiny-encoder").__class__("tiny-encoder", real("tiny-encoder").location, "another")
+    monkeypatch.setattr("peftbench.execution.restore.resolve_model", lambda name: changed)
+    with pytest.raises(UsageError, match="not those that the run was trained on"):
+        exported(record, tmp_path)
+
+
+def test_the_command(trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An export by the first characters of a run's key, and one line for a key that no run has."""
+    _, record = trained("lora", "tiny-encoder")
+    command = [sys.executable, "-W", "error", "-m", "peftbench", "export", record.key[:8], "--to", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out: README.md, adapter_config.json, adapter_model.safetensors, head.safetensors\n"
+    with pytest.raises(SystemExit) as left:
+        main(["export", "zzz", "--to", str(tmp_path / "out2"), "--store", str(tmp_path / "runs")])
+    said = capsys.readouterr()
+    assert left.value.code == 2 and said.out == ""
+    assert said.err.startswith("peftbench: no run's key begins with 'zzz'") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_lora_starts_from_a_peft_checkpoint(
+    family: str, tmp_path: Path, make_run: Make, checkpoint: Of
+) -> None:
+    """Saved from another class: the names before the encoder differ."""
+    head = {"bert": "BertModel", "llama": "LlamaForCausalLM"}[family]
+    targets = ["query", "value"] if family == "bert" else ["q_proj", "v_proj"]
+    options = {"r": 4, "lora_alpha": 12, "target_modules": targets}
+    theirs, _ = saved(tmp_path / "adapter", checkpoint(family), "LORA", options, head)
+    run = make_run(f"lora:rank=4:alpha=12:start='{tmp_path / 'adapter'}'", checkpoint(family))
+    model: Any = adapted(run).adaptation.model
+    with torch.no_grad():
+        inner = theirs.base_model.model if family == "bert" else theirs.base_model.model.model
+        want = inner(**inputs()).last_hidden_state
+        assert same(model.base_model(**inputs()).last_hidden_state, want)
+
+
+@pytest.mark.parametrize("family", ["tiny-encoder", "gpt2"])
+def test_an_exported_lora_is_a_start(
+    family: str, trained: Any, checkpoint: Of, make_run: Make, tmp_path: Path
+) -> None:
+    """There and back, bitwise, through the block structure of a fused projection too."""
+    model = family if family.startswith("tiny") else checkpoint(family)
+    prepared, record = trained("lora:rank=4:alpha=6", model)
+    spec = f"lora:rank=4:alpha=6:start='{exported(record, tmp_path)}'"
+    again = adapted(make_run(spec, model, seed=3)).adaptation
+    assert all(torch.equal(p, again.params[name]) for name, p in prepared.adaptation.params.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("LORA", {"r": 4, "lora_alpha": 8}, "its rank is 4 and its alpha 8, the method's are 8 and 16"),
+        ("LORA", {"r": 8, "lora_alpha": 8}, "its rank is 8 and its alpha 8, the method's are 8 and 16"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "use_rslora": True}, "its alpha 16 \\(rslora\\), .* rank=8:alpha=45.2548"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "alpha_pattern": {r"layer\.0\..*query": 64}}, "its alpha 64, the method's"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "init_lora_weights": "pissa"}, "over a base that pissa had changed"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "use_dora": True}, "made with use_dora"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "bias": "lora_only"}, "also trained biases"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query"]}, "only in the method: .*value"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query", "key", "value"]}, "only in the checkpoint: .*key"),
+        ("IA3", {"feedforward_modules": []}, "is a IA3 adapter, not a LoRA"),
+    ],
+)  # fmt: skip
+def test_a_start_that_would_ruin_the_model_is_refused(
+    kind: str, options: dict[str, Any], said: str, tmp_path: Path, make_run: Make, checkpoint: Of
+) -> None:
+    options = {"target_modules": ["query", "value"], **options}
+    saved(tmp_path / "adapter", checkpoint("bert"), kind, options, "BertModel")
+    with pytest.raises(UsageError, match=said):
+        adapted(make_run(f"lora:start='{tmp_path / 'adapter'}'", checkpoint("bert")))
+
+
+def test_one_pair_over_a_fused_projection_is_refused(tmp_path: Path, make_run: Make, checkpoint: Of) -> None:
+    options = {"r": 8, "lora_alpha": 16, "target_modules": ["c_attn"], "fan_in_fan_out": True}
+    saved(tmp_path / "adapter", checkpoint("gpt2"), "LORA", options, "GPT2Model")
+    start = f"start='{tmp_path / 'adapter'}'"
+    with pytest.raises(UsageError, match="one pair over all of .*the method has 2"):
+        adapted(make_run(f"lora:{start}", checkpoint("gpt2")))
+    with pytest.raises(UsageError, match="reach outputs that the method does not adapt"):
+        adapted(make_run(f"lora:rank=4:alpha=8:{start}", checkpoint("gpt2")))
+
+
+def test_rslora_is_told_the_alpha_that_gives_the_same_factor(
+    tmp_path: Path, make_run: Make, checkpoint: Of
+) -> None:
+    options = {"r": 4, "lora_alpha": 16, "target_modules": ["query", "value"]}
+    saved(tmp_path / "adapter", checkpoint("bert"), "LORA", options, "BertModel")
+    start = f"start='{tmp_path / 'adapter'}'"
+    with pytest.raises(UsageError, match="write rank=4:alpha=8"):  # 16 / 4 = 8 / sqrt 4
+        adapted(make_run(f"rslora:{start}", checkpoint("bert")))
+    assert adapted(make_run(f"rslora:rank=4:alpha=8:{start}", checkpoint("bert"))).adaptation.params
+
+
+def test_the_readme_says_how_to_load_the_model_that_was_trained(
+    trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Its type, its outputs and, where the base has none, its padding; and no folder of this machine in the title."""
+    folder = tmp_path / "no-padding"
+    shutil.copytree(checkpoint("gpt2"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    _, record = trained("lora", str(folder))
+    text = (exported(record, tmp_path) / "README.md").read_text()
+    assert "num_labels=2, pad_token_id=" in text and "dtype='float32'" in text
+    assert text.startswith("# lora on no-padding, task synthetic")
+
+
+def test_an_encoder_out_of_an_encoder_decoder_is_no_checkpoint(
+    trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    _, record = trained("head", checkpoint("t5"))
+    with pytest.raises(UsageError, match="T5Stack, which transformers does not load"):
+        exported(record, tmp_path, merged=True)
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_what_came_from_a_file_that_is_gone_is_asked_for(kind: str, trained: Any, tmp_path: Path) -> None:
+    _, record = trained("lora", "tiny-encoder")
+    moved = dataclasses.replace(record.run, plugins=(str(tmp_path / "gone.py"),), **{kind: "in-no-registry"})
+    (tmp_path / "record.json").write_text(dataclasses.replace(record, run=moved).to_text())
+    with pytest.raises(
+        UsageError, match=f"{kind} 'in-no-registry' came from .*gone.py, which is gone; say where"
+    ):
+        export(tmp_path, tmp_path / "to", merged=False)

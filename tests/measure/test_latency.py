@@ -1,0 +1,320 @@
+"""Latency, generation and serving against truth that is known beforehand."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from peftbench import Adaptation, Batch
+from peftbench.errors import NotSupported
+from peftbench.execution.inference import measure_inference
+from peftbench.execution.prepare import Prepared, inject
+from peftbench.measure import latency
+from peftbench.measure.generation import Greedy
+from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
+from peftbench.measure.serving import MIXED, measure_serving
+from peftbench.measure.turns import turns
+from peftbench.models.load import load_model
+from peftbench.models.resolve import resolve_model
+from peftbench.plugins import registry
+from peftbench.records.runs import BASE, COPY, LatencyGrid, Run, merged_name
+from peftbench.stats.slowdown import EQUIVALENCE, Slowdown, slowdown
+
+from ..support.adapted import adapted
+
+CPU = torch.device("cpu")
+
+
+class Machine:
+    """A machine with a clock of its own: time passes when a layer says so, and with the noise of a real one."""
+
+    def __init__(self) -> None:
+        self.now_s, self.speed, self.draw = 0.0, 1.0, np.random.default_rng(0)
+
+    def work(self, seconds: float) -> None:
+        self.speed *= float(np.exp(self.draw.normal(0, 0.01)))  # clocks drift
+        neighbour = 1.5 if self.draw.random() < 0.02 else 1.0
+        self.now_s += seconds * self.speed * neighbour * float(np.exp(self.draw.normal(0, 0.01)))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setattr("peftbench.measure.clock.time", SimpleNamespace(perf_counter=lambda: made.now_s))
+    monkeypatch.setattr(Sleepy, "work", staticmethod(made.work))
+    return made
+
+
+class Sleepy(nn.Module):
+    """A layer that takes a known time, and folds to one that takes another."""
+
+    def __init__(self, seconds: float, folded_s: float) -> None:
+        super().__init__()
+        self.seconds, self.folded_s = seconds, folded_s
+
+    @staticmethod
+    def work(seconds: float) -> None:
+        time.sleep(seconds)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.work(self.seconds)
+        return x
+
+    def fold(self) -> nn.Module:
+        return Sleepy(self.folded_s, 0.0)
+
+
+class Toy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=50, max_position_embeddings=64)
+        self.layer: nn.Module = Sleepy(0.002, 0.0)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(input_ids)
+        return out
+
+
+def timed(folded_s: float) -> dict[str, Slowdown]:
+    """A method that takes 20 % longer and folds to a layer of `folded_s`, against a base of 2 ms, in three processes."""
+    processes = []
+    for _ in range(3):
+        base, tree = Toy(), Toy()
+        wrapper = Sleepy(0.0024, folded_s)
+        adaptation = Adaptation(tree, {}, swaps={"layer": (tree.layer, wrapper)})
+        tree.layer = wrapper
+        processes.append(measure_latency(variants_of(base, {"slow": adaptation}), ((1, 8),), CPU, 40)[0].ms)
+    return {
+        name: slowdown([(process[BASE], process[name]) for process in processes])
+        for name in (COPY, "slow", merged_name("slow"))
+    }
+
+
+def test_a_known_slowdown_is_found_and_a_merge_without_cost_is_equivalent(machine: Machine) -> None:
+    found = timed(folded_s=0.002)
+    low, high = found["slow"].interval()
+    assert low < 0.2 < high and high - low < 0.05
+    margin = EQUIVALENCE["cpu"]
+    assert found[merged_name("slow")].is_none(margin) and found[COPY].is_none(margin)
+    assert not found["slow"].is_none(margin)
+
+
+def test_a_merge_that_costs_five_percent_is_not_equivalent(machine: Machine) -> None:
+    slow = timed(folded_s=0.0021)[merged_name("slow")]
+    assert not slow.is_none(EQUIVALENCE["cpu"]) and slow.value == pytest.approx(0.05, abs=0.02)
+
+
+def test_too_long_a_cell_says_why_and_rounds_are_counted() -> None:
+    cells = measure_latency({BASE: Toy(), COPY: Toy()}, ((1, 8), (1, 65)), CPU, 5)
+    assert min(cells[0].ms[BASE]) >= 2.0 and [len(ms) for ms in cells[0].ms.values()] == [5, 5]
+    assert cells[1].ms == {} and cells[1].refusal == "the model takes at most 64 tokens"
+    with pytest.raises(NotSupported, match="CUDA graphs need a CUDA GPU"):
+        measure_latency({BASE: Toy()}, ((1, 8),), CPU, 1, "cuda-graphs")
+
+
+def test_intervals_of_three_processes_cover_the_truth() -> None:
+    """Processes differ (memory placement), rounds drift: the interval must cover both."""
+    draw, hits, none = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        processes = []
+        for _ in range(3):
+            own = draw.normal(0, 0.005)
+            drift = np.exp(np.cumsum(draw.normal(0, 0.01, 40)))
+            base = drift * np.exp(draw.normal(0, 0.02, 40))
+            other = drift * np.exp(np.log(1.2) + own + draw.normal(0, 0.02, 40))
+            processes.append((list(base), list(other)))
+        low, high = slowdown(processes).interval()
+        hits += low < 0.2 < high
+        none += slowdown(processes).is_none(0.02)
+    assert hits / 200 > 0.92 and none == 0  # 95 % nominal; binomial error of 200 is 1.5 points
+    assert slowdown([([1.0] * 40, [1.0] * 40)]).interval() == (0.0, 0.0)
+
+
+def test_noise_does_not_pass_for_equivalence() -> None:
+    draw = np.random.default_rng(0)
+    noisy = [(list(draw.lognormal(0, 0.5, 40)), list(draw.lognormal(0, 0.5, 40))) for _ in range(3)]
+    assert not slowdown(noisy).is_none(0.02)
+
+
+def test_all_methods_stand_on_one_set_of_weights(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str]
+) -> None:
+    """Each in a tree of its own: none sees another, and what it computes is what it computes alone."""
+    run = make_run("lora,adapter,prefix:length=4,prefix:length=8,full", checkpoint("bert"), kind="latency")
+    source = resolve_model(run.model)
+    loaded = load_model(source, None, 0)
+    weights = {id(p) for p in loaded.model.parameters()}
+    inputs = {"input_ids": torch.arange(12)[None] + 5, "attention_mask": torch.ones(1, 12, dtype=torch.long)}
+    before = loaded.model(**inputs).logits
+    made: dict[str, Prepared] = {}
+    for method in run.method.split(","):
+        tree = over_shared_weights(loaded.model)
+        one = dataclasses.replace(run, method=method)
+        made[method] = inject(one, dataclasses.replace(loaded, model=tree), "cpu")
+        if (settle := made[method].adaptation.settle) is not None:
+            settle()
+    assert torch.equal(loaded.model(**inputs).logits, before)
+    for method, prepared in made.items():
+        alone = inject(dataclasses.replace(run, method=method), load_model(source, None, 0), "cpu")
+        if alone.adaptation.settle is not None:
+            alone.adaptation.settle()
+        shared = {id(p) for p in prepared.adaptation.model.parameters()}
+        assert weights <= shared or method == "full"
+        assert torch.equal(
+            prepared.adaptation.model(**inputs).logits, alone.adaptation.model(**inputs).logits
+        )
+    variants = variants_of(loaded.model, {name: p.adaptation for name, p in made.items()})
+    assert [name for name in variants if name.endswith(" merged")] == ["lora merged"]
+    assert all(not m.training for m in variants.values())
+
+
+def test_a_latency_run_measures_all_its_methods(make_run: Callable[..., Run], cache: object) -> None:
+    grid = LatencyGrid(((1, 8), (2, 8)), rounds=4, new_tokens=3, tasks=2)
+    methods = "lora,adapter,prefix:length=4,full"
+    run = make_run(methods, "tiny-decoder", kind="latency", task="", grid=grid)
+    found = measure_inference(run)
+    names = [BASE, COPY, "lora", "lora merged", "adapter", "prefix:length=4", "full"]
+    assert list(found["latency"][0]["ms"]) == names
+    assert all(len(ms) == 4 and min(ms) > 0 for ms in found["latency"][0]["ms"].values())
+    assert list(found["generation"][0]["token_ms"]) == names
+    serving = {one["method"]: one for one in found["serving"]}
+    assert serving["lora"]["refusal"] is None and "can't be added" in serving["adapter"]["refusal"]
+    assert "full" not in serving and serving["lora"]["drift"] < 1e-6
+    assert serving["lora"]["cells"][0]["refusal"] == "1 rows can't be shared evenly by 2 tasks"
+    assert len(serving["lora"]["cells"][1]["ms"][MIXED]) == 4
+    assert found["meters"]["timer"] == "wall clock" and found["meters"]["gpu_before"] is None
+    assert found["meters"]["adapter_parameters"]["prefix:length=4"] > 0
+
+
+@pytest.mark.parametrize(
+    "method", sorted(set(registry.load("method")) - {"peft"})
+)  # a bridge that names no tuner
+def test_every_method_serves_whole_in_bfloat16(
+    method: str, make_run: Callable[..., Run], cache: object
+) -> None:
+    """A served model is in one type throughout, without autocast: what stays float32 in training must bear it."""
+    grid = LatencyGrid(((1, 8),), rounds=1)
+    run = make_run(method, "tiny-encoder", kind="latency", dtype="bfloat16", task="", grid=grid)
+    assert all(ms > 0 for ms in measure_inference(run)["latency"][0]["ms"][method])
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix:length=4", "adapter"])
+def test_decoding_with_a_cache_gives_what_a_pass_over_everything_gives(
+    method: str, make_run: Callable[..., Run], cache: object
+) -> None:
+    run = make_run(method, "tiny-decoder", kind="latency", task="")
+    prepared = inject(run, load_model(resolve_model(run.model), None, 0), "cpu")
+    if prepared.adaptation.settle is not None:
+        prepared.adaptation.settle()
+    model, prompt = prepared.adaptation.model, torch.arange(20).reshape(2, 10) + 5
+    with torch.inference_mode():
+        for parameter in prepared.adaptation.params.values():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+        greedy = Greedy(model, prompt, 5)
+        greedy.read()
+        greedy.decode()
+        tokens = prompt
+        for step in range(5):
+            logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits
+            assert torch.equal(greedy.tokens[step], logits[:, -1:].argmax(-1))
+            tokens = torch.cat([tokens, greedy.tokens[step]], dim=1)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_one_batch_of_several_tasks_gives_each_row_its_own_task(
+    family: str, make_run: Callable[..., Run], checkpoint: Callable[[str], str]
+) -> None:
+    tasks: list[Prepared] = []
+    for seed in range(2):
+        prepared = adapted(make_run("lora:targets=query+value", checkpoint(family)))
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in prepared.adaptation.params.values():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+        tasks.append(prepared)
+    batch: Batch = {
+        "input_ids": torch.arange(24).reshape(4, 6) + 5,
+        "attention_mask": torch.ones(4, 6).long(),
+    }
+    rows = torch.tensor([0, 1, 1, 0])
+    mixed = copy.deepcopy(tasks[0].adaptation.model)
+    for name, (_, wrapper) in tasks[0].adaptation.swaps.items():
+        of_layer = [task.adaptation.swaps[name][1] for task in tasks]
+        mixed.set_submodule(name, wrapper.mixed(of_layer, rows))  # type: ignore[operator]
+    together = mixed.eval()(**batch).logits
+    alone = [task.adaptation.model.eval()(**batch).logits for task in tasks]
+    expected = torch.stack([alone[task][row] for row, task in enumerate(rows)])
+    assert (alone[0] - alone[1]).abs().max() > 1e-3
+    assert torch.allclose(together, expected, atol=1e-5)
+
+
+def test_switching_tasks_leaves_the_base_alone(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str]
+) -> None:
+    loaded = load_model(resolve_model(checkpoint("gpt2")), None, 0)
+    before = {name: p.clone() for name, p in loaded.model.named_parameters()}
+    tasks = []
+    for seed in range(2):
+        tree = over_shared_weights(loaded.model)
+        run = make_run("lora", checkpoint("gpt2"), seed)
+        prepared = inject(run, dataclasses.replace(loaded, model=tree), "cpu")
+        for parameter in prepared.adaptation.params.values():
+            parameter.data.normal_()
+        tasks.append(prepared.adaptation)
+    found = measure_serving(loaded.model, tasks, ((2, 8),), CPU, 3)
+    assert all(torch.equal(p, before[name]) for name, p in loaded.model.named_parameters())
+    # Eight rounds with the warm-up, of two to five calls each.
+    assert 16 <= found.switches <= 40 and 0 < found.drift < 1e-5
+    assert found.adapter_bytes == sum(p.numel() for p in tasks[0].params.values()) * 4
+    assert found.adapter_bytes < found.merged_bytes < found.model_bytes
+
+
+def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that holds the weights of whoever ran last: nobody may be timed cold."""
+    holds = ["nothing"]
+    cold = {"base": 0, "copy": 0}
+
+    def call(name: str) -> Callable[[], None]:
+        def run() -> None:
+            cold[name] += holds[0] != name
+            holds[0] = name
+
+        return run
+
+    def time_ms(timed: Callable[[], object]) -> float:
+        before = sum(cold.values())
+        timed()
+        return 1.0 + (sum(cold.values()) - before)
+
+    monkeypatch.setattr(latency, "stopwatch", lambda device: time_ms)
+    taken = latency.take_turns({name: call(name) for name in cold}, 4, CPU)
+    assert taken == {"base": [1.0] * 4, "copy": [1.0] * 4}
+
+
+def test_turns_favour_nobody() -> None:
+    """Over many rounds each subject follows each other one about as often, and never itself."""
+    orders = list(turns("abcd", 2000))
+    assert orders == list(turns("abcd", 2000)) and all(sorted(order) == list("abcd") for order in orders)
+    line = [name for order in orders for name in order]
+    pairs = Counter(itertools.pairwise(line))
+    assert all(one != other for one, other in pairs)
+    # 12 pairs in 7,999 places: 667 each, its standard deviation below 26.
+    assert len(pairs) == 12 and all(abs(count - 667) < 4 * 26 for count in pairs.values())
+    assert list(turns("a", 2)) == [["a"], ["a"]]
+
+
+def test_weights_leave_their_file_for_memory_of_their_own() -> None:
+    layer = nn.Linear(4, 4)
+    before = {name: (p.data_ptr(), p.detach().clone()) for name, p in layer.named_parameters()}
+    into_own_memory(layer)
+    for name, p in layer.named_parameters():
+        assert p.data_ptr() != before[name][0] and torch.equal(p, before[name][1])

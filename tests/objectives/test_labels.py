@@ -1,0 +1,134 @@
+"""What tasks ask of a model: metrics against their libraries' own definitions, losses, parts, and the probe of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from peftbench.execution import batches
+from peftbench.objectives.base import METRICS
+from peftbench.objectives.figures import figures
+from peftbench.objectives.item_metrics import FORMULAS
+from peftbench.objectives.jackknife import pseudo_values
+from peftbench.objectives.labels import Classification, Regression
+
+
+def test_metrics_equal_their_formulas() -> None:
+    """By hand, from the counts of a fixed case: 3 true positives, 1 false one, 2 missed, 4 true negatives."""
+    references = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0])
+    predictions = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
+    found = {name: formula(predictions, references) for name, formula in FORMULAS.items()}
+    assert found["accuracy"] == pytest.approx(7 / 10)
+    assert found["f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 2))
+    assert found["macro_f1"] == pytest.approx((6 / 9 + 8 / 11) / 2)
+    assert found["matthews"] == pytest.approx((3 * 4 - 1 * 2) / math.sqrt(4 * 5 * 5 * 6))
+    assert found["pearson"] == pytest.approx(found["matthews"])  # of two binary variables they are one
+    assert found["rmse"] == pytest.approx(math.sqrt(3 / 10))
+
+
+def test_ranks_matter_to_spearman_alone() -> None:
+    references = np.array([1.0, 2.0, 3.0, 4.0])
+    predictions = np.exp(references)
+    assert FORMULAS["spearman"](predictions, references) == pytest.approx(1)
+    assert 0.8 < FORMULAS["pearson"](predictions, references) < 0.99
+
+
+@pytest.mark.parametrize("name", ["matthews", "pearson", "spearman"])
+def test_a_constant_answer_explains_nothing(name: str) -> None:
+    assert FORMULAS[name](np.zeros(4), np.array([0, 1, 0, 1])) == 0.0
+
+
+def test_the_primary_metric_decides_whether_items_have_scores() -> None:
+    logits, batch = torch.tensor([[2.0, 1.0], [0.0, 3.0]]), {"labels": torch.tensor([0, 0])}
+    assert Classification(("a", "b")).predict(logits, batch)["score"].tolist() == [1, 0]
+    by_matthews = Classification(("a", "b"), metrics=("matthews", "accuracy"))
+    assert "score" not in by_matthews.predict(logits, batch) and by_matthews.metric == METRICS["matthews"]
+    assert set(by_matthews.score(np.array([0, 1]), np.array([0, 0]))) == {"matthews", "accuracy"}
+
+
+def test_regression_predicts_in_the_tasks_own_unit() -> None:
+    objective = Regression(centre=100.0, spread=50.0)
+    tokens = objective.encode(
+        lambda *texts, **options: {"input_ids": [[1]]}, {"text": ["x"], "label": [125]}, 8
+    )
+    assert tokens["labels"] == [0.5]
+    batch = {"labels": torch.tensor([0.5, -1.0])}
+    found = objective.predict(torch.tensor([[0.5], [1.0]]), batch)
+    assert found["prediction"].tolist() == [125, 150] and found["reference"].tolist() == [125, 50]
+    assert found["nll"].tolist() == [0, 2]
+    assert float(objective.loss(torch.tensor([[0.5], [1.0]]), batch)) == 2.0
+    with pytest.raises(ValueError, match="above 0"):
+        Regression(spread=0.0)
+    with pytest.raises(ValueError, match="unknown metric 'acc'; known: accuracy"):
+        Classification(("a", "b"), metrics=("acc",))
+    dates = Regression(centre=1.7e9, spread=1000.0)
+    apart = dates.predict(torch.linspace(-1, 1, 100)[:, None], {"labels": torch.linspace(-1, 1, 100)})
+    assert len(np.unique(apart["reference"])) == 100
+
+
+def test_parts_have_figures_of_their_own() -> None:
+    frame = pd.DataFrame(
+        {
+            "prediction": [0, 0, 1, 1],
+            "reference": [0, 0, 1, 0],
+            "nll": [0.1, 0.2, 0.3, 2.0],
+            "score": [1, 1, 1, 0],
+            "group": list("aabb"),
+            "part": ["seen", "seen", "unseen", "unseen"],
+        }
+    )
+    objective = Classification(("no", "yes"))
+    found = figures(objective, frame)
+    assert (found["accuracy"], found["accuracy (seen)"], found["accuracy (unseen)"]) == (0.75, 1.0, 0.5)
+    assert found["nll (unseen)"] == pytest.approx(1.15)
+    values = pseudo_values(objective, frame, found)
+    assert "accuracy" not in values and list(values["accuracy (seen)"]) == [1.0, 1.0]
+
+
+def test_the_probe_of_a_number_is_ridge_regression(
+    make_run: Callable[..., Any], checkpoint: Callable[[str], str]
+) -> None:
+    """On features that hold the answer exactly it finds it, up to the smallest penalty."""
+    from peftbench.execution import prepare
+    from peftbench.models.load import load_model
+    from peftbench.models.resolve import resolve_model
+
+    run = make_run("head", checkpoint("bert"))
+    loaded = load_model(resolve_model(run.model), Regression(), 0)
+    adaptation = prepare.inject(run, loaded, "cpu").adaptation
+    tokens = torch.randint(5, 200, (64, 7), generator=torch.Generator().manual_seed(0))
+    model: Any = adaptation.model
+    with torch.no_grad():
+        features = model.pooled(tokens, torch.ones_like(tokens))
+    wanted = features @ torch.linspace(-1, 1, features.shape[1]) + 3.0
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": wanted}
+    assert adaptation.fit is not None and adaptation.fit(lambda split: [batch]) == 64
+    with torch.no_grad():
+        found = model(tokens, torch.ones_like(tokens)).logits[:, 0]
+    # The least penalty of the four, 1/10 on 64 standardised items, shrinks a little.
+    assert (found - wanted).square().mean() < 0.01 * wanted.var()
+
+
+def test_long_columns_are_mapped_from_files_not_held(cache: Any) -> None:
+    """An encoded split's tokens are views of files: what it costs does not grow with its rows."""
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["a b"] * 50, "label": [1.5] * 50, "group": ["g"] * 50})
+
+    def tokenizer(texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1, 2, 3]] * len(texts)}
+
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
+    encoded = batches.encode("t", Regression(), lambda: splits, tokenizer, 8, "mapped")["train"]
+    values = encoded.lists["input_ids"].values
+    assert isinstance(values.base, np.memmap) and values.dtype == np.int32 and len(encoded) == 50
+    assert encoded.numbers["labels"].tolist() == [1.5] * 50
+    assert encoded.groups(np.array([3, 4])).tolist() == ["g", "g"] and not encoded.has("part")
+    few = encoded.some(np.array([0, 49]))
+    assert len(few) == 2 and few.groups(np.array([1])).tolist() == ["g"]

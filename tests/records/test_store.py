@@ -1,0 +1,151 @@
+"""Records and the store: nothing finished is lost, nothing broken is half-read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peftbench import PeftbenchError, UsageError
+from peftbench.records.record import Record
+from peftbench.records.runs import LatencyGrid, Run
+from peftbench.records.store import Store, _host
+
+Make = Callable[..., Run]
+
+
+def put(store: Store, run: Run, status: str = "ok", **changes: object) -> Path:
+    record = dataclasses.replace(Record(run, run.key, status, started_at="2026-01-01"), **changes)  # type: ignore[arg-type]
+    with store.staging() as staging:
+        (staging / "log.txt").write_text("hello")
+        return store.put(record, staging).folder
+
+
+def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
+    run = make_run()
+    record = Record(run, run.key, "ok", training={"losses": [1.0, 0.5]}, quality={"accuracy": 0.75})
+    assert Record.from_text(record.to_text()) == record
+
+
+def test_json_is_strict(make_run: Make) -> None:
+    run = make_run()
+    text = Record(run, run.key, "failed", quality={"a": float("nan"), "b": float("inf")}).to_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["quality"] == {
+        "a": None,
+        "b": None,
+    }
+
+
+def test_the_key_is_what_determines_the_result(make_run: Make) -> None:
+    run = make_run()
+    same = (
+        dataclasses.replace(run, plugins=("elsewhere.py",)),
+        dataclasses.replace(run, budget=dataclasses.replace(run.budget, name="another name")),
+        dataclasses.replace(run, grid=LatencyGrid(((9, 9),))),
+    )
+    assert {r.key for r in same} == {run.key}
+    others = (
+        dataclasses.replace(run, seed=1),
+        dataclasses.replace(run, learning_rate=1.0),
+        dataclasses.replace(run, dtype="bfloat16"),
+        dataclasses.replace(run, method="lora:rank=4"),
+        dataclasses.replace(run, budget=dataclasses.replace(run.budget, steps=6)),
+        *(dataclasses.replace(run, identity={**run.identity, part: "changed"}) for part in run.identity),
+    )
+    assert len({run.key, *(r.key for r in others)}) == len(others) + 1
+
+
+def test_latency_does_not_depend_on_data_or_training(make_run: Make) -> None:
+    run = make_run(kind="latency")
+    same = (
+        dataclasses.replace(run, learning_rate=9.0),
+        dataclasses.replace(run, identity={**run.identity, "data": "other"}),
+    )
+    assert {r.key for r in same} == {run.key}
+    assert dataclasses.replace(run, grid=LatencyGrid(((9, 9),))).key != run.key
+    assert dataclasses.replace(run, seed=1).key != run.key  # another process
+
+
+def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
+    store, run = Store(tmp_path), make_run()
+    assert put(store, run, "failed", reason="one").name == "0001"
+    assert put(store, run, "ok", reason="two").name == "0002"
+    assert put(store, run, "failed", reason="three").name == "0003"
+    found = store.get(run.key)
+    assert found is not None and found.record.reason == "two"
+    assert [s.record.key for s in store.all()] == [run.key]
+    assert store.find(run.key[:8]).folder.name == "0002"
+    with pytest.raises(UsageError, match="no run's key begins"):
+        store.find("zzz")
+
+
+@pytest.mark.parametrize("broken", ["", '{"schema": 2', '{"schema": 99}', '{"schema": 2}', "[]", "\xff"])
+def test_what_cannot_be_read_is_named_and_skipped(
+    make_run: Make, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, run = Store(tmp_path), make_run()
+    good, bad = put(store, run), put(store, dataclasses.replace(run, seed=1))
+    (bad / "record.json").write_bytes(broken.encode("latin-1"))
+    assert [s.folder for s in store.all()] == [good]
+    assert str(bad / "record.json") in capsys.readouterr().err
+
+
+def test_weights_are_read_where_they_are_used_alone(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report of thousands of runs must not read all their weights; whoever uses a run's gets those that were written."""
+    store, run = Store(tmp_path / "runs"), make_run()
+    with store.staging() as staging:
+        (staging / "adapter.safetensors").write_bytes(b"weights")
+        folder = store.put(Record(run, run.key, "ok", started_at="2026-01-01"), staging).folder
+    assert store.find(run.key[:8]).folder == folder
+    (folder / "adapter.safetensors").write_bytes(b"WEIGHTS")
+    assert [stored.folder for stored in store.all()] == [folder]
+    assert store.get(run.key) is None
+    with pytest.raises(UsageError, match="not what was written"):
+        store.find(run.key[:8])
+    assert "adapter.safetensors is not what was written" in capsys.readouterr().err
+    (folder / "adapter.safetensors").write_bytes(b"cut")
+    assert store.all() == []
+
+
+def test_two_programs_on_one_store(make_run: Make, tmp_path: Path) -> None:
+    """The second finds the place taken and leaves it."""
+    one, two, run = Store(tmp_path), Store(tmp_path), make_run()
+    with one.staging() as a, two.staging() as b:
+        assert a != b
+        record = Record(run, run.key, "ok", started_at="2026")
+        first = one.put(record, a)
+        second = two.put(record, b)
+    assert first.folder.is_dir() and second.folder.is_dir() and not list(tmp_path.glob(".run-*"))
+
+
+def test_an_interrupted_run_leaves_nothing(make_run: Make, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.staging() as staging:
+        (staging / "log.txt").write_text("half")
+        raise KeyboardInterrupt
+    dead, elsewhere = tmp_path / f".run-{_host()}-999999999-x", tmp_path / ".run-elsewhere-999999999-x"
+    dead.mkdir()
+    elsewhere.mkdir()
+    with store.staging():
+        assert not dead.exists() and elsewhere.exists()  # another machine's process can't be judged from here
+    elsewhere.rmdir()
+    assert list(tmp_path.iterdir()) == [] and store.all() == []
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    file.write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        Store(file)
+    with pytest.raises(UsageError, match="no store at"):
+        Store(tmp_path / "absent").all()
+
+
+def test_schemas_are_named() -> None:
+    with pytest.raises(PeftbenchError, match="schema 7, this program reads 4"):
+        Record.from_text('{"schema": 7}')

@@ -1,0 +1,123 @@
+"""`report --advise`: limits are kept, the best set is formed anew inside them, and what is undecided says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peftbench import UsageError
+from peftbench.records.results import Result
+from peftbench.records.runs import Run
+from peftbench.render.advice import advice_text
+from peftbench.stats.estimate import Estimate, seeds_that_decide
+from peftbench.tables.advice import ANYTHING, Limits, advise_on, limits_of
+
+from ..support.commands import peftbench
+from ..support.results import result
+
+
+@pytest.fixture
+def results(make_run: Callable[..., Run], tmp_path: Path) -> list[Result]:
+    """Three methods on one task, clearly apart, three seeds; `result` gives all of them a peak of 500 MB."""
+    return [
+        result(make_run(method, seed=seed), tmp_path, share, noise=seed)
+        for method, share in (("full", 0.9), ("lora", 0.75), ("bitfit", 0.5))
+        for seed in range(3)
+    ]
+
+
+def test_without_limits_the_best_is_named(results: list[Result]) -> None:
+    (advice,) = advise_on(results, "full", ANYTHING)
+    said = advice_text([advice])
+    assert "use full: 9" in said and "better than every other one inside the limits" in said
+    assert "behind: " in said and not advice.excluded and advice.undecided is None
+
+
+def test_the_best_set_is_formed_inside_the_limits(
+    results: list[Result], make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    others = [r for r in results if r.record.run.method != "full"]
+    heavy, folder = [], tmp_path / "heavy"
+    folder.mkdir()
+    for seed in range(3):
+        one = result(make_run("full", seed=seed), folder, 0.9, noise=seed)
+        memory = {"train": {**(one.record.memory or {})["train"], "peak_above_model_bytes": 900_000_000}}  # type: ignore[dict-item]
+        one.record.__dict__["memory"] = {**(one.record.memory or {}), **memory}
+        heavy.append(one)
+    (advice,) = advise_on([*others, *heavy], "full", Limits(peak_bytes=600e6))
+    said = advice_text([advice])
+    assert "use lora: 7" in said and "full: train peak 900 MB, above 600 MB" in said
+    (nothing,) = advise_on([*others, *heavy], "full", Limits(peak_bytes=1e6))
+    assert nothing.left is None and "no method is inside the limits" in advice_text([nothing])
+
+
+def test_what_was_not_measured_is_not_judged(results: list[Result]) -> None:
+    (advice,) = advise_on(results, "full", Limits(slowdown=0.02))
+    assert advice.left is None and len(advice.unknown) == 3
+    assert "not measured, so not judged: lora: slow-down" in advice_text([advice])
+
+
+def test_what_is_undecided_says_how_many_seeds_would_decide(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    both = [
+        result(
+            make_run(method, seed=seed), tmp_path, share + 0.04 * (seed - 1) * (1 if method == "lora" else -1)
+        )
+        for method, share in (("full", 0.80), ("lora", 0.78))
+        for seed in range(3)
+    ]
+    said = advice_text(advise_on(both, "full", ANYTHING))
+    assert "these can't be told from the best: " in said and "the cheapest of them to store is" in said
+    assert "seeds" in said
+    one_seed = [r for r in both if r.record.run.seed == 0]
+    assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", ANYTHING))
+
+
+def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """The same methods and seeds under another attention, in the same store: each advice is from its own runs."""
+    own = [
+        result(make_run(method, seed=seed), tmp_path, share + 0.04 * (seed - 1) * side)
+        for method, share, side in (("full", 0.80, -1), ("lora", 0.78, 1))
+        for seed in range(3)
+    ]
+    others = [
+        result(make_run(method, seed=seed, attention="eager"), tmp_path, 0.5 + 0.1 * seed)
+        for method in ("full", "lora")
+        for seed in range(3)
+    ]
+    (alone,) = advise_on(own, "full", ANYTHING)
+    mixed = next(
+        a for a in advise_on([*own, *others], "full", ANYTHING) if a.table.settings["attention"] is None
+    )
+    assert alone.undecided is not None and mixed.undecided == alone.undecided
+
+
+def test_seeds_shrink_their_own_part_alone() -> None:
+    def difference(seed_variance: float, item_variance: float) -> Estimate:
+        return Estimate(0.05, seed_variance / 3 + item_variance, 2.0, 3, item_variance)
+
+    # t(.975, n - 1) sqrt(.006 / n): .0520 at 11 seeds (t 2.228), .0492 at 12 (t 2.201).
+    assert seeds_that_decide(difference(0.006, 0.0)) == 12
+    assert seeds_that_decide(difference(0.006, 0.0007)) is None  # the items alone are too coarse
+    assert seeds_that_decide(difference(1.0, 0.0)) is None
+
+
+def test_limits_in_words() -> None:
+    assert limits_of("16GB", "2%", "10 MB", "1,000") == Limits(16e9, 0.02, 10e6, 1000.0)
+    assert limits_of("1GiB", None, None, None).peak_bytes == 2**30
+    for words, said in (
+        (("x", None), "is no size"),
+        (("3 parsecs", None), "is no size"),
+        ((None, "2"), "is no share"),
+        ((None, "x%"), "is no number"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            limits_of(words[0], words[1], None, None)
+
+
+def test_limits_without_advice_are_a_mistake(tmp_path: Path) -> None:
+    done = peftbench("report", "--max-vram", "16GB", cwd=tmp_path)
+    assert done.returncode == 2 and "are limits of --advise" in done.stderr

@@ -1,0 +1,244 @@
+"""The user's own data: every way it can be given, what is wrong with it said in one line, and splits that hold up."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from peftbench import Classification, Regression, UsageError
+from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.plugins.build import build_task
+
+ROWS = [
+    {"text": f"word {i}", "label": "yes" if i % 4 else "no", "stars": i / 8, "shop": f"s{i % 40}"}
+    for i in range(400)
+]
+
+
+def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
+    file = folder / name
+    if ".parquet" in name:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        return file
+    if ".jsonl" in name:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    else:
+        mark = "\t" if ".tsv" in name else ","
+        lines = [mark.join(rows[0]), *(mark.join(str(v) for v in row.values()) for row in rows)]
+        text = "\n".join(lines) + "\n"
+    file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return file
+
+
+def task(text: str) -> Any:
+    return build_task(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("csv", "a.csv"), ("csv", "a.tsv"), ("csv", "a.csv.gz"), ("jsonl", "a.jsonl"), ("jsonl", "a.jsonl.gz"),
+     ("parquet", "a.parquet")],
+)  # fmt: skip
+def test_every_kind_of_file_gives_the_same_rows(kind: str, name: str, tmp_path: Path) -> None:
+    write(tmp_path, name, ROWS)
+    found = task(f"{kind}:path={tmp_path / name}")
+    assert found.objective == Classification(("no", "yes"))
+    splits = found.splits()
+    texts = {split: list(rows["text"]) for split, rows in splits.items()}
+    assert sorted(chain(*texts.values())) == sorted(row["text"] for row in ROWS)
+    by_text = {row["text"]: row["label"] for row in ROWS}
+    for rows in splits.values():
+        assert [("no", "yes")[i] for i in rows["label"]] == [by_text[t] for t in rows["text"]]
+    again = task(f"csv:path={write(tmp_path, 'b.csv', ROWS)}").splits()
+    assert list(again["test"]["text"]) == texts["test"]
+
+
+def test_splits_are_stratified_seeded_and_keep_groups_together(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.csv", ROWS)
+    splits = task(f"csv:path={file}").splits()
+    assert {split: len(rows) for split, rows in splits.items()} == {
+        "train": 280,
+        "validation": 40,
+        "test": 80,
+    }
+    for rows in splits.values():  # a quarter of the labels is "no"
+        assert sum(label == 0 for label in rows["label"]) * 4 == len(rows)
+    other = task(f"csv:path={file}:split_seed=1").splits()
+    assert set(other["test"]["text"]) != set(splits["test"]["text"])
+    grouped = task(f"csv:path={file}:group=shop").splits()
+    shops = [set(rows["group"]) for rows in grouped.values()]
+    assert sum(map(len, shops)) == 40 and not shops[0] & shops[1] | shops[0] & shops[2] | shops[1] & shops[2]
+    assert abs(len(grouped["train"]) - 280) <= 20
+
+
+def test_rows_keep_their_side_when_others_come_and_go() -> None:
+    """The order of a file says nothing, and one row less moves few others."""
+    names = [f"row {i}" for i in range(1000)]
+    strata = np.arange(1000) % 3
+    first = split_rows(hashes(names, 0), strata, SHARES)["test"]
+    backwards = split_rows(hashes(names[::-1], 0), strata[::-1], SHARES)["test"][::-1]
+    assert (first == backwards).all()
+    fewer = split_rows(hashes(names[1:], 0), strata[1:], SHARES)["test"]
+    assert (first[1:] != fewer).sum() <= 2
+    assert abs(first.mean() - 0.2) < 0.003
+    rare = split_rows(hashes(names, 0), (np.arange(1000) == 7).astype(np.int64), SHARES)
+    assert rare["train"][7] or rare["validation"][7]  # a single row of a label is no test
+
+
+def test_blanks_around_a_label_are_none_of_it(tmp_path: Path) -> None:
+    rows = [{**row, "label": f" {row['label']}" if i % 3 else row["label"]} for i, row in enumerate(ROWS)]
+    assert task(f"csv:path={write(tmp_path, 'a.csv', rows)}").objective == Classification(("no", "yes"))
+
+
+def test_numbers_are_regression(tmp_path: Path) -> None:
+    found = task(f"jsonl:path={write(tmp_path, 'a.jsonl', ROWS)}:value=stars")
+    splits = found.splits()
+    train = np.array(splits["train"]["label"])
+    assert isinstance(found.objective, Regression)
+    assert found.objective.centre == pytest.approx(train.mean())
+    assert found.objective.spread == pytest.approx(train.std())
+    assert abs(np.mean(splits["test"]["label"]) - train.mean()) < 0.1 * train.std()  # tenths are strata
+
+
+def test_given_splits_are_taken_and_missing_ones_cut_off(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", ROWS[:200])
+    write(tmp_path, "dev.csv", ROWS[200:300])
+    write(tmp_path, "other.csv", ROWS[300:])
+    found = task(f"csv:path={tmp_path}:test={tmp_path / 'other.csv'}").splits()
+    assert {s: len(rows) for s, rows in found.items()} == {"train": 200, "validation": 100, "test": 100}
+    cut_off = task(f"csv:path={tmp_path}").splits()
+    assert len(cut_off["validation"]) == 100 and len(cut_off["train"]) + len(cut_off["test"]) == 200
+    assert 40 <= len(cut_off["test"]) <= 48  # 20 of 70 + 20
+
+
+def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", [*ROWS[:100], ROWS[0], ROWS[1]])
+    write(tmp_path, "test.csv", ROWS[95:150])
+    said = task(f"csv:path={tmp_path}").notices()
+    assert said == [
+        "2 of 102 rows of the train file repeat a text of it",
+        "5 of 55 test rows have a text that is also in the training file",
+    ]
+    one = task(f"csv:path={tmp_path / 'train.csv'}").splits()
+    assert max(Counter(chain(*(rows["text"] for rows in one.values()))).values()) == 2
+    for text in (ROWS[0]["text"], ROWS[1]["text"]):  # equal texts are on one side
+        assert sum(text in rows["text"] for rows in one.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fields", "said"),
+    [
+        ("a.csv", "text,label\na,x\n,y\n", "", "row 2, column 'text': it is empty; mend or remove such rows (here 1 of 2"),
+        ("a.csv", "text,label\na,x\nb\xff,y\n", "", "row 2: CSV conversion error to string: invalid UTF8"),
+        ("a.csv", "text,label\na,x\nb,y,z\n", "", "row 2: Expected 2 columns, got 3"),
+        ("a.csv", "", "", "Empty CSV file"),
+        ("a.csv", "text,label\n", "", "has no rows in the file of its train split"),
+        ("a.csv", "review;label\na;x\n", "", "has no column 'text'; it has review;label; name the right one with :text="),
+        ("a.csv", "text,label\na,x\nb,y\n", ":value=label", "row 1, column 'label': 'x' is no number"),
+        ("a.csv", "text,label\na,1\nb,nan\n", ":value=label", "row 2, column 'label': 'nan' is no number"),
+        ("a.csv", "text,label\na,1\nb,1\nc,1\nd,1\n", ":value=label", "has one value only, 1"),
+        ("a.csv", "text,label\na,x\nb,x\n", "", "has one label only, 'x'"),
+        ("a.csv", "text,label\na,x\nb,y\n", "", "too few rows to cut a validation split from (2 rows, 2 different texts)"),
+        ("a.csv", "text,label\n" + "".join(f"t{i},{i}.5\n" for i in range(50)), "", "which are no classes; if they are"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "", "line 2 is not JSON"),
+        ("a.jsonl", '["a"]\n', "", "line 1 is no JSON object"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "", "row 2, column 'label': it is empty"),
+        ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n', "", "is no text"),
+        ("a.jsonl", '{"review": "a", "stars": 1}\n', "", "has no column 'text'; it has review, stars"),
+        ("a.csv", "text,label,label\na,x,y\n", "", "column 'label' stands twice in it"),
+        ("a.csv", "text,label\na,1\nb,1e999\n", ":value=label", "row 2, column 'label': 'inf' is no number"),
+        ("a.csv", "text,label\nb\xe9,x\n", "", "save the file as UTF-8"),
+        ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', "", "save the file as UTF-8"),
+        ("a.jsonl", '{"text": "a", "label": [1]}\n', ":value=label", "is no text"),
+        ("a.parquet", "no parquet", "", "does not read: Parquet"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_one_line(
+    name: str, content: str, fields: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UsageError) as raised:
+        assert task(f"{name[2:]}:path={file}{fields}").objective
+    assert said in str(raised.value) and "\n" not in str(raised.value) and str(file) in str(raised.value)
+
+
+def test_labels_that_training_lacks_are_named_with_their_row(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", ROWS[:50])
+    write(tmp_path, "test.csv", [*ROWS[50:60], {**ROWS[60], "label": "maybe"}])
+    with pytest.raises(
+        UsageError, match=r"labels in the test split that training lacks: \['maybe'\], first in row 11"
+    ):
+        assert task(f"csv:path={tmp_path}").objective
+
+
+def test_what_is_prepared_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, "a.csv", ROWS)
+    want = task(f"csv:path={file}").objective
+    moved = tmp_path / "moved.csv"
+    file.rename(moved)
+    monkeypatch.setattr("peftbench.data.files._READERS", {})  # nothing is read again, wherever the file lies
+    assert task(f"csv:path={moved}").objective == want
+    with pytest.raises(KeyError):
+        assert task(f"csv:path={moved}:split_seed=3").objective
+
+
+@pytest.mark.parametrize(("labels", "each"), [(77, 4), (100, 8), (10, 8), (50, 2), (2, 100)])
+def test_few_rows_a_label_still_fill_every_split(labels: int, each: int) -> None:
+    """Alike strata must not put their few rows at the same places of the cut."""
+    strata = np.repeat(np.arange(labels), each)
+    found = split_rows(hashes([f"row {i}" for i in range(labels * each)], 0), strata, SHARES)
+    for split, share in SHARES.items():
+        assert found[split].mean() == pytest.approx(share, abs=0.05), split
+
+
+def test_a_large_group_trains() -> None:
+    """Wherever else it went, the shares would be far off."""
+    names = [f"g{i // 10}" if i >= 300 else "large" for i in range(1000)]
+    for seed in range(5):
+        found = split_rows(hashes(names, seed), np.zeros(1000, np.int64), SHARES)
+        assert found["train"][0] and found["train"].mean() == pytest.approx(0.7, abs=0.02)
+
+
+def test_a_cut_that_leaves_one_label_or_lacks_one_is_said(tmp_path: Path) -> None:
+    """Groups stay whole, so the only row of a label may go to another side."""
+    rows = [{"text": f"t{i}", "label": "abc"[(i % 2) + (i == 777)], "g": f"g{i // 10}"} for i in range(1000)]
+    one = [{**row, "label": "b" if i == 777 else "a"} for i, row in enumerate(rows)]
+    lacking, refused = 0, 0
+    for seed in range(8):
+        three = task(f"jsonl:path={write(tmp_path, 'three.jsonl', rows)}:group=g:split_seed={seed}")
+        two = task(f"jsonl:path={write(tmp_path, 'two.jsonl', one)}:group=g:split_seed={seed}")
+        gone = "the cut left no training row of the labels c" in three.notices()
+        assert gone == (2 not in three.splits()["train"]["label"])
+        lacking += gone
+        try:
+            assert set(two.splits()["train"]["label"]) == {0, 1}
+        except UsageError as error:
+            refused += "one label only in the training rows that the cut left" in str(error)
+    assert lacking and refused
+
+
+def test_columns_that_nobody_wants_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a number that is none, far behind what a reader looks at first."""
+    monkeypatch.setattr("peftbench.data.files.BLOCK_BYTES", 2000)
+    rows = [{**row, "price": i} for i, row in enumerate(ROWS)]
+    file = write(tmp_path, "a.csv", [*rows, {**ROWS[0], "price": "n/a"}])
+    assert sum(map(len, task(f"csv:path={file}").splits().values())) == 401
+
+
+def test_a_value_is_written_alike_whatever_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peftbench.data.files.BATCH_ROWS", 10)
+    labels = [*([True, False] * 10), *(["true", "false"] * 10), *([1.0, 0.0] * 10), *(["1", 0] * 10)]
+    file = write(tmp_path, "a.jsonl", [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
+    assert task(f"jsonl:path={file}").objective.labels == ("0", "1", "false", "true")
