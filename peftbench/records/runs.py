@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 RESULT_VERSION = 4  # raise it when the trainer or a meter changes what it computes
@@ -125,6 +127,11 @@ class Run:
         budget = Budget(**data["budget"])
         grid = None if data["grid"] is None else LatencyGrid.from_json(data["grid"])
         return cls(**{**data, "budget": budget, "grid": grid, "plugins": tuple(data["plugins"])})
+
+
+def resolved_plugins(plugins: Sequence[str]) -> tuple[str, ...]:
+    """Files and folders as whole paths, so that a run finds them from wherever it is done."""
+    return tuple(str(Path(plugin).expanduser().resolve()) for plugin in plugins)
 
 
 @dataclass(frozen=True)

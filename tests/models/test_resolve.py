@@ -14,7 +14,9 @@ import transformers
 
 from peftbench import Classification, UsageError
 from peftbench.comparison.request import Comparison
+from peftbench.engine.protocol import Capacity, Device
 from peftbench.execution import batches, prepare
+from peftbench.measure import environment
 from peftbench.models.load import load_model
 from peftbench.models.resolve import kind_of, resolve_model
 from peftbench.models.starters import byte_tokenizer
@@ -132,29 +134,31 @@ def test_the_floor_is_weights_gradients_and_moments(make_run: Make) -> None:
         assert (floor.gradients_bytes, floor.optimizer_bytes) == (4 * trained, 8 * trained)
 
 
-def test_what_can_not_fit_is_a_row_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def granting(memory_bytes: int) -> Capacity:
+    return Capacity((Device("cpu", 1, memory_bytes, bfloat16=False),), cores=1)
+
+
+def test_what_can_not_fit_is_a_row_before_anything_runs() -> None:
     """The tiny encoder has 42,000 weights, 168 kB; trained whole it needs four times that."""
     asked = Comparison(
         ("lora",), models=("tiny-encoder",), tasks=("synthetic",), latency_grid=(), profile=False
     )
-    monkeypatch.setattr(feasibility, "device_bytes", lambda device: 400_000)
-    refusals = {item.run.method: item.refusal for item in plan(asked)}
+    refusals = {item.run.method: item.refusal for item in plan(asked, granting(400_000))}
     assert refusals["lora"] is None and refusals["head"] is None
     assert refusals["full"] is not None and refusals["full"].startswith(
         "it does not fit: 0.0 GB (weights 0.0, gradients"
     )
-    monkeypatch.setattr(feasibility, "device_bytes", lambda device: 100_000)
     with pytest.raises(UsageError, match="lora on tiny-encoder: it does not fit"):
-        plan(asked)
+        plan(asked, granting(100_000))
 
 
 def test_a_limit_of_the_system_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(feasibility, "CGROUP", (limit, tmp_path / "none"))
+    monkeypatch.setattr(environment, "CGROUP", (limit, tmp_path / "none"))
     limit.write_text("max\n")
-    whole = feasibility.device_bytes("cpu")
+    whole = environment.granted_bytes()
     limit.write_text("123456789\n")
-    assert feasibility.device_bytes("cpu") == 123456789 < whole
+    assert environment.granted_bytes() == 123456789 < whole
 
 
 def test_weights_in_bfloat16_on_disk_become_float32(tmp_path: Path, checkpoint: Callable[[str], str]) -> None:

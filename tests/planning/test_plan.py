@@ -13,13 +13,15 @@ import torch
 
 import peftbench
 from peftbench import UsageError, defaults
+from peftbench.comparison.compare import plan as plan_by
 from peftbench.comparison.request import Comparison, check_request
 from peftbench.comparison.tuning import trial_runs
-from peftbench.engine.local import make_plan, worker
+from peftbench.engine.named import engine_named
 from peftbench.engine.sweep import _refused
 from peftbench.errors import NotSupported
 from peftbench.execution import prepare
 from peftbench.execution.execute import execute
+from peftbench.measure.environment import capacity
 from peftbench.objectives.text_metrics import TEXT_METRICS
 from peftbench.planning.plan import _refusal, plan
 from peftbench.plugins import build, registry
@@ -83,8 +85,8 @@ def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
         seeds=2,
         baselines=False,
     )
-    with worker() as works:
-        planned = make_plan(asked, works)
+    with engine_named() as engine:
+        planned = plan_by(asked, engine)
     found = [(item.run.kind, item.run.budget.train_items) for item in planned]
     assert (
         found
@@ -182,7 +184,7 @@ def test_a_suite_gives_a_model_what_it_can_serve(monkeypatch: pytest.MonkeyPatch
     asked = Comparison(
         ("lora",), models=("tiny-encoder",), tasks=("both", "synthetic"), baselines=False, latency_grid=()
     )
-    planned = plan(asked)
+    planned = plan(asked, capacity())
     assert {item.run.task for item in planned} == {"synthetic"} and len(planned) == 4
     assert said == ["writes left out: it does not write"]
 
@@ -249,18 +251,18 @@ def test_what_is_forgotten_is_the_loss_on_another_text(make_run: Make, tmp_path:
 def test_an_encoder_has_no_text_to_forget() -> None:
     asked = Comparison(("lora",), models=("tiny-encoder",), tasks=("synthetic",), forgetting="synthetic")
     with pytest.raises(UsageError, match="--forgetting is the loss of a language model on a text"):
-        plan(asked)
+        plan(asked, capacity())
 
 
 def test_forgetting_is_of_the_reported_runs_alone(pairs: str) -> None:
     asked = Comparison(
         ("lora",), models=("tiny-decoder",), tasks=(pairs,), forgetting="synthetic", seeds=1, baselines=False
     )
-    planned = plan(asked)
+    planned = plan(asked, capacity())
     assert {(item.run.kind, item.run.forgetting) for item in planned} == {
         ("training", "synthetic"), ("profile", None), ("latency", None),
     }  # fmt: skip
-    without = plan(dataclasses.replace(asked, forgetting=None))
+    without = plan(dataclasses.replace(asked, forgetting=None), capacity())
     keys = [{item.run.kind: item.run.key for item in its} for its in (planned, without)]
     assert [kind for kind in keys[0] if keys[0][kind] != keys[1][kind]] == ["training"]
     assert trial_runs(planned[0], 1)[0].run.key == trial_runs(without[0], 1)[0].run.key
@@ -270,11 +272,11 @@ def test_forgetting_is_of_the_reported_runs_alone(pairs: str) -> None:
 def test_sizes_that_can_not_be_are_said_before_anything_runs(tmp_path: Path) -> None:
     asked = Comparison(("lora",), models=("tiny-encoder",), tasks=("synthetic",), train_sizes=(10, 513))
     with pytest.raises(UsageError, match="--train-size 513: the training split of synthetic has 512 items"):
-        plan(asked)
+        plan(asked, capacity())
     file = tmp_path / "rare.csv"
     file.write_text("text,label\n" + "".join(f"t {i},{'no' if i % 50 == 0 else 'yes'}\n" for i in range(300)))
     with pytest.raises(UsageError, match="--train-size 2: these items of .* are all of one label"):
-        plan(dataclasses.replace(asked, tasks=(f"csv:path={file}",), train_sizes=(2,)))
+        plan(dataclasses.replace(asked, tasks=(f"csv:path={file}",), train_sizes=(2,)), capacity())
 
 
 def test_what_failed_with_forgetting_hides_nothing_and_texts_are_not_mixed(
@@ -319,7 +321,7 @@ def test_a_metric_that_can_not_be_had_is_said_before_anything_runs(
     )
     asked = Comparison(("lora",), models=("tiny-decoder",), tasks=(f"{pairs}:metric=chrf",))
     with pytest.raises(UsageError, match="metric chrf can't be had here: its data is not here"):
-        plan(asked)
+        plan(asked, capacity())
 
 
 def test_a_refusal_of_another_machine_leaves_a_result_alone(make_run: Make, tmp_path: Path) -> None:
