@@ -16,7 +16,6 @@ TOP = (
     "__init__",
     "__main__",
     "api",
-    "engines",
     "jobs",
     "testing",
     "worker",
