@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 RESULT_VERSION = 4  # raise it when the trainer or a meter changes what it computes
@@ -16,7 +16,8 @@ SCHEMA = 4  # raise it when the fields of a record change their meaning
 class Budget:
     """What every method of a comparison is given alike."""
 
-    name: str  # "quick", or "custom" where an option departs from it
+    # "quick", or "custom" where an option departs from it. It says nothing that the numbers do not.
+    name: str = field(compare=False)
     steps: int | None  # optimizer steps; None: `epochs` says
     epochs: float | None
     batch_size: int  # items an optimizer step
