@@ -169,7 +169,7 @@ def _more_seeds(
     """The runs of the next look, for each table that does not resolve yet what is asked."""
     more = []
     for table in tables_of(results, reference or "", sequence):
-        cell = (table.model, table.task, table.settings["train_items"])
+        cell = table.setting.cell
         ours = [item for item in planned if item.run.cell == cell and item.run.kind == "training"]
         have = {item.run.seed for item in ours if item.seeded}
         target = sequence.next_look(len(have))

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ SCHEMA = 4  # raise it when the fields of a record change their meaning
 class Budget:
     """What every method of a comparison is given alike."""
 
-    name: str  # "quick", or "custom" where an option departs from it
+    # "quick", or "custom" where an option departs from it. It says nothing that the numbers do not.
+    name: str = field(compare=False)
     steps: int | None  # optimizer steps; None: `epochs` says
     epochs: float | None
     batch_size: int  # items an optimizer step

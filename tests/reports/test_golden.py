@@ -29,7 +29,10 @@ from peftbench.tables.summary import summarise
 from peftbench.tables.table import Table
 from peftbench.tables.tabulate import tabulate
 
+from ..support import results
 from ..support.results import ENVIRONMENT, KINDS, LIBRARIES, STRANGE, hostile, result, text
+
+tables = results.tables  # the fixture
 
 
 @pytest.mark.parametrize(
