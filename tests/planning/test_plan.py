@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-import peftbench
 from peftbench import UsageError, defaults
 from peftbench.comparison.compare import plan as plan_by
 from peftbench.comparison.request import Comparison, check_request
@@ -29,6 +28,7 @@ from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.records.runs import Conditions, Planned, Run
 from peftbench.records.store import Store, Stored
+from peftbench.render.flat import flat_rows
 from peftbench.tables.tabulate import tabulate
 from peftbench.tables.train_sizes import by_size
 
@@ -115,7 +115,7 @@ def test_scores_by_size(make_run: Make, tmp_path: Path) -> None:
     text = registry.get("report", "markdown").target(tables)
     assert "### accuracy % by training items, synthetic" in text and "from 30 training items" in text
     assert "| full     |" in text and "(30 training items) with tiny-encoder" in text
-    flat = peftbench.flat.flat_rows(tables[0])
+    flat = flat_rows(tables[0])
     assert flat[0]["train_items"] == tables[0].settings["train_items"]
     assert not by_size(tables[:1])
 

@@ -90,7 +90,7 @@ def test_latency_pages(
     setting = table1.Setting("tiny-encoder", ((2, 8), (2, 4), (1, 4)), (2, 1), (4, 2), 2, 3)
     monkeypatch.setattr(table1, "SETTINGS", {"cpu": setting})
     text, said = page("table1", tmp_path, capsys)
-    assert "| AdapterH " in text and "process 2 of 2: ok" in said and "on this CPU: " in text
+    assert "| AdapterH " in text and "[2/2] a process of its own: ok" in said and "on this CPU: " in text
     monkeypatch.setattr(
         figure5, "SETTINGS", {"cpu": figure5.Setting("tiny-encoder", (4, 8), (1, 2), (2,), 2, 3)}
     )
