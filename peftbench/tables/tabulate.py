@@ -155,7 +155,7 @@ def _table(
                     **row.__dict__,
                     **quality,
                     "costs": costs,
-                    "curve": curves.get(method[0]),
+                    "rate_curve": curves.get(method[0]),
                     "seconds_to_reference": seconds,
                 }
             )
