@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from .models.adaptation import Adaptation, Batch, plain, select, swap, weight_of
     from .models.roles import Site, sites
     from .models.streams import layer_stream
-    from .objectives.base import Metric
+    from .objectives.base import Objective
+    from .objectives.completion import Completion
+    from .objectives.decoding import Decoding
+    from .objectives.item_metrics import ItemMetric
     from .objectives.labels import Classification, Regression
+    from .objectives.metric import Metric
+    from .objectives.text_metrics import TextMetric
     from .plugins.contracts import Claims, Facts, MethodDeclaration, Preset
     from .plugins.decorators import experiment, method, report, task
 
@@ -30,8 +35,13 @@ _HOMES = {
     "models.adaptation": ("Adaptation", "Batch", "plain", "select", "swap", "weight_of"),
     "models.roles": ("Site", "sites"),
     "models.streams": ("layer_stream",),
-    "objectives.base": ("Metric",),
+    "objectives.base": ("Objective",),
+    "objectives.completion": ("Completion",),
+    "objectives.decoding": ("Decoding",),
+    "objectives.item_metrics": ("ItemMetric",),
     "objectives.labels": ("Classification", "Regression"),
+    "objectives.metric": ("Metric",),
+    "objectives.text_metrics": ("TextMetric",),
     "plugins.contracts": ("Claims", "Facts", "MethodDeclaration", "Preset"),
     "plugins.decorators": ("experiment", "method", "report", "task"),
 }
@@ -42,15 +52,20 @@ __all__ = [
     "Batch",
     "Claims",
     "Classification",
+    "Completion",
+    "Decoding",
     "Facts",
+    "ItemMetric",
     "MethodDeclaration",
     "Metric",
     "NotSupported",
+    "Objective",
     "PeftExport",
     "PeftbenchError",
     "Preset",
     "Regression",
     "Site",
+    "TextMetric",
     "UsageError",
     "experiment",
     "layer_stream",

@@ -19,12 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from peftbench import Classification, Regression, UsageError
+from peftbench import Classification, Completion, Decoding, Regression, UsageError
 from peftbench.data.cache import cache_folder, make_once
 from peftbench.data.files import NeededColumn, endings, read, sha256_of
 from peftbench.data.splits import SHARES, hashes, split_rows
 from peftbench.objectives.base import SPLITS
-from peftbench.objectives.completion import Completion, Decoding
 from peftbench.objectives.text_metrics import TEXT_METRICS
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench import UsageError
+from peftbench import Completion, Decoding, UsageError
 from peftbench.data.published import Published
 from peftbench.data.splits import SHARES, hashes, split_rows
 from peftbench.objectives.base import SPLITS
-from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import datasets_of, some_sources
 

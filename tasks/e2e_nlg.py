@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
-from peftbench import UsageError, task
+from peftbench import Completion, Decoding, UsageError, task
 from peftbench.data.files import NeededColumn
 from peftbench.data.published import Published
-from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import carve, datasets_of, some_sources
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow.compute as pc
 
-from peftbench import task
+from peftbench import Completion, Decoding, task
 from peftbench.data.files import NeededColumn
 from peftbench.data.published import Published
 from peftbench.objectives.base import SPLITS
-from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import datasets_of, some_sources
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench import task
+from peftbench import Completion, Decoding, task
 from peftbench.data.splits import SHARES, hashes, split_rows
 from peftbench.data.wheels import ASSETS, fetch
-from peftbench.objectives.completion import Completion, Decoding
 
 from ._published import datasets_of, some_sources
 

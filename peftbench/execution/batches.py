@@ -28,7 +28,10 @@ from ..objectives.base import IGNORED, SPLITS, Objective
 ENCODING_VERSION = 2  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
 NOT_INPUTS = ("labels", "source_tokens")
-TEXT_COLUMNS = ("group", "part", "source", "target")  # kept as text beside the tokens, where a task has them
+TEXT_COLUMNS = (
+    "group",
+    "part",
+)  # kept as text beside the tokens, where a task has them, with its objective's
 IntArray = npt.NDArray[np.int64]
 
 
@@ -71,7 +74,9 @@ class Encoded:
 
     lists: dict[str, Ragged]  # `input_ids` and its likes
     numbers: dict[str, npt.NDArray[Any]]  # one an item, (items,)
-    texts: pyarrow.Table | None = None  # some of `TEXT_COLUMNS`, one row an item
+    texts: pyarrow.Table | None = (
+        None  # some of `TEXT_COLUMNS` and of its objective's `texts`, one row an item
+    )
 
     def __len__(self) -> int:
         return len(self.lists["input_ids"].offsets) - 1
@@ -145,7 +150,7 @@ def encode(
 
 def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, folder: Path) -> None:
     """Tokenise a split, batch by batch, and write each column's numbers end to end into a file."""
-    kept = [column for column in TEXT_COLUMNS if column in rows.column_names]
+    kept = [column for column in (*TEXT_COLUMNS, *objective.texts) if column in rows.column_names]
     scratch = folder / "rows.arrow"
     made = rows.map(
         lambda part: objective.encode(tokenizer, part, max_length),

@@ -163,7 +163,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "curve": points or None,
         "quality": quality,
         "forgetting": forgot,
-        "metric": dataclasses.asdict(objective.metric),
+        "metric": objective.metric.facts,
+        "metrics": [metric.facts for metric in objective.reported],
         "notices": notices_of(task) or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import UsageError
+from ..errors import NotSupported, UsageError
 from ..models.precision import DTYPES, frozen_in
 from ..objectives import base
 from ..objectives.base import Objective
@@ -24,7 +24,6 @@ from . import batches
 TEXTS = 50  # evenly spread over the split
 TOKENS = 128  # of each text, its beginning
 AT_ONCE = 10
-COLUMNS = ("text", "source")  # where a task's texts are
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,21 @@ class HeldOut:
     tokens: int  # that are predicted
 
 
-def check_objective(objective: Objective, decoder_alone: bool) -> None:
+def writes_on(objective: Objective, made_for: str) -> bool:
+    """Whether a model made for this goes on as a language model in a task, so that it can forget text."""
+    try:
+        return objective.head_for(made_for) == "causal"
+    except NotSupported:
+        return False
+
+
+def check_objective(objective: Objective, made_for: str) -> None:
     """Whether a model forgets text in this task.
 
     Raises:
         UsageError: it is no decoder that writes.
     """
-    if objective.kind != "generation" or not decoder_alone:
+    if not writes_on(objective, made_for):
         raise UsageError(
             "--forgetting is the loss of a language model on a text: it needs a decoder and a task of generation; leave it out"
         )
@@ -54,10 +61,10 @@ def check_text(spec: str) -> tuple[Any, str]:
     Raises:
         UsageError: there is no such task, or it has no texts.
     """
-    test = build_task(spec).splits()["test"]
-    column = next((name for name in COLUMNS if name in test.column_names), None)
-    if column is None:
-        raise UsageError(f"--forgetting {spec}: its test split has no column of texts")
+    task = build_task(spec)
+    test, column = task.splits()["test"], task.objective.inputs[0]
+    if column not in test.column_names:
+        raise UsageError(f"--forgetting {spec}: its test split has no column {column!r} of texts")
     return test, column
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..objectives.completion import Decoding
+from ..objectives.decoding import Decoding
 from . import batches
 
 

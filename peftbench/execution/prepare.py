@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ from ..models.precision import checkpoint_activations
 from ..models.resolve import resolve_model
 from ..models.streams import init_streams
 from ..objectives.base import Objective
-from ..objectives.completion import Completion
 from ..plugins.build import build_method, build_task
 from ..plugins.contracts import Claims, Task
 from ..records.runs import Run
@@ -42,11 +40,7 @@ def objective_of(run: Run) -> Objective | None:
 
 def objective_for(run: Run, task: Task) -> Objective:
     """What a task asks of the run's model: of an encoder-decoder to write in its decoder."""
-    objective = task.objective
-    if isinstance(objective, Completion):
-        start = decoder_start(resolve_model(run.model))
-        objective = dataclasses.replace(objective, decoder_start=start)
-    return objective
+    return task.objective.with_decoder_start(decoder_start(resolve_model(run.model)))
 
 
 def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:

@@ -33,7 +33,7 @@ class Scorer:
         """Predictions for every item, one row an item in the split's order. Leaves the model in evaluation mode.
 
         Args:
-            write: let a language model write, too. Without it a frame of `nll` alone comes, which is enough to choose by.
+            write: let a language model write, too. Without it its frame has `nll` and no prediction, which is enough to choose by.
         """
         columns: dict[str, list[npt.NDArray[Any]]] = {"item": []}
         self.model.eval()
@@ -46,27 +46,22 @@ class Scorer:
             for name, values in self.objective.predict(logits, batch).items():
                 columns.setdefault(name, []).append(values)
         frame = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
-        frame["group"] = split.groups(frame["item"].to_numpy())
-        if split.has("part"):
-            frame["part"] = split.text("part", frame["item"].to_numpy())
-        frame = frame.sort_values("item", ignore_index=True)
-        return frame if "prediction" in frame else self._by_source(split, frame, write)
-
-    def _by_source(self, split: batches.Encoded, rows: pd.DataFrame, write: bool) -> pd.DataFrame:
-        """One row a source: what is written for it, the targets of all its rows, and the mean of their likelihoods."""
-        rows["source"] = split.text("source", rows["item"].to_numpy())
-        rows["reference"] = split.text("target", rows["item"].to_numpy())
-        how: Any = {name: "first" for name in ("item", "group", "part") if name in rows}
-        frame = (
-            rows.groupby("source", sort=False).agg({**how, "nll": "mean", "reference": list}).reset_index()
-        )
-        if not split.has("group"):
-            frame["group"] = frame["source"]
-        if write:
-            sources = sources_of(split, frame["item"].to_numpy())
-            decoding = self.objective.decoding  # type: ignore[attr-defined]
+        items = frame["item"].to_numpy()
+        for column in ("group", "part", *self.objective.texts):
+            if split.has(column):
+                frame[column] = split.text(column, items)
+        frame = self.objective.aggregate(frame.sort_values("item", ignore_index=True))
+        items = frame["item"].to_numpy()
+        if "group" not in frame:
+            frame["group"] = split.groups(items)
+        if write and self.objective.decoding is not None:
             frame["prediction"] = generate(
-                self.model, self.tokenizer, sources, decoding, self.accelerator, BATCH_TOKENS
+                self.model,
+                self.tokenizer,
+                sources_of(split, items),
+                self.objective.decoding,
+                self.accelerator,
+                BATCH_TOKENS,
             )
         return frame
 

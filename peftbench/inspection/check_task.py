@@ -6,22 +6,21 @@ order it must be chance (for classes and numbers) or clearly worse (for texts).
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import PeftbenchError, UsageError
+from ..errors import NotSupported, PeftbenchError, UsageError
 from ..execution import batches
 from ..execution.proof import Checked
-from ..models.load import load_model
+from ..models.load import Loaded, load_model
 from ..models.resolve import resolve_model
-from ..objectives.base import METRICS, SPLITS, Objective
-from ..objectives.completion import Completion
-from ..objectives.text_metrics import TEXT_METRICS
+from ..objectives.base import SPLITS, Objective
 from ..plugins import build
 from ..plugins.contracts import Task
 from ..records.record import FAIL, PASS
@@ -32,9 +31,8 @@ KNOWN = 0.5  # of a split's groups: with more of them in another one, the cut wa
 SHUFFLES = 20
 SPREADS = 5.0  # standard errors that chance may miss its expectation by: once in a million
 CLEARLY = 0.05  # of a perfect text's score: what another text's must lack at least
-ITEMS = 2000  # of the test split that texts are scored on: enough for its ends
 ROWS = 16  # that go through a model
-MODELS = {"labels": "tiny-encoder", "generation": "tiny-decoder"}
+MODELS = ("tiny-encoder", "tiny-decoder")  # the first that can do it
 Values = npt.NDArray[Any]
 Outcome = tuple[str, str]  # PASS or FAIL, and what was seen
 
@@ -65,17 +63,17 @@ def check_task(text: str) -> list[Checked]:
     if not note("columns", read):
         return found
     note("same again", lambda: _again(task, build.build_task(text), splits))
-    note("disjoint", lambda: _disjoint(splits))
-    references = _references(task.objective, splits["test"])
-    if note("labels", lambda: _labels(task.objective, splits)):
-        note("perfect", lambda: _perfect(task.objective, references))
-        note("shuffled", lambda: _shuffled(task.objective, references))
+    note("disjoint", lambda: _disjoint(splits, task.objective))
+    if note("labels", lambda: (PASS, task.objective.check_rows(splits))):
+        ends = task.objective.perfect(splits["test"])
+        note("perfect", lambda: _perfect(task.objective, *ends))
+        note("shuffled", lambda: _shuffled(task.objective, *ends))
         note("model", lambda: _through_a_model(text, task, splits["train"]))
     return found
 
 
 def _columns(splits: dict[str, Any], objective: Objective) -> Outcome:
-    wanted = ("source", "target") if isinstance(objective, Completion) else ("text", "label")
+    wanted = (objective.inputs[0], objective.target)
     for split in SPLITS:
         if split not in splits or not len(splits[split]):
             return FAIL, f"there are no rows in its {split} split"
@@ -98,10 +96,11 @@ def _again(task: Task, other: Task, splits: dict[str, Any]) -> Outcome:
     return (FAIL, f"its {changed[0]} split is another one each time") if changed else (PASS, "")
 
 
-def _disjoint(splits: dict[str, Any]) -> Outcome:
+def _disjoint(splits: dict[str, Any], objective: Objective) -> Outcome:
     """Whether what is tested was trained on."""
-    seen = set(_texts(splits["train"])) | set(_texts(splits["validation"]))
-    test = list(_texts(splits["test"]))
+    read = objective.inputs
+    seen = set(_texts(splits["train"], read)) | set(_texts(splits["validation"], read))
+    test = list(_texts(splits["test"], read))
     again = sum(text in seen for text in test)
     outcome = FAIL if again > SEEN * len(test) else NOTICE if again else PASS
     said = f"{again:,} of {len(test):,} test rows have a text of the training or validation split"
@@ -115,69 +114,20 @@ def _disjoint(splits: dict[str, Any]) -> Outcome:
     return outcome, said
 
 
-def _texts(rows: Any) -> Iterator[str]:
-    names = [name for name in ("text", "text_pair", "source") if name in rows.column_names]
+def _texts(rows: Any, inputs: Sequence[str]) -> Iterator[str]:
+    names = [name for name in inputs if name in rows.column_names]
     for batch in rows.iter(batch_size=10_000):
         yield from (" \0 ".join(map(str, row)) for row in zip(*(batch[name] for name in names), strict=True))
 
 
-def _labels(objective: Objective, splits: dict[str, Any]) -> Outcome:
-    if isinstance(objective, Completion):
-        for split in SPLITS:
-            blank = sum(not text.strip() for text in splits[split]["target"])
-            if blank:
-                return FAIL, f"{blank:,} targets of its {split} split are empty"
-        return PASS, ""
-    for split in SPLITS:
-        labels = np.asarray(splits[split]["label"], np.float64)
-        if not np.isfinite(labels).all():
-            return FAIL, f"its {split} split has labels that are no numbers"
-        if objective.kind == "classification":
-            wrong = (labels != labels.round()) | (labels < 0) | (labels >= objective.outputs)
-            if wrong.any():
-                at = int(np.flatnonzero(wrong)[0])
-                return (
-                    FAIL,
-                    f"label {labels[at]:g} of row {at + 1} of {split} is no place in its {objective.outputs} labels",
-                )
-    train = np.asarray(splits["train"]["label"])
-    if objective.kind != "classification":
-        return (PASS, "") if np.ptp(train) > 0 else (FAIL, "all numbers of its training split are the same")
-    if missing := objective.outputs - len(np.unique(train)):
-        return FAIL, f"{missing} of its {objective.outputs} labels have no training row"
-    return PASS, f"{objective.outputs} labels"
-
-
-def _references(objective: Objective, test: Any) -> Values:
-    """What predictions are scored against: labels, or lists of texts, (items,)."""
-    if not isinstance(objective, Completion):
-        return np.asarray(test["label"])
-    by_source: dict[str, list[str]] = {}
-    for source, target in zip(test["source"], test["target"], strict=True):
-        by_source.setdefault(source, []).append(target)
-    texts = list(by_source.values())
-    where = np.linspace(0, len(texts) - 1, min(ITEMS, len(texts))).round().astype(int)
-    found = np.empty(len(where), dtype=object)
-    found[:] = [texts[i] for i in where]
-    return found
-
-
-def _predicted(references: Values) -> Values:
-    """The references as predictions: of several texts the first."""
-    if references.dtype != object:
-        return references
-    found = np.empty(len(references), dtype=object)
-    found[:] = [its[0] for its in references]
-    return found
-
-
-def _perfect(objective: Objective, references: Values) -> Outcome:
-    found = objective.score(_predicted(references), references)
+def _perfect(objective: Objective, predicted: Values, references: Values) -> Outcome:
+    found = objective.score(predicted, references)
     if objective.metric.name not in found:
         return FAIL, f"score() does not give its primary metric {objective.metric.name!r}"
     noticed = []  # a metric beside the primary one may not fit the texts: BLEU of two words
+    facts = {metric.name: metric for metric in objective.reported}
     for name, value in found.items():
-        known = METRICS.get(name) or TEXT_METRICS.get(name)
+        known = facts.get(name)
         if known is None or (not known.is_share and known.higher_is_better):
             continue  # no end is known (NIST, CIDEr)
         best = 1.0 if known.higher_is_better else 0.0
@@ -189,15 +139,15 @@ def _perfect(objective: Objective, references: Values) -> Outcome:
     return (NOTICE, "; ".join(noticed)) if noticed else (PASS, _said(found))
 
 
-def _shuffled(objective: Objective, references: Values) -> Outcome:
-    predicted = _predicted(references)
+def _shuffled(objective: Objective, predicted: Values, references: Values) -> Outcome:
     perfect = objective.score(predicted, references)
     generator = np.random.default_rng(0)
-    shuffles = 1 if references.dtype == object else SHUFFLES
+    shuffles = 1 if references.dtype == object else SHUFFLES  # texts are dear to score
     scores = [objective.score(generator.permutation(predicted), references) for _ in range(shuffles)]
     found = {name: float(np.mean([score[name] for score in scores])) for name in perfect}
+    chance = objective.chance(references)
     for name, value in found.items():
-        expected = _chance(name, references)
+        expected = chance.get(name)
         spread = float(np.std([score[name] for score in scores])) / math.sqrt(shuffles)
         if expected is not None and abs(value - expected) > SPREADS * spread + 1 / len(references):
             return FAIL, f"{name} of shuffled references is {value:.4f}, and chance is {expected:.4f}"
@@ -210,21 +160,9 @@ def _shuffled(objective: Objective, references: Values) -> Outcome:
     return PASS, _said(found)
 
 
-def _chance(name: str, references: Values) -> float | None:
-    """What a metric of labels gives on average for the references in a random order; None where that is not known."""
-    if references.dtype == object:
-        return None
-    _, counts = np.unique(references, return_counts=True)
-    shares = counts / len(references)
-    known = {"accuracy": float((shares**2).sum()), "matthews": 0.0, "pearson": 0.0, "spearman": 0.0}
-    return known.get(name)
-
-
 def _through_a_model(text: str, task: Task, train: Any) -> Outcome:
     """Whether its rows become tokens, a loss and predictions, with a tiny model."""
-    writes = isinstance(task.objective, Completion)
-    source = resolve_model(MODELS["generation" if writes else "labels"])
-    loaded = load_model(source, task.objective, 0)
+    loaded = _loaded(task.objective)
     rows = train[: min(ROWS, len(train))]
     encoded = task.objective.encode(loaded.tokenizer, rows, build.length_of(text))
     lists = {
@@ -242,11 +180,19 @@ def _through_a_model(text: str, task: Task, train: Any) -> Outcome:
         loss = float(task.objective.loss(logits, batch))
         predictions = task.objective.predict(logits, batch)
     if not math.isfinite(loss):
-        return FAIL, f"the loss of {source.name} on its first rows is {loss}"
-    lacking = {"nll"} | (set() if writes else {"prediction", "reference"})
+        return FAIL, f"the loss of {loaded.source.name} on its first rows is {loss}"
+    lacking = {"nll"} | (set() if task.objective.decoding is not None else {"prediction", "reference"})
     if lacking := lacking - set(predictions):
         return FAIL, f"predict() gives no {min(lacking)!r}"
-    return PASS, f"loss {loss:.3f} with {source.name}"
+    return PASS, f"loss {loss:.3f} with {loaded.source.name}"
+
+
+def _loaded(objective: Objective) -> Loaded:
+    """The first of the tiny models that can do what is asked."""
+    for name in MODELS[:-1]:
+        with contextlib.suppress(NotSupported):
+            return load_model(resolve_model(name), objective, 0)
+    return load_model(resolve_model(MODELS[-1]), objective, 0)
 
 
 def _said(found: dict[str, float]) -> str:

@@ -120,18 +120,15 @@ def head_for(source: Source, objective: Objective | None) -> str:
     """Which of `HEADS` a task asks of a model.
 
     Raises:
-        NotSupported: the task asks for text and the model does not write any.
+        NotSupported: the model can't do what the task asks for.
     """
     made_for = kind_of(source)
     if objective is None:
         return made_for if made_for == "causal" else "sequence"
-    if objective.kind != "generation":
-        return "sequence"
-    if made_for == "sequence":
-        raise NotSupported(
-            f"{source.name!r} does not write text; a task of generation needs a decoder or an encoder-decoder"
-        )
-    return made_for
+    try:
+        return objective.head_for(made_for)
+    except NotSupported as error:
+        raise NotSupported(f"{source.name!r} {error}") from error
 
 
 def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) -> Any:

@@ -10,15 +10,18 @@ An objective knows nothing of where the data comes from; a task holds one. `spli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
-from .item_metrics import FORMULAS
+from .decoding import Decoding
+from .metric import Metric
 
 if TYPE_CHECKING:
     import datasets
+    import pandas as pd
     from torch import Tensor
 
     Splits = dict[str, datasets.Dataset]
@@ -27,40 +30,23 @@ IGNORED = -100  # the label of a place that is left out of the loss, as the libr
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A figure of quality. Shares and correlations are stored as they are and shown times 100."""
-
-    name: str
-    higher_is_better: bool = True
-    is_share: bool = True
-    unit: str = "%"  # behind its name in a table
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy"),
-        Metric("macro_f1"),
-        Metric("f1"),
-        Metric("matthews", unit="x100"),
-        Metric("pearson", unit="x100"),
-        Metric("spearman", unit="x100"),
-        Metric("rmse", higher_is_better=False, is_share=False, unit=""),
-    )
-}
-
-
 class Objective(Protocol):
-    """What a task asks of a model."""
+    """What a task asks of a model.
+
+    A class of one's own inherits from it, as the built-in ones do: what has a body here is given, the rest is to be written.
+    """
 
     @property
-    def kind(self) -> str:
-        """The head it needs: `classification`, `regression` or `generation`."""
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of text that a model reads; a split has the first, and perhaps the others."""
+
+    @property
+    def target(self) -> str:
+        """The column of what is asked for."""
 
     @property
     def outputs(self) -> int:
-        """How many numbers the head gives for an item."""
+        """How many numbers the head gives for an item; 0: it writes."""
 
     @property
     def metric(self) -> Metric:
@@ -76,16 +62,73 @@ class Objective(Protocol):
         """How many items, or tokens, that is the mean of."""
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
-        """Per item: `prediction`, `reference`, `nll` (negative log-likelihood), and `score` where the primary metric is the
-        mean of one number an item."""
+        """Per item: `nll` (negative log-likelihood), `score` where the primary metric is the mean of one number an item, and
+        without a `decoding` also `prediction` and `reference`."""
 
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
-        """Every metric over a split, the primary one among them. Optional beside it: `subsets(predictions, references)`, a
-        function from (items,) of truth values to the same for those alone, where `score` is dear."""
+        """Every metric over a split, the primary one among them."""
 
+    @property
+    def reported(self) -> tuple[Metric, ...]:
+        """Every metric that `score` gives, the primary one first."""
+        return (self.metric,)
 
-def check_metrics(names: tuple[str, ...]) -> None:
-    if strange := [name for name in names if name not in FORMULAS]:
-        raise ValueError(f"unknown metric {strange[0]!r}; known: {', '.join(FORMULAS)}")
-    if not names:
-        raise ValueError("a task needs a metric")
+    def subsets(
+        self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]
+    ) -> Callable[[npt.NDArray[np.bool_]], dict[str, float]]:
+        """From (items,) of truth values to `score` of those alone."""
+        return lambda kept: self.score(predictions[kept], references[kept])
+
+    def unavailable(self) -> str | None:
+        """Why one of its metrics can't be had on this machine; None: all can."""
+        return None
+
+    def head_for(self, made_for: str) -> str:
+        """Which head it asks of a model: `sequence` (numbers for a text), `causal` or `seq2seq` (the model's own, which writes).
+
+        Args:
+            made_for: what the checkpoint was made for, one of the three.
+
+        Raises:
+            NotSupported: such a model can't do it; the reason follows the model's name.
+        """
+        return "sequence"
+
+    def with_decoder_start(self, token: int | None) -> Objective:
+        """The same for a model whose decoder begins with this token; None: a model without an encoder and a decoder."""
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that are kept as text beside the tokens, for `aggregate`; `group` and `part` always are."""
+        return ()
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """How the model writes its prediction of an item; None: `predict` gives it."""
+        return None
+
+    def aggregate(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """One row an item. `rows` are a split's, in its order: `item`, what `predict` gives, and the columns of `texts`."""
+        return rows
+
+    def perfect(self, rows: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """The predictions that can't be better of some rows (a `Dataset`), and their references, both (items,)."""
+        wanted = np.asarray(rows[self.target])
+        return wanted, wanted
+
+    def chance(self, references: npt.NDArray[Any]) -> dict[str, float]:
+        """What metrics are on average for the references in a random order, of those of which that is known."""
+        return {}
+
+    def check_rows(self, splits: Splits) -> str:
+        """What is worth saying of the rows' targets.
+
+        Raises:
+            PeftbenchError: they can't be learned or scored.
+        """
+        return ""
+
+    def uninformative(self, rows: Any) -> str | None:
+        """Why some training rows (a `Dataset`) can't be learned from, said of "these items"; None: they can."""
+        return None

@@ -7,6 +7,7 @@ source are one item with several references: it is written once, and its negativ
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,48 +15,75 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .base import IGNORED, Metric
-from .text_metrics import TEXT_METRICS
+from ..errors import NotSupported, PeftbenchError
+from .base import IGNORED, SPLITS, Objective
+from .decoding import GREEDY, Decoding
+from .metric import chosen
+from .text_metrics import TEXT_METRICS, TextMetric
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
+    from .base import Splits
+
 LEAST_SOURCE = 0.5  # of the tokens: a target that is longer than the rest is cut
+CHECKED_ITEMS = 2000  # that a metric is held to its ends on: enough, and some are slow
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How a text is written: greedily, or by the best of several beams."""
-
-    beams: int = 1
-    max_new_tokens: int = 64
-    length_penalty: float = 1.0  # beams are ranked by log-likelihood / length^penalty
-    no_repeat_ngram: int = 0  # n-grams of this length are written once at most; 0: all may repeat
-
-    def __post_init__(self) -> None:
-        if self.beams < 1 or self.max_new_tokens < 1 or self.no_repeat_ngram < 0:
-            raise ValueError("beams and max_new_tokens must be 1 or more, no_repeat_ngram 0 or more")
-
-
-@dataclass(frozen=True)
-class Completion:
+class Completion(Objective):
     """One text for another. Columns: `source` and `target`, and optionally `group` and `part`."""
 
-    metrics: tuple[str, ...] = ("rouge_l", "bleu")  # of `text_metrics`; the first is the primary one
-    decoding: Decoding = Decoding()
+    # General ones of `text_metrics` by name, others as they are; the first is the primary one.
+    metrics: tuple[str | TextMetric, ...] = ("rouge_l", "bleu")
+    decoding: Decoding = GREEDY
     keeps: Literal["start", "end"] = "end"  # of a source that is too long
     # The token that an encoder-decoder's decoder begins with; None: a decoder alone.
     decoder_start: int | None = None
-    kind: str = "generation"
+
+    def __post_init__(self) -> None:
+        self.reported  # noqa: B018  checks the metrics
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("source",)
+
+    @property
+    def target(self) -> str:
+        return "target"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return "source", "target"
 
     @property
     def outputs(self) -> int:
         return 0
 
     @property
-    def metric(self) -> Metric:
-        found = TEXT_METRICS[self.metrics[0]]
-        return Metric(found.name, found.higher_is_better, found.is_share, "x100" if found.is_share else "")
+    def reported(self) -> tuple[TextMetric, ...]:
+        return chosen(self.metrics, TEXT_METRICS)
+
+    @property
+    def metric(self) -> TextMetric:
+        return self.reported[0]
+
+    def unavailable(self) -> str | None:
+        for metric in self.reported:
+            if (reason := metric.unavailable()) is not None:
+                return f"metric {metric.name} can't be had here: {reason}"
+        return None
+
+    def head_for(self, made_for: str) -> str:
+        if made_for == "sequence":
+            raise NotSupported(
+                "does not write text; a task of generation needs a decoder or an encoder-decoder"
+            )
+        return made_for
+
+    def with_decoder_start(self, token: int | None) -> Completion:
+        return dataclasses.replace(self, decoder_start=token)
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
@@ -120,13 +148,38 @@ class Completion:
         self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]
     ) -> Callable[[npt.NDArray[np.bool_]], dict[str, float]]:
         """The metrics of any of some texts: each text is looked at once."""
-        found = {
-            name: TEXT_METRICS[name].statistics(list(predictions), [list(its) for its in references])
-            for name in self.metrics
-        }
-        return lambda kept: {
-            name: TEXT_METRICS[name].value(rows[kept].sum(0)) for name, rows in found.items()
-        }
+        found = [
+            (metric, metric.statistics(list(predictions), [list(its) for its in references]))
+            for metric in self.reported
+        ]
+        return lambda kept: {metric.name: metric.value(rows[kept].sum(0)) for metric, rows in found}
+
+    def aggregate(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """One row a source: the targets of all its rows, and the mean of their likelihoods."""
+        how: Any = {name: "first" for name in ("item", "group", "part") if name in rows}
+        by_source = rows.rename(columns={"target": "reference"}).groupby("source", sort=False)
+        frame = by_source.agg({**how, "nll": "mean", "reference": list}).reset_index()
+        if "group" not in frame:
+            frame["group"] = frame["source"]
+        return frame
+
+    def perfect(self, rows: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Of each of some sources the first target, and all of them."""
+        by_source: dict[str, list[str]] = {}
+        for source, target in zip(rows["source"], rows["target"], strict=True):
+            by_source.setdefault(source, []).append(target)
+        texts = list(by_source.values())
+        where = np.linspace(0, len(texts) - 1, min(CHECKED_ITEMS, len(texts))).round().astype(int)
+        first, references = np.empty(len(where), dtype=object), np.empty(len(where), dtype=object)
+        first[:] = [texts[i][0] for i in where]
+        references[:] = [texts[i] for i in where]
+        return first, references
+
+    def check_rows(self, splits: Splits) -> str:
+        for split in SPLITS:
+            if blank := sum(not text.strip() for text in splits[split]["target"]):
+                raise PeftbenchError(f"{blank:,} targets of its {split} split are empty")
+        return ""
 
     def _aligned(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (batch, places, vocabulary) and the token (batch, places) that each place is to give."""

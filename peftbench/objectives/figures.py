@@ -10,33 +10,24 @@ import pandas as pd
 
 from .base import Objective
 
+Mask = npt.NDArray[np.bool_]  # (items,)
+
 
 def figures(objective: Objective, predictions: pd.DataFrame) -> dict[str, float]:
     """Every metric of some predictions and their mean negative log-likelihood; where the split has parts, each for each."""
     return subsets(objective, predictions)(np.ones(len(predictions), bool))
 
 
-def subsets(
-    objective: Objective, predictions: pd.DataFrame
-) -> Callable[[npt.NDArray[np.bool_]], dict[str, float]]:
+def subsets(objective: Objective, predictions: pd.DataFrame) -> Callable[[Mask], dict[str, float]]:
     """The figures of any of some predictions."""
     nll = predictions["nll"].to_numpy()
     parts = predictions["part"].to_numpy() if "part" in predictions else None
-
-    def metrics(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
-        return {}
-
+    metrics: Callable[[Mask], dict[str, float]] = _nothing
     if "prediction" in predictions:
         predicted, wanted = predictions["prediction"].to_numpy(), predictions["reference"].to_numpy()
-        own = getattr(objective, "subsets", None)
-        if own is not None:
-            metrics = own(predicted, wanted)
-        else:
+        metrics = objective.subsets(predicted, wanted)
 
-            def metrics(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
-                return objective.score(predicted[kept], wanted[kept])
-
-    def of(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
+    def of(kept: Mask) -> dict[str, float]:
         found = {**metrics(kept), "nll": float(nll[kept].mean())}
         for part in () if parts is None else np.unique(parts[kept]):
             its = kept & (parts == part)
@@ -47,3 +38,8 @@ def subsets(
         return found
 
     return of
+
+
+def _nothing(kept: Mask) -> dict[str, float]:
+    """The metrics of a model that was not let write."""
+    return {}

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .metric import Metric
+
 Values = npt.NDArray[Any]  # (items,)
+
+
+@dataclass(frozen=True)
+class ItemMetric(Metric):
+    """A metric of one label or one number an item, as a function of predictions and references, each (items,)."""
+
+    formula: Callable[[Values, Values], float] = field(kw_only=True)
+    # Of references alone: what it is on average for the same in a random order; None where that is not known.
+    chance: Callable[[Values], float] | None = field(default=None, kw_only=True)
 
 
 def accuracy(predictions: Values, references: Values) -> float:
@@ -60,6 +72,25 @@ def rmse(predictions: Values, references: Values) -> float:
     return float(np.sqrt(np.mean(error**2)))
 
 
-FORMULAS: dict[str, Callable[[Values, Values], float]] = {
-    f.__name__: f for f in (accuracy, macro_f1, f1, matthews, pearson, spearman, rmse)
+def _chance_accuracy(references: Values) -> float:
+    """The accuracy of the references in a random order."""
+    _, counts = np.unique(references, return_counts=True)
+    return float(np.square(counts / len(references)).sum())
+
+
+def _nothing(references: Values) -> float:
+    return 0.0
+
+
+ITEM_METRICS = {
+    metric.name: metric
+    for metric in (
+        ItemMetric("accuracy", formula=accuracy, chance=_chance_accuracy),
+        ItemMetric("macro_f1", formula=macro_f1),
+        ItemMetric("f1", formula=f1),
+        ItemMetric("matthews", unit="x100", formula=matthews, chance=_nothing),
+        ItemMetric("pearson", unit="x100", formula=pearson, chance=_nothing),
+        ItemMetric("spearman", unit="x100", formula=spearman, chance=_nothing),
+        ItemMetric("rmse", higher_is_better=False, is_share=False, unit="", formula=rmse),
+    )
 }

@@ -5,38 +5,68 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
-from .base import METRICS, Metric, check_metrics
-from .item_metrics import FORMULAS
+from ..errors import PeftbenchError
+from .base import SPLITS, Objective
+from .item_metrics import ITEM_METRICS, ItemMetric
+from .metric import chosen
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .base import Splits
+
+
+class PerItem(Objective):
+    """One value an item, told by the head. Columns: `text`, optionally `text_pair`, and `label`."""
+
+    metrics: tuple[
+        str | ItemMetric, ...
+    ]  # general ones by name, others as they are; the first is the primary one
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return "text", "text_pair"
+
+    @property
+    def target(self) -> str:
+        return "label"
+
+    @property
+    def reported(self) -> tuple[ItemMetric, ...]:
+        return chosen(self.metrics, ITEM_METRICS)
+
+    @property
+    def metric(self) -> ItemMetric:
+        return self.reported[0]
+
+    def weight(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["labels"])
+
+    def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
+        return {metric.name: metric.formula(predictions, references) for metric in self.reported}
+
+    def chance(self, references: npt.NDArray[Any]) -> dict[str, float]:
+        return {m.name: m.chance(references) for m in self.reported if m.chance is not None}
+
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(PerItem):
     """One label an item, from one text or a pair. Columns: `text`, optionally `text_pair`, and `label` (an index)."""
 
     labels: tuple[str, ...]
-    metrics: tuple[str, ...] = (
-        "accuracy",
-        "macro_f1",
-    )  # names in `item_metrics`; the first is the primary one
-    kind: str = "classification"
+    metrics: tuple[str | ItemMetric, ...] = ("accuracy", "macro_f1")
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             raise ValueError(f"classification needs two labels or more, not {list(self.labels)}")
-        check_metrics(self.metrics)
+        self.reported  # noqa: B018  checks the metrics
 
     @property
     def outputs(self) -> int:
         return len(self.labels)
-
-    @property
-    def metric(self) -> Metric:
-        return METRICS[self.metrics[0]]
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         return {**_tokens(tokenizer, rows, max_length), "labels": rows["label"]}
@@ -45,9 +75,6 @@ class Classification:
         from torch.nn import functional
 
         return functional.cross_entropy(logits.float(), batch["labels"])
-
-    def weight(self, batch: dict[str, Tensor]) -> int:
-        return len(batch["labels"])
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         log_probabilities = logits.float().log_softmax(-1)
@@ -62,12 +89,25 @@ class Classification:
             found["score"] = (predicted == labels).float().cpu().numpy()
         return found
 
-    def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
-        return {name: FORMULAS[name](predictions, references) for name in self.metrics}
+    def check_rows(self, splits: Splits) -> str:
+        for split in SPLITS:
+            labels = _numbers(splits, split)
+            wrong = (labels != labels.round()) | (labels < 0) | (labels >= self.outputs)
+            if wrong.any():
+                at = int(np.flatnonzero(wrong)[0])
+                raise PeftbenchError(
+                    f"label {labels[at]:g} of row {at + 1} of {split} is no place in its {self.outputs} labels"
+                )
+        if missing := self.outputs - len(np.unique(_numbers(splits, "train"))):
+            raise PeftbenchError(f"{missing} of its {self.outputs} labels have no training row")
+        return f"{self.outputs} labels"
+
+    def uninformative(self, rows: Any) -> str | None:
+        return "all of one label" if len(set(rows["label"])) < 2 else None
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(PerItem):
     """One number an item, from one text or a pair. Columns: `text`, optionally `text_pair`, and `label` (a number).
 
     The loss is the squared error on (number - centre) / spread, so that one learning rate of the head serves temperatures
@@ -77,11 +117,10 @@ class Regression:
 
     centre: float = 0.0
     spread: float = 1.0
-    metrics: tuple[str, ...] = ("pearson", "spearman")
-    kind: str = "regression"
+    metrics: tuple[str | ItemMetric, ...] = ("pearson", "spearman")
 
     def __post_init__(self) -> None:
-        check_metrics(self.metrics)
+        self.reported  # noqa: B018  checks the metrics
         if not self.spread > 0:
             raise ValueError(f"the spread of the numbers must be above 0, not {self.spread}")
 
@@ -89,19 +128,12 @@ class Regression:
     def outputs(self) -> int:
         return 1
 
-    @property
-    def metric(self) -> Metric:
-        return METRICS[self.metrics[0]]
-
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         scaled = [(float(value) - self.centre) / self.spread for value in rows["label"]]
         return {**_tokens(tokenizer, rows, max_length), "labels": scaled}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return (logits.float()[:, 0] - batch["labels"]).square().mean()
-
-    def weight(self, batch: dict[str, Tensor]) -> int:
-        return len(batch["labels"])
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         found, wanted = logits.float()[:, 0], batch["labels"]
@@ -112,8 +144,19 @@ class Regression:
             "nll": (0.5 * (found - wanted).square()).cpu().numpy(),
         }
 
-    def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
-        return {name: FORMULAS[name](predictions, references) for name in self.metrics}
+    def check_rows(self, splits: Splits) -> str:
+        numbers = {split: _numbers(splits, split) for split in SPLITS}
+        if np.ptp(numbers["train"]) == 0:
+            raise PeftbenchError("all numbers of its training split are the same")
+        return ""
+
+
+def _numbers(splits: Splits, split: str) -> npt.NDArray[np.float64]:
+    """The labels of a split, (items,)."""
+    labels = np.asarray(splits[split]["label"], np.float64)
+    if not np.isfinite(labels).all():
+        raise PeftbenchError(f"its {split} split has labels that are no numbers")
+    return labels
 
 
 def _tokens(tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from itertools import chain
 from operator import or_
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PeftbenchError
+from .metric import Metric
 
 Floats = npt.NDArray[np.float64]
 Texts = Sequence[str]  # (items,)
@@ -35,19 +36,17 @@ CIDER_SIGMA = 6.0  # words, of the penalty on a difference in length
 
 
 @dataclass(frozen=True)
-class TextMetric:
+class TextMetric(Metric):
     """A corpus metric as a function of summed statistics. Shares are stored as fractions.
 
     `statistics` takes hypotheses and each one's references and gives `(items, k)`; `value` takes the `(k,)` sum.
     `unavailable` gives the reason why it can't be had on this machine, or None.
     """
 
-    name: str
-    higher_is_better: bool
-    is_share: bool
-    statistics: Callable[[Texts, References], Floats]
-    value: Callable[[Floats], float]
-    unavailable: Callable[[], str | None] = lambda: None
+    unit: str = "x100"
+    statistics: Callable[[Texts, References], Floats] = field(kw_only=True)
+    value: Callable[[Floats], float] = field(kw_only=True)
+    unavailable: Callable[[], str | None] = field(default=lambda: None, kw_only=True)
 
 
 def _by_item(
@@ -337,21 +336,23 @@ def _logical_form(hypotheses: Texts, references: References) -> Floats:
 
 TEXT_METRICS = {
     metric.name: metric
-    for metric in (  # name, higher is better, is a share
-        TextMetric("bleu", True, True, _bleu, _bleu_value),
-        TextMetric("bleu_e2e", True, True, partial(_bleu, lowercase=True), _bleu_value),
-        TextMetric("bleu_words", True, True, _bleu_words, _bleu_value),
-        TextMetric("nist", True, False, _nist, _nist_value),
-        TextMetric("nist_e2e", True, False, partial(_nist, pooled=True), _nist_value),
-        TextMetric("meteor", True, True, _meteor, _mean, _no_wordnet),
-        TextMetric("rouge_l", True, True, partial(_rouge, "rougeL"), _mean),
-        TextMetric("rouge_l_e2e", True, True, _rouge_l_e2e, _mean),
-        TextMetric("rouge_1", True, True, partial(_rouge, "rouge1"), _mean),
-        TextMetric("rouge_2", True, True, partial(_rouge, "rouge2"), _mean),
-        TextMetric("cider", True, False, _cider, _mean),
-        TextMetric("chrf", True, True, _chrf, _chrf_value),
-        TextMetric("ter", False, True, _ter, _ter_value),
-        TextMetric("logical_form", True, True, _logical_form, _mean),
-        TextMetric("exact_match", True, True, _exact, _mean),
+    for metric in (
+        TextMetric("bleu", statistics=_bleu, value=_bleu_value),
+        TextMetric("bleu_e2e", statistics=partial(_bleu, lowercase=True), value=_bleu_value),
+        TextMetric("bleu_words", statistics=_bleu_words, value=_bleu_value),
+        TextMetric("nist", is_share=False, unit="", statistics=_nist, value=_nist_value),
+        TextMetric(
+            "nist_e2e", is_share=False, unit="", statistics=partial(_nist, pooled=True), value=_nist_value
+        ),
+        TextMetric("meteor", statistics=_meteor, value=_mean, unavailable=_no_wordnet),
+        TextMetric("rouge_l", statistics=partial(_rouge, "rougeL"), value=_mean),
+        TextMetric("rouge_l_e2e", statistics=_rouge_l_e2e, value=_mean),
+        TextMetric("rouge_1", statistics=partial(_rouge, "rouge1"), value=_mean),
+        TextMetric("rouge_2", statistics=partial(_rouge, "rouge2"), value=_mean),
+        TextMetric("cider", is_share=False, unit="", statistics=_cider, value=_mean),
+        TextMetric("chrf", statistics=_chrf, value=_chrf_value),
+        TextMetric("ter", higher_is_better=False, statistics=_ter, value=_ter_value),
+        TextMetric("logical_form", statistics=_logical_form, value=_mean),
+        TextMetric("exact_match", statistics=_exact, value=_mean),
     )
 }

@@ -19,8 +19,6 @@ from ..execution import batches, forgetting
 from ..models.load import head_for
 from ..models.resolve import resolve_model
 from ..models.source import Source
-from ..objectives.completion import Completion
-from ..objectives.text_metrics import TEXT_METRICS
 from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
@@ -86,7 +84,8 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
             identity = {"model": revision, **of_task}
             here = asked
             if asked.forgetting is not None:
-                if task_name in of_suites and build.build_task(task_name).objective.kind != "generation":
+                objective = build.build_task(task_name).objective
+                if task_name in of_suites and not forgetting.writes_on(objective, "causal"):
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
                     identity |= beside
@@ -118,9 +117,8 @@ def named_task(text: str) -> tuple[str, dict[str, str]]:
     """The canonical SPEC of a task, and what its results depend on."""
     task = build.build_task(text)
     objective = task.objective  # reads the user's own file, if any, before a model is downloaded for it
-    for metric in objective.metrics if isinstance(objective, Completion) else ():
-        if (reason := TEXT_METRICS[metric].unavailable()) is not None:
-            raise UsageError(f"task {text!r}: metric {metric} can't be had here: {reason}")
+    if (reason := objective.unavailable()) is not None:
+        raise UsageError(f"task {text!r}: {reason}")
     for notice in build.notices_of(task):
         notify(f"{text}: {notice}")
     name = spec.parse(text).name
@@ -142,12 +140,9 @@ def _check_sizes(sizes: Sequence[int | None], text: str) -> None:
             raise UsageError(
                 f"--train-size {size:,}: the training split of {text} has {len(train):,} items; ask for fewer, or all"
             )
-        if task.objective.kind == "classification":
-            chosen = batches.shuffled_items(len(train), size)
-            if len(set(train.select(chosen.tolist())["label"])) < 2:
-                raise UsageError(
-                    f"--train-size {size:,}: these items of {text} are all of one label; ask for more"
-                )
+        chosen = train.select(batches.shuffled_items(len(train), size).tolist())
+        if (reason := task.objective.uninformative(chosen)) is not None:
+            raise UsageError(f"--train-size {size:,}: these items of {text} are {reason}; ask for more")
 
 
 def _refusal(model: str, task: str) -> str | None:

@@ -43,7 +43,10 @@ class Record:
     memory: dict[str, dict[str, Any] | None] | None = None  # by phase: "train", "score"
     training: dict[str, Any] | None = None  # raw, one number a step
     quality: dict[str, float] | None = None  # by metric, on the test split
-    metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share
+    metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share, unit
+    metrics: list[dict[str, Any]] | None = (
+        None  # the same of each of `quality`, the primary one first; None: of an older run
+    )
     forgetting: dict[str, float] | None = None  # nats a token on another text: before_nll, after_nll, tokens
     curve: list[dict[str, Any]] | None = None  # validation figures at moments of training
     latency: list[dict[str, Any]] | None = None  # raw, by cell, variant and round

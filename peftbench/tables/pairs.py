@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..objectives.base import METRICS, Metric
-from ..objectives.text_metrics import TEXT_METRICS, TextMetric
+from ..objectives.item_metrics import ITEM_METRICS
+from ..objectives.text_metrics import TEXT_METRICS
 from ..records.differences import differing, differing_software
 from ..records.record import Record
 from ..records.results import MethodScores, Result, method_scores, newest_source
@@ -244,7 +244,7 @@ def _qualities(
             float(other.figures[name].values.mean()),
             _difference(one, other, name),
             relative=False,
-            points=100.0 if (metric.get("is_share") if name == primary else is_share(name)) else 1.0,
+            points=100.0 if is_share(name, b[0].record) else 1.0,
             seedless=seedless,
         )
         for name in names
@@ -253,11 +253,18 @@ def _qualities(
     return found, sorted(set(one.figures) ^ set(other.figures))
 
 
-def is_share(name: str) -> bool:
-    """Whether a metric is shown times 100; `accuracy (matched)` is accuracy's part."""
+def is_share(name: str, record: Record | None = None) -> bool:
+    """Whether a metric of a run is shown times 100; `accuracy (matched)` is accuracy's part.
+
+    Runs before runs said so are known by the general metrics: a variant's name begins with theirs, as `rouge_l_e2e` does.
+    """
     base = name.partition(" (")[0]
-    known: Metric | TextMetric | None = METRICS.get(base) or TEXT_METRICS.get(base)
-    return known is not None and known.is_share
+    for facts in () if record is None else (record.metric, *(record.metrics or ())):
+        if facts is not None and facts["name"] == base:
+            return bool(facts["is_share"])
+    general = {**ITEM_METRICS, **TEXT_METRICS}
+    kin = [known for known in general if base == known or base.startswith(f"{known}_")]
+    return bool(kin) and general[max(kin, key=len)].is_share
 
 
 def _difference(a: MethodScores, b: MethodScores, name: str) -> Estimate:

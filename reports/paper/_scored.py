@@ -108,9 +108,8 @@ class Scored:
 
     def percent_of(self, metric: str | None) -> float:
         """The same of any metric."""
-        if metric is None or metric == self.metric["name"]:
-            return self.percent
-        return 100.0 if is_share(metric) else 1.0
+        first = next(iter(self.results.values()))[0]
+        return self.percent if metric is None else 100.0 if is_share(metric, first.record) else 1.0
 
     def shown(self, metric: str | None = None) -> str:
         """A metric's name, by default the primary's, with what it is multiplied by."""

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from peftbench import NotSupported, UsageError
+from peftbench import Completion, Decoding, NotSupported, UsageError
 from peftbench.data import published
 from peftbench.execution import batches
 from peftbench.execution.execute import execute
@@ -22,7 +22,6 @@ from peftbench.execution.train import accelerator_for
 from peftbench.models.load import decoder_start, load_model
 from peftbench.models.resolve import resolve_model
 from peftbench.models.starters import byte_tokenizer
-from peftbench.objectives.completion import Completion, Decoding
 from peftbench.objectives.figures import figures
 from peftbench.objectives.jackknife import pseudo_values
 from peftbench.plugins import build

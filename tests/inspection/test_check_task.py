@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,7 @@ TASK = """
 import random
 import datasets
 from dataclasses import dataclass, replace
-from peftbench import Classification, Regression, task
-from peftbench.completion import Completion
+from peftbench import Classification, Completion, Regression, task
 
 CALLS = []
 
@@ -106,12 +106,12 @@ def test_chance_is_off_where_a_metric_leaks_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A metric that looks at something else than the pairs is caught: here one that counts matches of sorted labels."""
-    from peftbench.objectives.item_metrics import FORMULAS, Values
+    from peftbench.objectives.item_metrics import ITEM_METRICS, Values
 
     def leaks(predictions: Values, references: Values) -> float:
         return float((sorted(predictions) == sorted(references)) or (predictions == references).mean())
 
-    monkeypatch.setitem(FORMULAS, "accuracy", leaks)
+    monkeypatch.setitem(ITEM_METRICS, "accuracy", replace(ITEM_METRICS["accuracy"], formula=leaks))
     assert {one.name for one in check_task("synthetic") if one.outcome == "fail"} == {"shuffled"}
 
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from peftbench.execution import batches
-from peftbench.objectives.base import METRICS
 from peftbench.objectives.figures import figures
-from peftbench.objectives.item_metrics import FORMULAS
+from peftbench.objectives.item_metrics import ITEM_METRICS
 from peftbench.objectives.jackknife import pseudo_values
 from peftbench.objectives.labels import Classification, Regression
 
@@ -23,7 +22,7 @@ def test_metrics_equal_their_formulas() -> None:
     """By hand, from the counts of a fixed case: 3 true positives, 1 false one, 2 missed, 4 true negatives."""
     references = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0])
     predictions = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
-    found = {name: formula(predictions, references) for name, formula in FORMULAS.items()}
+    found = {name: metric.formula(predictions, references) for name, metric in ITEM_METRICS.items()}
     assert found["accuracy"] == pytest.approx(7 / 10)
     assert found["f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 2))
     assert found["macro_f1"] == pytest.approx((6 / 9 + 8 / 11) / 2)
@@ -35,20 +34,22 @@ def test_metrics_equal_their_formulas() -> None:
 def test_ranks_matter_to_spearman_alone() -> None:
     references = np.array([1.0, 2.0, 3.0, 4.0])
     predictions = np.exp(references)
-    assert FORMULAS["spearman"](predictions, references) == pytest.approx(1)
-    assert 0.8 < FORMULAS["pearson"](predictions, references) < 0.99
+    assert ITEM_METRICS["spearman"].formula(predictions, references) == pytest.approx(1)
+    assert 0.8 < ITEM_METRICS["pearson"].formula(predictions, references) < 0.99
 
 
 @pytest.mark.parametrize("name", ["matthews", "pearson", "spearman"])
 def test_a_constant_answer_explains_nothing(name: str) -> None:
-    assert FORMULAS[name](np.zeros(4), np.array([0, 1, 0, 1])) == 0.0
+    assert ITEM_METRICS[name].formula(np.zeros(4), np.array([0, 1, 0, 1])) == 0.0
 
 
 def test_the_primary_metric_decides_whether_items_have_scores() -> None:
     logits, batch = torch.tensor([[2.0, 1.0], [0.0, 3.0]]), {"labels": torch.tensor([0, 0])}
     assert Classification(("a", "b")).predict(logits, batch)["score"].tolist() == [1, 0]
     by_matthews = Classification(("a", "b"), metrics=("matthews", "accuracy"))
-    assert "score" not in by_matthews.predict(logits, batch) and by_matthews.metric == METRICS["matthews"]
+    assert (
+        "score" not in by_matthews.predict(logits, batch) and by_matthews.metric == ITEM_METRICS["matthews"]
+    )
     assert set(by_matthews.score(np.array([0, 1]), np.array([0, 0]))) == {"matthews", "accuracy"}
 
 

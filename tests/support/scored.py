@@ -28,6 +28,7 @@ def scored(levels: Mapping[str, float], losses: Mapping[str, float] | None = Non
     seen = {"gpu": None, "processor": "P", "threads": 1, "libraries": {"torch": "2", "transformers": "5"}}
     record = SimpleNamespace(
         metric=metric,
+        metrics=None,
         parameters={"adapter": 8},
         status="ok",
         training={"losses": [1.0, 0.9, 0.8, 0.9]},

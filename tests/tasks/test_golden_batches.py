@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
+from peftbench import Completion
 from peftbench.data import published
 from peftbench.execution import batches
 from peftbench.models.starters import byte_tokenizer
 from peftbench.objectives import base
-from peftbench.objectives.completion import Completion
 from peftbench.plugins.build import build_task, length_of
 from peftbench.plugins.registry import load
 
