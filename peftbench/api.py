@@ -76,7 +76,6 @@ def run(
         learning_rate=lr,
         device=device,
         dtype=dtype,
-        jobs=jobs,
         baselines=baselines,
         baseline=baseline,
         until=until,

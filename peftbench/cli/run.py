@@ -130,7 +130,6 @@ def run_command(
         tune=tune,
         until=until,
         max_seeds=max_seeds,
-        jobs=jobs,
         baseline=baseline,
         batch_size=batch_size,
         accumulate=accumulate,
