@@ -6,6 +6,7 @@ The command line, `peftbench.run`, the worker's JSON and docs/options.md are mad
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -143,13 +144,17 @@ def refuse_unknown(given: Iterable[str], options: Iterable[Option]) -> None:
     Raises:
         UsageError: there is one.
     """
-    options = list(options)
-    parameters, fields = {one.parameter for one in options}, {one.field: one.parameter for one in options}
+    by_field = {one.field: one.parameter for one in options}
+    parameters = set(by_field.values())
     for name in given:
-        if name not in parameters and name in fields:
-            raise UsageError(f"unknown option {name!r}; write {fields[name]}=")
-        if name not in parameters:
-            raise unknown("option", name, parameters, "help(peftbench.run)")
+        if name in parameters:
+            continue
+        near = difflib.get_close_matches(name, set(by_field) - parameters, n=1, cutoff=0.8)
+        if near:
+            raise UsageError(
+                f"unknown option {name!r}; did you mean {by_field[near[0]]!r}? (help(peftbench.run))"
+            )
+        raise unknown("option", name, parameters, "help(peftbench.run)")
 
 
 def above_zero(option: str, value: Any) -> None:

@@ -160,6 +160,6 @@ CELLS = OptionType(
     _cells,
     lambda cells: _joined([f"{batch}x{length}" for batch, length in cells]),
 )
-PATH = OptionType("PATH", str | Path, _path, str)
+PATH = OptionType("PATH", str | Path, lambda option, given: str(_path(option, given)))
 FOLDER = OptionType("DIR", str | Path, _folder)
 PATHS = OptionType("PATH", Sequence[str | Path], lambda option, given: plugin_paths(given, option))
