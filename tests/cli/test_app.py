@@ -184,7 +184,7 @@ def test_mistakes_get_one_line_and_status_2(
     (home / "broken.py").write_text("1 / 0\n")
     monkeypatch.chdir(home)
     monkeypatch.setattr(
-        "peftbench.engine.named.engine_named", lambda: contextlib.nullcontext(inline_engine())
+        "peftbench.engine.named.engine_named", lambda *name: contextlib.nullcontext(inline_engine())
     )
     before = sorted((home / "runs").iterdir())
     with pytest.raises(SystemExit) as ended:
