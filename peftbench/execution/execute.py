@@ -128,8 +128,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
 
     progress.phase("score")
+    energy = EnergyMeter(device.type)
     with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
         predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
+    scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
     forgot = None
@@ -160,6 +162,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             "score": dataclasses.asdict(memory.last) if memory.last else None,
         },
         "training": training,
+        "scoring": scoring,
         "curve": points or None,
         "quality": quality,
         "forgetting": forgot,
