@@ -69,7 +69,7 @@ class Option:
         """
         if self.check is not None:
             self.check(self.flag, value)
-        if self.choices and value not in self.choices:
+        if self.choices and value is not None and value not in self.choices:
             hint = "one of " + ", ".join(self.choices)
             raise unknown(f"value of {self.flag}:", str(value), self.choices, hint)
 

@@ -56,7 +56,7 @@ def _built(name: str) -> Any:
     module = importlib.import_module(f".{name}", __package__)
     function = getattr(module, f"{name}_command")
     if hasattr(module, "options"):
-        function = with_options(function, module.options())
+        function = with_options(function, module.options(), getattr(module, "ARGUMENTS", ()))
     alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     alone.command(name, cls=PanelCommand)(function)
     return typer.main.get_command(alone)

@@ -13,13 +13,15 @@ from ..option_types import FLAG, PATHS
 from .completion import completer
 
 
-def with_options(do: Callable[..., None], options: Iterable[Option]) -> Callable[..., None]:
+def with_options(
+    do: Callable[..., None], options: Iterable[Option], arguments: Iterable[inspect.Parameter] = ()
+) -> Callable[..., None]:
     """The same command, taking these options; what was typed reaches it by their parameters."""
 
     def command(**given: Any) -> None:
         do(given)
 
-    parameters = [_parameter(one) for _, inside in in_panels(options) for one in inside]
+    parameters = [*arguments] + [_parameter(one) for _, inside in in_panels(options) for one in inside]
     command.__doc__ = do.__doc__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command

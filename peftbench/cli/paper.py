@@ -1,90 +1,95 @@
-"""`peftbench paper`: the LoRA paper's tables, figures and claims, each as a command."""
+"""`peftbench paper`: the LoRA paper's tables, figures and claims, each as a command; those of other collections too."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .. import defaults
 from ..errors import UsageError, unknown
-from .options import DataDirOption, PluginsOption, QuietOption, StoreOption, choice, folder_of, plugins_of
+from ..option import Option, option_of, options_of, read
 
 LIST = "list"
+ARGUMENTS = (
+    inspect.Parameter(
+        "name",
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[
+            str, typer.Argument(metavar="NAME", help="An experiment, or list for their names.")
+        ],
+    ),
+)
 
 
-def paper_command(
-    name: Annotated[str, typer.Argument(help="An experiment, or list for their names.")],
-    scale: Annotated[
-        str, typer.Option(help="cpu: minutes on two cores; small: an hour on one GPU; full: the paper's own.")
-    ] = "cpu",
-    data_dir: DataDirOption = None,
-    store: StoreOption = Path(defaults.STORE),
-    plugins: PluginsOption = None,
-    model: Annotated[
-        str | None, typer.Option(help="In place of the scale's own: a name, a folder or a hub id.")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float32 or bfloat16, in place of the experiment's own."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder for NAME.md, its pictures and NAME.html; default: Markdown to standard output."
-        ),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Status 1 where a statement is contradicted.")
-    ] = False,
-    quiet: QuietOption = False,
-) -> None:
+def options() -> list[Option]:
+    from ..comparison.session import Printed, Session
+    from ..experiments.request import PageRequest
+
+    session = [option_of(Session, "engine"), option_of(Session, "store"), option_of(Printed, "quiet")]
+    return [*options_of(PageRequest), *session]
+
+
+def paper_command(given: Mapping[str, Any]) -> None:
     """An experiment of the LoRA paper, printed figures beside, with a verdict on each statement of the paper."""
+    from ..comparison.session import Printed, Session
     from ..engine.named import engine_named
-    from ..experiments.html import page_html
-    from ..experiments.markdown import page_markdown, pictures_of
-    from ..experiments.page import CONTRADICTED, SCALES, Asked, Page
+    from ..experiments.page import CONTRADICTED, Asked, Page
+    from ..experiments.request import PageRequest
     from ..plugins import loader, registry
 
-    loader.load_plugins(Path(p) for p in plugins_of(plugins))
+    name = str(given["name"])
+    request, session, printed = read(PageRequest, given), read(Session, given), read(Printed, given)
+    loader.load_plugins(Path(p) for p in request.plugins)
+    known = registry.load("experiment")
     if name == LIST:
-        for one in sorted(registry.load("experiment").values(), key=lambda entry: _in_order(entry.name)):
+        for one in sorted(known.values(), key=lambda entry: _in_order(entry.name)):
             typer.echo(f"{one.name:10} {one.declared}")
         return
-    known = registry.load("experiment")
     if name not in known:
         raise unknown("experiment", name, known, "peftbench paper list")
-    choice("scale", scale, SCALES)
-    if dtype is not None:
-        choice("dtype", dtype, ("float32", "bfloat16"))
-    if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"--out {str(out)!r} can't be made: {error.strerror}; name a folder for the page"
-            ) from error
+    folder = None if request.out is None else _made(Path(request.out))
 
     def say(text: str) -> None:
-        if not quiet:
+        if not printed.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    with engine_named() as engine:
-        asked = Asked(scale, store, engine, folder_of(data_dir), model, dtype, say)
+    with engine_named(session.engine) as engine:
+        store = Path(session.store)
+        asked = Asked(request.scale, store, engine, request.data_dir, request.model, request.dtype, say)
         page: Page = known[name].target(asked)
-    if out is None:
-        typer.echo(page_markdown(page), nl=False)
-    else:
-        stem = name.replace("/", "-")
-        (out / f"{stem}.md").write_text(page_markdown(page, stem), encoding="utf-8")
-        for file, picture in pictures_of(page, stem).items():
-            (out / file).write_text(picture.svg, encoding="utf-8")
-        (out / f"{stem}.html").write_text(page_html(page), encoding="utf-8")
-    if strict and CONTRADICTED in page.verdicts:
+    _write(page, name, folder)
+    if request.strict and CONTRADICTED in page.verdicts:
         raise typer.Exit(1)
+
+
+def _made(folder: Path) -> Path:
+    """The folder of the page: tried before the work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--out {str(folder)!r} can't be made: {error.strerror}; name a folder for the page"
+        ) from error
+    return folder
+
+
+def _write(page: Any, name: str, folder: Path | None) -> None:
+    from ..experiments.html import page_html
+    from ..experiments.markdown import page_markdown, pictures_of
+
+    if folder is None:
+        typer.echo(page_markdown(page), nl=False)
+        return
+    stem = name.replace("/", "-")
+    (folder / f"{stem}.md").write_text(page_markdown(page, stem), encoding="utf-8")
+    for file, picture in pictures_of(page, stem).items():
+        (folder / file).write_text(picture.svg, encoding="utf-8")
+    (folder / f"{stem}.html").write_text(page_html(page), encoding="utf-8")
 
 
 def _in_order(name: str) -> tuple[str, list[str | int]]:

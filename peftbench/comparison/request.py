@@ -47,6 +47,12 @@ def plugins_option() -> Any:
     return option((), "A Python file or folder with methods, tasks or reports.", COMPARED, PATHS)
 
 
+def data_dir_option() -> Any:
+    return option(
+        None, "Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub.", COMPARED, FOLDER
+    )  # fmt: skip
+
+
 def device_option() -> Any:
     return option("auto", "auto, cpu or cuda.", EXECUTION, TEXT, choices=("auto", "cpu", "cuda"))
 
@@ -84,9 +90,7 @@ class Comparison:
         completes="method",
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
-    data_dir: str | None = option(
-        None, "Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub.", COMPARED, FOLDER
-    )  # fmt: skip
+    data_dir: str | None = data_dir_option()
     budget: str = option(
         defaults.BUDGET, "quick: 60 steps, 3 seeds, presets; standard: 1 epoch, 5 seeds, tuned.", BUDGET, TEXT,
         choices=defaults.BUDGETS, check=known_budget,

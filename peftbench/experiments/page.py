@@ -14,7 +14,6 @@ from ..engine.protocol import Engine
 from ..render.columns import Cell
 from ..stats.estimate import ALPHA, Estimate, holm
 
-SCALES = ("cpu", "small", "full")
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "undecided"
 NOT_TESTABLE = "not testable here"
 Sides = tuple[float | None, float | None]  # p_true and p_false of a `Statement`
