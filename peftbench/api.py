@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import defaults
 from .comparison.compare import compare
 from .comparison.request import Comparison
+from .engine.named import engine_named
 from .engine.sweep import Execution
 from .records.store import Store
 from .render.flat import flat_rows
@@ -84,7 +85,7 @@ def run(
         plugins=tuple(str(path) for path in plugins),
         data_dir=None if data_dir is None else str(Path(data_dir).expanduser().resolve()),
     )
-    compared = compare(
-        comparison, Store(Path(store)), Execution(jobs=jobs, timeout_s=timeout, curve_points=curve)
-    )
+    with engine_named() as engine:
+        how = Execution(jobs=jobs, timeout_s=timeout, curve_points=curve)
+        compared = compare(comparison, Store(Path(store)), engine, how)
     return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])

@@ -13,6 +13,7 @@ BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to
 REPORT = "markdown"
 STORE = "runs"
+ENGINE = "local"
 BUDGETS: dict[str, dict[str, float | int | None]] = {
     "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0},  # a smoke test: costs, no ranking
     "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3},  # for every claim of quality

@@ -1,4 +1,7 @@
-"""What a worker process is asked to do: one function a job."""
+"""How each job is done, in the process that it was given to. `engine.jobs` says what there is to ask.
+
+Each function imports what it needs: the program's own side takes this module up for its names alone.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,89 @@ import dataclasses
 import datetime
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import progress
+from .data import published
+from .engine import jobs as asked
+from .engine.inline import InlineEngine
+from .errors import NotSupported, PeftbenchError
+from .records.record import Record
+from .records.store import unwritable
 
-def tell_of_a_full_disk(error: BaseException) -> bool:
-    """Whether a place that must be written can't be: then the next run would fail as well, and the sweep must end."""
-    from .progress import send
-    from .records.store import unwritable
-
-    said = unwritable(error)
-    if said is not None:
-        send({"unwritable": said})
-    return said is not None
+Answer = dict[str, Any]
 
 
-def plan_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
+def do(job: asked.Job, out: Path) -> Answer:
+    """The answer to a job, its files in the folder `out`. What is wrong with what was asked is an answer too: `error`."""
+    try:
+        return _DOERS[type(job)](job, out)
+    except PeftbenchError as error:
+        return {"error": str(error)}
+
+
+def inline_engine() -> InlineEngine:
+    """An engine that does its jobs in this process."""
+    return InlineEngine(_as_if_alone)
+
+
+def _as_if_alone(job: asked.Job, out: Path) -> Answer:
+    """Do a job, and put back what it sets for a whole process."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    threads, gpus = torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        return do(job, out)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.set_num_threads(threads)
+        if gpus is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+
+
+def _plan(job: asked.Plan, out: Path) -> Answer:
     from .comparison.request import Comparison
-    from .errors import PeftbenchError
     from .planning.plan import plan
 
-    asked = job["asked"]
-    grid = asked["latency_grid"]
-    try:
-        comparison = Comparison(
+    wanted, grid = job.asked, job.asked["latency_grid"]
+    comparison = Comparison(
+        **{
+            **wanted,
             **{
-                **asked,
-                **{
-                    name: tuple(asked[name])
-                    for name in ("methods", "models", "tasks", "plugins", "train_sizes")
-                },
-                "latency_grid": None if grid is None else tuple((b, n) for b, n in grid),
-            }
-        )
-        return {"planned": [planned.to_json() for planned in plan(comparison)]}
-    except PeftbenchError as error:
-        return {"error": str(error)}
+                name: tuple(wanted[name]) for name in ("methods", "models", "tasks", "plugins", "train_sizes")
+            },
+            "latency_grid": None if grid is None else tuple((b, n) for b, n in grid),
+        }
+    )
+    return {"planned": [planned.to_json() for planned in plan(comparison, job.capacity)]}
 
 
-def plan_latency_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
+def _plan_latency(job: asked.PlanLatency, out: Path) -> Answer:
     from .comparison.latency_request import LatencyRequest
-    from .errors import PeftbenchError
     from .planning.latency import plan_latency
 
-    asked = job["asked"]
-    cells = asked["cells"]
-    try:
-        latency = LatencyRequest(
-            **{
-                **asked,
-                **{name: tuple(asked[name]) for name in ("methods", "models", "plugins")},
-                "cells": None if cells is None else tuple((b, n) for b, n in cells),
-            }
-        )
-        return {"planned": [planned.to_json() for planned in plan_latency(latency)]}
-    except PeftbenchError as error:
-        return {"error": str(error)}
+    wanted, cells = job.asked, job.asked["cells"]
+    latency = LatencyRequest(
+        **{
+            **wanted,
+            **{name: tuple(wanted[name]) for name in ("methods", "models", "plugins")},
+            "cells": None if cells is None else tuple((b, n) for b, n in cells),
+        }
+    )
+    return {"planned": [planned.to_json() for planned in plan_latency(latency, job.capacity)]}
 
 
-def run_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
+def _execute(job: asked.Execute, out: Path) -> Answer:
     """The record of a run as text; a failure is a record too."""
-    from . import progress
-    from .data import published
-    from .errors import NotSupported
     from .measure.environment import describe
-    from .plugins import loader
-    from .records.record import Record
-    from .records.runs import Conditions, Run
 
-    run, conditions = Run.from_json(job["run"]), Conditions(**job["conditions"])
+    run, conditions = job.run, job.conditions
     if conditions.gpu is not None:  # before anything touches CUDA
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         own = visible.split(",")[conditions.gpu] if visible else str(conditions.gpu)
@@ -84,80 +101,79 @@ def run_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
 
         torch.set_num_threads(conditions.threads)
     from .execution.execute import execute
+    from .plugins import loader
 
     loader.load_plugins(Path(p) for p in run.plugins)
-    published.use(run.data_dir)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     try:
-        record = execute(run, out, conditions)
+        with published.looked_for_in(run.data_dir):
+            record = execute(run, out, conditions)
     except Exception as error:
-        if tell_of_a_full_disk(error):
+        if unwritable(error) is not None:
             raise
         progress.send({"memory": progress.memory_now()})
         traceback.print_exc()
         status = "not supported" if isinstance(error, NotSupported) else "failed"
         said = str(error) if isinstance(error, NotSupported) else f"{type(error).__name__}: {error}"
-        reason = " ".join(said.split())[:300]
+        phase, step = progress.place()
         record = Record(
             run,
             run.key,
             status,
-            reason,
-            failed_phase=progress.current_phase,
-            failed_step=progress.current_step,
+            " ".join(said.split())[:300],
+            failed_phase=phase,
+            failed_step=step,
             environment=describe(run.device, conditions),
             started_at=started,
         )
     return {"record": record.to_text()}
 
 
-def check_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from .data import published
-    from .errors import PeftbenchError
+def _check(job: asked.Check, out: Path) -> Answer:
     from .inspection.check_method import check_file
 
-    published.use(job["data_dir"])
-    try:
-        return {"checked": [dataclasses.asdict(one) for one in check_file(job["what"], job["plugins"], out)]}
-    except PeftbenchError as error:
-        return {"error": str(error)}
+    with published.looked_for_in(job.data_dir):
+        return {"checked": [dataclasses.asdict(one) for one in check_file(job.what, job.plugins, out)]}
 
 
-def verify_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
+def _verify(job: asked.Verify, out: Path) -> Answer:
     import torch
 
-    from .data import published
-    from .errors import PeftbenchError
     from .inspection.verify import verify
 
-    published.use(job["data_dir"])
-    if job["threads"]:
-        torch.set_num_threads(job["threads"])
+    if job.threads:
+        torch.set_num_threads(job.threads)
     again = out / "again"
     again.mkdir()
-    try:
-        found = verify(Path(job["folder"]), again, job["plugins"], job["data_dir"])
-        return {"verdict": dataclasses.asdict(found)}
-    except PeftbenchError as error:
-        return {"error": str(error)}
+    with published.looked_for_in(job.data_dir):
+        return {"verdict": dataclasses.asdict(verify(Path(job.folder), again, job.plugins, job.data_dir))}
 
 
-def export_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    from .errors import PeftbenchError
+def _export(job: asked.Export, out: Path) -> Answer:
     from .inspection.export import export
 
-    try:
-        return {"files": export(Path(job["folder"]), Path(job["to"]), job["merged"], job["plugins"])}
-    except PeftbenchError as error:
-        return {"error": str(error)}
+    return {"files": export(Path(job.folder), Path(job.to), job.merged, job.plugins)}
 
 
-def analyze_job(job: dict[str, Any], out: Path) -> dict[str, Any]:
+def _analyze(job: asked.Analyze, out: Path) -> Answer:
     from .analysis.analyze import analyze
-    from .errors import PeftbenchError
 
-    other = None if job["other"] is None else Path(job["other"])
-    try:
-        return analyze(Path(job["one"]), other, job["only"], job["plugins"])
-    except PeftbenchError as error:
-        return {"error": str(error)}
+    return analyze(Path(job.one), None if job.other is None else Path(job.other), job.only, job.plugins)
+
+
+def _look(job: asked.Look, out: Path) -> Answer:
+    from .measure.environment import capacity
+
+    return capacity().to_json()
+
+
+_DOERS: dict[type[asked.Job], Callable[[Any, Path], Answer]] = {
+    asked.Plan: _plan,
+    asked.PlanLatency: _plan_latency,
+    asked.Execute: _execute,
+    asked.Check: _check,
+    asked.Verify: _verify,
+    asked.Export: _export,
+    asked.Analyze: _analyze,
+    asked.Look: _look,
+}

@@ -1,55 +1,76 @@
 """What a running piece of work says: notices, phases and steps.
 
-In a worker process they travel as JSON lines to the program that started it; elsewhere notices go to stderr and steps
-nowhere. stdout belongs to tables.
+Inside `reported_to` they go to whoever listens there, as dictionaries; elsewhere notices go to stderr and steps nowhere. stdout
+belongs to tables.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
-_channel: int | None = None
-_job: int | None = None
-current_phase: str | None = None
-current_step: int | None = None
+LONGEST_NOTICE = 900  # characters: an event is written in one piece, which a pipe grants to 4,096 bytes
 
 
-def report_to(descriptor: int, job: int) -> None:
-    """Send everything from here on to this file descriptor, as JSON lines that name the job."""
-    global _channel, _job
-    _channel, _job = descriptor, job
+@dataclass
+class _Report:
+    """A piece of work that somebody listens to, and how far it is."""
+
+    send: Callable[[dict[str, Any]], None]
+    phase: str | None = None
+    step: int | None = None
 
 
-def send(event: dict[str, object]) -> None:
-    """One event to the program that watches, if there is one. A line is short enough to be written in one piece."""
-    if _channel is not None:
-        os.write(_channel, (json.dumps({"job": _job, **event}) + "\n").encode())
+_report: _Report | None = None
+
+
+@contextmanager
+def reported_to(send: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """For the block, what is said here goes to `send`."""
+    global _report
+    before, _report = _report, _Report(send)
+    try:
+        yield
+    finally:
+        _report = before
+
+
+def send(event: dict[str, Any]) -> None:
+    """One event to whoever listens."""
+    if _report is not None:
+        _report.send(event)
 
 
 def notify(text: str) -> None:
     """A line for the user."""
-    if _channel is None:
+    if _report is None:
         print(text, file=sys.stderr, flush=True)
     else:
-        send({"notice": text[:2000]})
+        send({"notice": text[:LONGEST_NOTICE]})
 
 
 def phase(name: str) -> None:
     """What the run does from now on: load, train, score, ..."""
-    global current_phase, current_step
-    current_phase, current_step = name, None
-    send({"phase": name, "memory": memory_now()})
+    if _report is not None:
+        _report.phase, _report.step = name, None
+        send({"phase": name, "memory": memory_now()})
 
 
 def step(done: int, total: int) -> None:
     """How far the phase is."""
-    global current_step
-    current_step = done
-    send({"step": done, "of": total})
+    if _report is not None:
+        _report.step = done
+        send({"step": done, "of": total})
+
+
+def place() -> tuple[str | None, int | None]:
+    """The phase and the step where the work is, as far as it has said."""
+    return (None, None) if _report is None else (_report.phase, _report.step)
 
 
 def memory_now() -> dict[str, int]:

@@ -1,10 +1,10 @@
-"""The worker: imports what is heavy once, then forks a fresh process for every job (`python -m peftbench.worker`).
+"""The worker: imports what is heavy once, then forks a fresh process for every job (`python -m peftbench.worker EVENTS`).
 
-It reads one JSON message a line from stdin, a job to do or the number of one to kill, and writes events, one a line, to
-stdout; a job's own output goes to its log. A fork shares the imported libraries, so a run starts in milliseconds and
-still has its own memory, allocator and fate: a crash or a kill ends that job alone. Where the platform has no fork, the
-jobs run in this process, one after the other. CUDA is never touched before the fork. When the program that started it
-dies, stdin closes and everything here ends.
+It reads one JSON message a line from stdin, a job to do or the number of one to kill, and writes events, one a line, to the
+file descriptor EVENTS, which nothing else knows; a job's own output goes to its log. A fork shares the imported libraries, so a
+run starts in milliseconds and still has its own memory, allocator and fate: a crash or a kill ends that job alone. Where the
+platform has no fork, the jobs run in this process, one after the other. CUDA is never touched before the fork. When the
+program that started it dies, stdin closes and everything here ends.
 """
 
 from __future__ import annotations
@@ -25,19 +25,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from .jobs import (
-    analyze_job,
-    check_job,
-    export_job,
-    plan_job,
-    plan_latency_job,
-    run_job,
-    tell_of_a_full_disk,
-    verify_job,
-)
+from . import progress
+from .engine.answers import LOG, write_answer
+from .engine.jobs import job_from_json
+from .records.store import unwritable
 
 # The modelling module of a planned model is among them only after its first job; these serve the starters.
-PRELOAD = (
+LIBRARIES = (
     "torch",
     "accelerate",
     "datasets",
@@ -52,22 +46,31 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
     "transformers.integrations.sdpa_attention",
     "torch._dynamo",
+)
+OURS = (
     "peftbench.planning.plan",
     "peftbench.execution.execute",
     "peftbench.inspection.export",
+    "peftbench.jobs",
 )
 ATTENTION_PERIOD_S = 0.5  # how often a job looks whether its server lives, and reads its memory
 POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed
 
 
-def main() -> None:
-    """Serve jobs until stdin closes."""
-    events = os.dup(1)
-    for name in PRELOAD:
-        try:
+def main(events: int) -> None:
+    """Serve jobs until stdin closes.
+
+    Args:
+        events: the file descriptor that events are written to.
+    """
+    os.set_inheritable(events, False)  # of programs that a library starts; a fork has it all the same
+    for name in LIBRARIES:
+        with contextlib.suppress(
+            ImportError
+        ):  # another release of that library; the job imports what it needs
             importlib.import_module(name)
-        except ImportError:
-            continue  # another release of that library; the job imports what it needs
+    for name in OURS:
+        importlib.import_module(name)
     # A tenth of a second of regular expressions, made once.
     with contextlib.suppress(ImportError, AttributeError):
         importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
@@ -108,7 +111,7 @@ def _ended(number: int, code: int, events: int) -> None:
     os.write(events, json.dumps({"job": number, "exit": code}).encode() + b"\n")
 
 
-def _start(job: dict[str, Any], events: int) -> int:
+def _start(message: dict[str, Any], events: int) -> int:
     """Fork a process for the job; returns its number in the system."""
     server = os.getpid()
     with warnings.catch_warnings():
@@ -118,9 +121,9 @@ def _start(job: dict[str, Any], events: int) -> int:
     if child:
         return child
     try:
-        _do(job, events, server)
+        _do(message, events, server)
     except BaseException as error:  # noqa: BLE001  nothing may return into the server's loop
-        if not tell_of_a_full_disk(error):
+        if unwritable(error) is None:  # which was told already
             traceback.print_exc()
         os._exit(1)
     finally:
@@ -131,39 +134,37 @@ def _start(job: dict[str, Any], events: int) -> int:
 
 def _attend(server: int) -> None:
     """Send memory readings; end this process when the server is gone."""
-    from .progress import memory_now, send
-
     while os.getppid() == server:
-        send({"memory": memory_now()})
+        progress.send({"memory": progress.memory_now()})
         time.sleep(ATTENTION_PERIOD_S)
     os._exit(1)
 
 
-def _do(job: dict[str, Any], events: int, server: int | None = None) -> None:
+def _do(message: dict[str, Any], events: int, server: int | None = None) -> None:
     """One job: its output to the log, its answer to a file."""
-    out = Path(job["out"])
-    log = os.open(out / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    out = Path(message["out"])
+    log = os.open(out / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     null = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, target)
     faulthandler.enable(log, all_threads=False)  # a segmentation fault leaves its stack in the log
-    from . import progress
 
-    progress.report_to(events, job["number"])
-    if server is not None:
-        threading.Thread(target=_attend, args=(server,), daemon=True).start()
-    jobs = {
-        "plan": plan_job,
-        "plan latency": plan_latency_job,
-        "run": run_job,
-        "check": check_job,
-        "export": export_job,
-        "verify": verify_job,
-        "analyze": analyze_job,
-    }
-    answer = jobs[job["job"]](job, out)
-    (out / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+    def send(event: dict[str, Any]) -> None:
+        line = json.dumps({"job": message["number"], **event}, ensure_ascii=False)
+        os.write(events, line.encode("utf-8", "replace") + b"\n")
+
+    with progress.reported_to(send):
+        if server is not None:
+            threading.Thread(target=_attend, args=(server,), daemon=True).start()
+        try:
+            from . import jobs
+
+            write_answer(jobs.do(job_from_json(message["job"]), out), out)
+        except BaseException as error:
+            if (said := unwritable(error)) is not None:  # then the next run would fail as well
+                send({"unwritable": said})
+            raise
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

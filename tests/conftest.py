@@ -204,3 +204,11 @@ def make_run() -> Callable[..., Run]:
         return Run(**{**fields, **changes})
 
     return make
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    """SPEC of a small task of writing: 60 questions and their answers."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(f'{{"q": "ask {i}", "a": "say {i % 3} now"}}\n' for i in range(60)))
+    return f"jsonl:path={file}:prompt=q:completion=a"

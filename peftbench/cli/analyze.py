@@ -30,18 +30,15 @@ def analyze_command(
     """Low-rank updates: their rank, their relation to the weights, and the directions that two of them share."""
     import json
 
-    from ..engine.local import ask, worker
+    from ..engine.answers import ask
+    from ..engine.jobs import Analyze
+    from ..engine.named import engine_named
     from ..inspection.stored_runs import analyzable
     from ..render.analysis import analysis_text
 
     choice("format", form, ("text", "json"))
-    job = {
-        "job": "analyze",
-        "one": str(analyzable(run, store)),
-        "other": None if other is None else str(analyzable(other, store)),
-        "only": only,
-        "plugins": plugins_of(plugins),
-    }
-    with worker() as works:
-        found = ask(job, works)
+    one = str(analyzable(run, store))
+    two = None if other is None else str(analyzable(other, store))
+    with engine_named() as engine:
+        found = ask(Analyze(one, two, only, plugins_of(plugins)), engine)
     write(analysis_text(found) if form == "text" else json.dumps(found, indent=1) + "\n", out)

@@ -17,14 +17,13 @@ def check_command(
     data_dir: DataDirOption = None,
 ) -> None:
     """Does a method keep its claims, on tiny CPU models of three families? Do a task's splits and metrics hold up?"""
-    from ..engine.local import ask, worker
+    from ..engine.answers import ask
+    from ..engine.jobs import Check
+    from ..engine.named import engine_named
     from ..render.checks import checks_text
 
-    with worker() as works:
-        answer = ask(
-            {"job": "check", "what": what, "plugins": plugins_of(plugins), "data_dir": folder_of(data_dir)},
-            works,
-        )
+    with engine_named() as engine:
+        answer = ask(Check(what, plugins_of(plugins), folder_of(data_dir)), engine)
     typer.echo(checks_text(answer["checked"]), nl=False)
     if any(one["outcome"] == "fail" for one in answer["checked"]):
         raise typer.Exit(1)

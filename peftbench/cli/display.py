@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Self
 
+from ..engine.protocol import Event
 from ..progress import notify
 from ..records.record import Record
 from ..records.runs import Planned, Run
@@ -55,7 +56,7 @@ class Display:
         kinds = {"tuning": "trials of learning rates"}
         self.say(f"{len(planned)} {kinds.get(planned[0].run.kind, 'runs') if planned else 'runs'} planned")
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         """A worker's event."""
         if "notice" in event:
             self.say(event["notice"])

@@ -21,17 +21,13 @@ def export_command(
     plugins: PluginsOption = None,
 ) -> None:
     """Write what a run trained in the PEFT library's format, or merged into a plain model."""
-    from ..engine.local import ask, worker
+    from ..engine.answers import ask
+    from ..engine.jobs import Export
+    from ..engine.named import engine_named
     from ..inspection.stored_runs import exportable
 
     stored = exportable(store, run, to)
-    job = {
-        "job": "export",
-        "folder": str(stored.folder.resolve()),
-        "to": str(to.expanduser().resolve()),
-        "merged": merged,
-        "plugins": plugins_of(plugins),
-    }
-    with worker() as works:
-        answer = ask(job, works)
+    folder, target = str(stored.folder.resolve()), str(to.expanduser().resolve())
+    with engine_named() as engine:
+        answer = ask(Export(folder, target, merged, plugins_of(plugins)), engine)
     typer.echo(f"{to}: {', '.join(answer['files'])}")

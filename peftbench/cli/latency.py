@@ -51,6 +51,7 @@ def latency_command(
     from .. import spec
     from ..comparison.compare import compare_latency
     from ..comparison.latency_request import LatencyRequest, check_latency_request
+    from ..engine.named import engine_named
     from ..engine.sweep import Execution
     from ..plugins import loader
     from ..plugins.rendering import render_latency
@@ -75,9 +76,9 @@ def latency_command(
     check_timeout(timeout)
     loader.load_plugins(Path(p) for p in report_plugins_of(plugins))
     render_latency([], report)
-    with Display(quiet) as display:
+    with engine_named() as engine, Display(quiet) as display:
         how = Execution(timeout_s=timeout, retry_failed=retry_failed)
-        records = compare_latency(asked, Store(store), how, display.planned, display.event, display.done)
+        records = compare_latency(asked, Store(store), engine, how, display)
     typer.echo(render_latency(latency_tables(records), report), nl=False)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

@@ -43,6 +43,7 @@ def paper_command(
     quiet: QuietOption = False,
 ) -> None:
     """An experiment of the LoRA paper, printed figures beside, with a verdict on each statement of the paper."""
+    from ..engine.named import engine_named
     from ..experiments.html import page_html
     from ..experiments.markdown import page_markdown, pictures_of
     from ..experiments.page import CONTRADICTED, SCALES, Asked, Page
@@ -71,7 +72,9 @@ def paper_command(
         if not quiet:
             print(text, file=sys.stderr, flush=True)
 
-    page: Page = known[name].target(Asked(scale, store, folder_of(data_dir), model, dtype, say))
+    with engine_named() as engine:
+        asked = Asked(scale, store, engine, folder_of(data_dir), model, dtype, say)
+        page: Page = known[name].target(asked)
     if out is None:
         typer.echo(page_markdown(page), nl=False)
     else:

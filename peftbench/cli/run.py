@@ -109,9 +109,10 @@ def run_command(
 ) -> None:
     """Run a comparison and print its table; what the store already holds is not run again."""
     from .. import spec
-    from ..comparison.compare import compare, plan_only
+    from ..comparison.compare import compare, plan
     from ..comparison.dry_run import plan_text
     from ..comparison.request import Comparison, check_request
+    from ..engine.named import engine_named
     from ..engine.sweep import Execution
     from ..plugins import loader, registry
     from ..plugins.rendering import render
@@ -156,10 +157,12 @@ def run_command(
         raise UsageError(f"--curve must be 0 or more, not {curve}; 0 scores validation at no moment")
     how = Execution(jobs, timeout, retry_failed, keep_weights, curve)
     if dry_run:
-        typer.echo(plan_text(plan_only(asked), asked.trials, opened, how), nl=False)
+        with engine_named() as engine:
+            planned = plan(asked, engine)
+        typer.echo(plan_text(planned, asked.trials, opened, how), nl=False)
         return
-    with Display(quiet) as display:
-        compared = compare(asked, opened, how, display.planned, display.event, display.done)
+    with engine_named() as engine, Display(quiet) as display:
+        compared = compare(asked, opened, engine, how, display)
     write(render(compared.tables, report))
     if not compared.good:
         raise typer.Exit(1)

@@ -18,14 +18,19 @@ def verify_command(
     data_dir: DataDirOption = None,
 ) -> None:
     """Do a stored run again: reproduced bit for bit, within its interval, or not (status 1), and what differs."""
-    from ..engine.local import ask, worker
+    from ..engine.answers import ask
+    from ..engine.jobs import Verify
+    from ..engine.named import engine_named
     from ..inspection.stored_runs import verifiable
     from ..records.record import NOT_REPRODUCED
     from ..render.verdict import verdict_text
 
-    job, record = verifiable(store, run, plugins_of(plugins), folder_of(data_dir))
-    with worker() as works:
-        verdict = ask(job, works)["verdict"]
+    stored = verifiable(store, run)
+    record, folder = stored.record, str(stored.folder.resolve())
+    data = folder_of(data_dir) or record.run.data_dir
+    job = Verify(folder, plugins_of(plugins), data, record.environment.get("threads"))
+    with engine_named() as engine:
+        verdict = ask(job, engine)["verdict"]
     typer.echo(verdict_text(verdict, bool((record.metric or {}).get("is_share"))), nl=False)
     if verdict["outcome"] == NOT_REPRODUCED:
         raise typer.Exit(1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from ..engine.local import make_plan, worker
+from ..engine.answers import ask
+from ..engine.jobs import Plan, PlanLatency
+from ..engine.protocol import Engine, Event
 from ..engine.sweep import ALONE, Execution, sweep
+from ..errors import UsageError
 from ..records.record import FAIL, Record
 from ..records.results import Result
 from ..records.runs import Planned
@@ -25,6 +28,7 @@ class Compared:
     """What came of a comparison."""
 
     results: list[Result]  # trials of learning rates among them
+    planned: list[Planned]  # the reported runs, at the rates that they were done at
     reference: str | None  # the SPEC that differences are taken to
     sequence: SeedSchedule | None
 
@@ -42,53 +46,68 @@ class Compared:
         )
 
 
+class Watcher(Protocol):
+    """Follows a comparison from its plan to its last record."""
+
+    def planned(self, planned: list[Planned]) -> None:
+        """Called with each list of runs before they are done."""
+
+    def event(self, event: Event) -> None:
+        """What a run says while it is done."""
+
+    def done(self, item: Planned, stored: Stored) -> None:
+        """Called after each run."""
+
+
+class _Nobody:
+    def planned(self, planned: list[Planned]) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def done(self, item: Planned, stored: Stored) -> None: ...
+
+
+NOBODY = _Nobody()
+Selection = Callable[[list[Planned]], list[Planned]]
+
+
 def compare(
     asked: Comparison,
     store: Store,
+    engine: Engine,
     how: Execution = ALONE,
-    planned_watch: Callable[[list[Planned]], None] = lambda planned: None,
-    watch: Callable[[dict[str, Any]], None] = lambda event: None,
-    done: Callable[[Planned, Stored], None] = lambda planned, stored: None,
+    watcher: Watcher = NOBODY,
+    select: Selection = lambda planned: planned,
 ) -> Compared:
     """Plan a comparison, tune it where asked, run it, and add seeds where asked.
 
-    `planned_watch` is called with each list of runs before they are done, `done` after each run.
+    Args:
+        select: from the planned runs to those that are to be done, or to others made of them.
 
     Raises:
         UsageError: something asked for does not exist, or the store can't be written.
     """
-    check_request(asked)
     sequence = asked.sequence
     how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
-    with worker() as works:
+    planned = select(plan(asked, engine))
+    _check_jobs(planned, how, engine)
 
-        def do(planned: list[Planned]) -> list[Result]:
-            planned_watch(planned)
-            results = []
-            for item, stored in sweep(planned, store, works, how, watch):
-                done(item, stored)
-                results.append(Result(stored.record, stored.folder))
-            return results
+    def do(runs: list[Planned]) -> list[Result]:
+        return [
+            Result(stored.record, stored.folder) for stored in _followed(runs, store, engine, how, watcher)
+        ]
 
-        planned = make_plan(asked, works)
-        reference = next((item.run.method for item in planned if item.reference), None)
-        results: list[Result] = []
-        if asked.trials:
-            planned, results = _tune(planned, asked.trials, do)
-        results += do(planned)
-        while sequence is not None and (more := _more_seeds(planned, results, reference, sequence)):
-            results += do(more)
-            planned += more
-    return Compared(results, reference, sequence)
+    reference = next((item.run.method for item in planned if item.reference), None)
+    results: list[Result] = []
+    if asked.trials:
+        planned, results = _tune(planned, asked.trials, do)
+    results += do(planned)
+    while sequence is not None and (more := _more_seeds(planned, results, reference, sequence)):
+        results += do(more)
+        planned += more
+    return Compared(results, planned, reference, sequence)
 
 
 def compare_latency(
-    asked: LatencyRequest,
-    store: Store,
-    how: Execution = ALONE,
-    planned_watch: Callable[[list[Planned]], None] = lambda planned: None,
-    watch: Callable[[dict[str, Any]], None] = lambda event: None,
-    done: Callable[[Planned, Stored], None] = lambda planned, stored: None,
+    asked: LatencyRequest, store: Store, engine: Engine, how: Execution = ALONE, watcher: Watcher = NOBODY
 ) -> list[Record]:
     """Measure inference of several methods over one shared base, in some fresh processes.
 
@@ -96,25 +115,38 @@ def compare_latency(
         UsageError: something asked for does not exist, or the store can't be written.
     """
     check_latency_request(asked)
-    records = []
-    with worker() as works:
-        planned = make_plan(asked, works, "plan latency")
-        planned_watch(planned)
-        for item, stored in sweep(planned, store, works, how, watch):
-            done(item, stored)
-            records.append(stored.record)
-    return records
+    job = PlanLatency(dataclasses.asdict(asked), engine.capacity())
+    planned = [Planned.from_json(item) for item in ask(job, engine)["planned"]]
+    return [stored.record for stored in _followed(planned, store, engine, how, watcher)]
 
 
-def plan_only(asked: Comparison) -> list[Planned]:
+def plan(asked: Comparison, engine: Engine) -> list[Planned]:
     """What a comparison would run, at preset learning rates.
 
     Raises:
-        UsageError: something asked for does not exist.
+        UsageError: something asked for does not exist, or nothing of it can run; the message is the plan's own.
     """
     check_request(asked)
-    with worker() as works:
-        return make_plan(asked, works)
+    answer = ask(Plan(dataclasses.asdict(asked), engine.capacity()), engine)
+    return [Planned.from_json(item) for item in answer["planned"]]
+
+
+def _followed(
+    planned: list[Planned], store: Store, engine: Engine, how: Execution, watcher: Watcher
+) -> Iterator[Stored]:
+    watcher.planned(planned)
+    for item, stored in sweep(planned, store, engine, how, watcher.event):
+        watcher.done(item, stored)
+        yield stored
+
+
+def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
+    gpus = engine.capacity().device("cuda")
+    on_gpu = any(item.run.device == "cuda" for item in planned)
+    if on_gpu and gpus is not None and how.jobs > gpus.count:
+        raise UsageError(
+            f"--jobs {how.jobs} gives each run a GPU of its own, and here are {gpus.count}; use --jobs {gpus.count}"
+        )
 
 
 def _tune(
@@ -137,7 +169,7 @@ def _more_seeds(
     """The runs of the next look, for each table that does not resolve yet what is asked."""
     more = []
     for table in tables_of(results, reference or "", sequence):
-        cell = (table.model, table.task, table.settings["train_items"])
+        cell = table.setting.cell
         ours = [item for item in planned if item.run.cell == cell and item.run.kind == "training"]
         have = {item.run.seed for item in ours if item.seeded}
         target = sequence.next_look(len(have))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,15 +59,43 @@ def load(path: str, config: str | None, split: str | None = None) -> Any:
     """A data set by folder or hub id; of one that is still a script on the hub, the hub's own conversion to Parquet."""
     import datasets
 
-    datasets.disable_progress_bars()
     remote = not Path(path).is_dir()
-    if remote and (
-        os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE") or not in_reach()
-    ):
-        datasets.config.HF_HUB_OFFLINE = True  # what was downloaded before still serves
+    with without_bars(), _offline(remote and not _may_ask()):
+        try:
+            return datasets.load_dataset(path, config, split=split)
+        except RuntimeError as error:
+            if not remote or "script" not in str(error):
+                raise
+            return datasets.load_dataset(path, config, split=split, revision="refs/convert/parquet")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """For the block, `datasets` draws no progress bars; then it is as it was."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(path, config, split=split)
-    except RuntimeError as error:
-        if not remote or "script" not in str(error):
-            raise
-        return datasets.load_dataset(path, config, split=split, revision="refs/convert/parquet")
+        yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
+
+
+def _may_ask() -> bool:
+    """Whether nobody forbids the hub, and it answers."""
+    return not (os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")) and in_reach()
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """For the block, `datasets` asks no network where that is wanted: what was downloaded before still serves."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = wanted or before
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before

@@ -11,6 +11,8 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,17 @@ VARIABLE = "PEFTBENCH_DATA_DIR"
 OTHER_NAMES = (("validation", "dev"), ("validation", "valid"))  # what a split's file may be called
 
 
-def use(folder: str | None) -> None:
-    """Look for data sets in this folder from now on, in this process and those that it starts."""
-    if folder is not None:
-        os.environ[VARIABLE] = folder
+_folder: ContextVar[str | None] = ContextVar("peftbench_data_folder", default=None)
+
+
+@contextmanager
+def looked_for_in(folder: str | None) -> Iterator[None]:
+    """For the block, data sets are looked for in this folder; None: where the environment says."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class Published:
 
     @property
     def _home(self) -> Path | None:
-        named = os.environ.get(VARIABLE)
+        named = _folder.get() or os.environ.get(VARIABLE)
         home = None if named is None else Path(named).expanduser() / self.folder
         return home if home is not None and home.is_dir() else None
 

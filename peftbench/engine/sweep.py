@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from ..errors import UsageError
 from ..records.record import Record
 from ..records.runs import Conditions, Planned
 from ..records.store import Store, Stored
-from .local import Watch, Worker, answer_in, exit_reason, log_tail
+from .answers import answer_in, exit_reason, log_tail
+from .jobs import Execute
+from .protocol import Engine, Event
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,11 @@ def is_missing(item: Planned, stored: Stored | None, how: Execution) -> bool:
 
 
 def sweep(
-    planned: Iterable[Planned], store: Store, works: Worker, how: Execution, watch: Watch
+    planned: Iterable[Planned],
+    store: Store,
+    engine: Engine,
+    how: Execution = ALONE,
+    watch: Callable[[Event], None] = lambda event: None,
 ) -> Iterator[tuple[Planned, Stored]]:
     """Do what the store does not hold yet; yields each run with its record as it is there.
 
@@ -94,7 +99,7 @@ def sweep(
                 if item.refusal is not None:
                     yield item, _refused(item, stored, store)
                 elif is_missing(item, stored, how):
-                    number, job = _start(item, slots.pop(), store, works, how)
+                    number, job = _start(item, slots.pop(), store, engine, how)
                     flying[number] = job
                     watch({"job": number, "started": item.run.to_json()})
                 else:
@@ -102,7 +107,7 @@ def sweep(
                     yield item, stored
             if not flying:
                 continue
-            for event in works.events(_until_next_deadline(flying)):
+            for event in engine.events(_until_next_deadline(flying)):
                 job = flying[event["job"]]
                 if "exit" in event:
                     del flying[event["job"]]
@@ -117,10 +122,10 @@ def sweep(
             for number, job in flying.items():
                 if job.deadline is not None and time.monotonic() > job.deadline and job.ended_for is None:
                     job.ended_for = f"timed out after {how.timeout_s:g} s"
-                    works.kill(number)
+                    engine.kill(number)
     finally:
         if flying:  # interrupted: nothing may write into a folder that is being removed
-            works.close()
+            engine.close()
             for job in flying.values():
                 job.closing.close()
 
@@ -132,23 +137,24 @@ def _must_wait(item: Planned, flying: dict[int, _InFlight]) -> bool:
     )
 
 
-def _start(item: Planned, slot: int, store: Store, works: Worker, how: Execution) -> tuple[int, _InFlight]:
+def _start(item: Planned, slot: int, store: Store, engine: Engine, how: Execution) -> tuple[int, _InFlight]:
     closing = ExitStack()
     staging = closing.enter_context(store.staging())
     jobs = 1 if item.run.kind in ALONE_KINDS else how.jobs
     conditions = Conditions(
-        threads=max(1, _cores() // jobs) if jobs > 1 else None,
+        threads=max(1, engine.capacity().cores // jobs) if jobs > 1 else None,
         gpu=slot if jobs > 1 and item.run.device == "cuda" else None,
         jobs=jobs,
         keep_weights=how.keep_weights,
         curve_points=how.curve_points if item.run.kind == "training" else 0,
     )
-    message = {"job": "run", "run": item.run.to_json(), "conditions": dataclasses.asdict(conditions)}
     deadline = None if how.timeout_s is None else time.monotonic() + how.timeout_s
-    return works.start(message, staging), _InFlight(item, staging, slot, deadline, closing)
+    return engine.start(Execute(item.run, conditions), staging), _InFlight(
+        item, staging, slot, deadline, closing
+    )
 
 
-def _note(job: _InFlight, event: dict[str, Any]) -> None:
+def _note(job: _InFlight, event: Event) -> None:
     if "unwritable" in event:
         raise UsageError(
             f"{event['unwritable']}; what is finished is kept: free some space, the same command carries on"
@@ -187,10 +193,6 @@ def _until_next_deadline(flying: dict[int, _InFlight]) -> float | None:
         job.deadline for job in flying.values() if job.deadline is not None and job.ended_for is None
     ]
     return max(0.0, min(deadlines) - time.monotonic()) + 0.01 if deadlines else None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _now() -> str:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..data.cache import cache_folder, make_once
+from ..data.hub import without_bars
 from ..errors import UsageError
 from ..models.streams import stream_seed
 from ..objectives.base import IGNORED, SPLITS, Objective
@@ -130,9 +131,6 @@ def encode(
     Raises:
         UsageError: a split or a column is missing or empty.
     """
-    import datasets
-
-    datasets.disable_progress_bars()
     key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}".encode()).hexdigest()[:32]
     home = cache_folder() / "tokens" / key
 
@@ -145,7 +143,8 @@ def encode(
             (folder / split).mkdir()
             _write(splits[split], objective, tokenizer, max_length, folder / split)
 
-    make_once(home, make)
+    with without_bars():
+        make_once(home, make)
     return {split: _open(home / split) for split in SPLITS}
 
 

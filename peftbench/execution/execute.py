@@ -27,7 +27,7 @@ from ..objectives import figures
 from ..objectives.base import Objective
 from ..objectives.jackknife import pseudo_values
 from ..plugins.build import build_task, notices_of
-from ..records.record import FAIL, Record
+from ..records.record import FAIL, Check, Record
 from ..records.runs import Conditions, Run
 from . import batches, forgetting, learning_curve, proof, score
 from .inference import measure_inference
@@ -180,7 +180,7 @@ def _probe(split: batches.Encoded, pad: dict[str, int], device: torch.device) ->
 
 def _reloaded(
     run: Run, objective: Objective, out: Path, start: proof.Start, trained: torch.Tensor, probe: Batch
-) -> list[proof.Check]:
+) -> list[Check]:
     """Inject again with the same seed and with another one, and load into that what was saved."""
     loaded = load_base(run, objective, run.device)
     again = inject(run, loaded, run.device).adaptation
@@ -199,7 +199,7 @@ def _reloaded(
         found.append(proof.reloaded(trained, proof.outputs(adaptation.model, probe), start.outputs))
     except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
         said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
-        found.append(proof.Check("save and load", FAIL, said))
+        found.append(Check("save and load", FAIL, said))
     return found
 
 

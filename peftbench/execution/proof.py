@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..models.adaptation import Adaptation, Batch
 from ..plugins.contracts import Claims
-from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS
+from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 
 IDENTITY_TOLERANCE = 1e-4  # of the outputs' norm: two orders of float32 sums through some dozens of layers
 HALF_TOLERANCE = 2e-2  # the same where weights are half precision
@@ -47,15 +47,6 @@ class Checked:
     name: str
     outcome: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """One claim and what came of it."""
-
-    name: str
-    outcome: str  # "pass", "fail", "not claimed" or "not tested"
-    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engine.protocol import Engine
 from ..render.columns import Cell
 from ..stats.estimate import ALPHA, Estimate, holm
 
@@ -25,6 +26,7 @@ class Asked:
 
     scale: str  # one of SCALES: model, data and budget
     store: Path  # runs that are there are not done again
+    engine: Engine  # does the others
     data_dir: str | None = None  # a folder of published data sets
     model: str | None = None  # in place of the scale's own
     dtype: str | None = None  # of the compute, in place of the experiment's own

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .. import defaults
 from ..data.peft_files import CONFIG
@@ -34,24 +33,15 @@ def reference_among(results: Sequence[Result], asked: str) -> str:
     return asked
 
 
-def verifiable(
-    store: Path, run: str, plugins: tuple[str, ...], data_dir: str | None
-) -> tuple[dict[str, Any], Record]:
-    """What the worker is asked, and the stored record.
+def verifiable(store: Path, run: str) -> Stored:
+    """The run to verify.
 
     Raises:
         UsageError: there is no such run, or it can't be verified.
     """
     stored = Store(store).find(run)
     check_verifiable(stored.record)
-    job = {
-        "job": "verify",
-        "folder": str(stored.folder.resolve()),
-        "plugins": plugins,
-        "data_dir": data_dir or stored.record.run.data_dir,
-        "threads": stored.record.environment.get("threads"),
-    }
-    return job, stored.record
+    return stored
 
 
 def exportable(store: Path, start: str, to: Path) -> Stored:

@@ -22,6 +22,7 @@ from ..execution.restore import load_sources
 from ..measure.environment import describe
 from ..models.resolve import resolve_model
 from ..plugins import build, registry
+from ..records.differences import differing, differing_software
 from ..records.record import NOT_REPRODUCED, Record, check_verifiable
 from ..records.results import Result, method_scores
 from ..records.runs import Conditions, Run
@@ -124,17 +125,5 @@ def _differences(record: Record, identity: dict[str, Any]) -> list[str]:
         "model": "the model's files",
     }
     found = [said for name, said in names.items() if record.run.identity.get(name) != identity[name]]
-    here, there = describe(record.run.device), record.environment
-    for name in sorted({*here["libraries"], *there["libraries"]}):
-        if here["libraries"].get(name) != there["libraries"].get(name):
-            found.append(f"{name} {there['libraries'].get(name)} then, {here['libraries'].get(name)} now")
-    found += [
-        f"{name} {there.get(name)} then, {here.get(name)} now"
-        for name in PLACES
-        if here.get(name) != there.get(name)
-    ]
-    if there.get("git_commit") and here["git_commit"] != there["git_commit"]:
-        found.append(
-            f"this program at {str(there['git_commit'])[:12]} then, {str(here['git_commit'])[:12]} now"
-        )
-    return found
+    then, now, sides = record.environment, describe(record.run.device), ("then", "now")
+    return found + differing_software(then, now, sides) + differing(then, now, PLACES, sides)

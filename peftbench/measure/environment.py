@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 
+from ..engine.protocol import Capacity, Device
 from ..records.runs import ALONE, Conditions
 
+CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -99,10 +101,28 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def gpu_count() -> int:
+def capacity() -> Capacity:
+    """What devices this machine has."""
     import torch
 
-    return int(torch.cuda.device_count())
+    own = Device("cpu", 1, granted_bytes(), has_bfloat16("cpu"))
+    devices: tuple[Device, ...] = (own,)
+    if cuda_available():
+        memory = int(torch.cuda.get_device_properties(0).total_memory)
+        devices = (Device("cuda", int(torch.cuda.device_count()), memory, has_bfloat16("cuda")), own)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Capacity(devices, cores)
+
+
+def granted_bytes() -> int:
+    """The memory of this machine, or less where the system grants this process less."""
+    limits = [psutil.virtual_memory().total]
+    for file in CGROUP:
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):  # there is none, or it says "max"
+            continue
+    return min(limits)
 
 
 def has_bfloat16(device: str) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import transformers
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers.utils import logging
 
 
-class quiet:
-    """Silence the library's load report and progress bars: what it says is in the loading info."""
-
-    def __enter__(self) -> None:
-        logging = transformers.utils.logging
-        self.level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *failure: object) -> None:
-        transformers.utils.logging.set_verbosity(self.level)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """For the block, neither load reports nor progress bars; then both are as they were."""
+    level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if had_bars:
+            logging.enable_progress_bar()

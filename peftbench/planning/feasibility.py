@@ -7,16 +7,12 @@ out of memory, which is a row of its own then; one that does not pass can't be d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
-import torch
-
+from ..engine.protocol import Device
 from ..execution.prepare import Prepared
 from ..models.adaptation import Adaptation
 
 ADAM_BYTES = 8  # of each trained number: two moments in float32
-CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 @dataclass(frozen=True)
@@ -49,26 +45,13 @@ def floor(prepared: Prepared, trains: bool) -> Floor:
     )
 
 
-def device_bytes(device: str) -> int:
-    """The memory of the GPU, or of this machine, or less where the system grants this process less."""
-    if device == "cuda":
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    limits = [psutil.virtual_memory().total]
-    for file in CGROUP:
-        try:
-            limits.append(int(file.read_text()))
-        except (OSError, ValueError):  # there is none, or it says "max"
-            continue
-    return min(limits)
-
-
-def why_not(prepared: Prepared, trains: bool, device: str, whole_first: bool = False) -> str | None:
+def why_not(prepared: Prepared, trains: bool, device: Device, whole_first: bool = False) -> str | None:
     """Why it can't fit, or None.
 
     Args:
         whole_first: the model is on the device without the method at first, its weights in float32.
     """
-    needed, there = floor(prepared, trains), device_bytes(device)
+    needed, there = floor(prepared, trains), device.memory_bytes
     dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
     if dense > there:
         return (
@@ -81,7 +64,7 @@ def why_not(prepared: Prepared, trains: bool, device: str, whole_first: bool = F
     if trains:
         parts += [("gradients", needed.gradients_bytes), ("optimizer", needed.optimizer_bytes)]
     of = ", ".join(f"{name} {size / 1e9:,.1f}" for name, size in parts)
-    where = "the GPU has" if device == "cuda" else "this machine grants"
+    where = "the GPU has" if device.kind == "cuda" else "this machine grants"
     return (
         f"it does not fit: {needed.total_bytes / 1e9:,.1f} GB ({of}) before any activation, and {where} "
         f"{there / 1e9:,.1f} GB"

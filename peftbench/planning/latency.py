@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import defaults
 from ..comparison.latency_request import LatencyRequest, check_latency_request
+from ..engine.protocol import Capacity
 from ..errors import UsageError
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build, loader
 from ..records import runs
-from ..records.runs import Budget, LatencyGrid, Planned, Run
-from .plan import counts_of, named_task, resolve_device
+from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
+from .counts import counts_of
+from .devices import resolve_device
+from .plan import named_task
 
 STEPS = 12  # of a profile that stands alone: the schedule is as long
 
 
-def plan_latency(asked: LatencyRequest) -> list[Planned]:
+def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
     """The processes of `peftbench latency`, each with every method that can serve the model; refusals first.
+
+    Args:
+        capacity: of the engine that will do them.
 
     Raises:
         UsageError: something asked for does not exist, or nothing of it can run here.
     """
     check_latency_request(asked)
     loader.load_plugins(Path(p) for p in asked.plugins)
-    device = resolve_device(asked.device)
-    if asked.execution == "cuda-graphs" and device != "cuda":
+    device = resolve_device(asked.device, capacity)
+    if asked.execution == "cuda-graphs" and device.kind != "cuda":
         raise UsageError("--execution cuda-graphs needs a CUDA GPU; use eager or compile")
-    cells = defaults.LATENCY_GRID[device] if asked.cells is None else asked.cells
+    cells = defaults.LATENCY_GRID[device.kind] if asked.cells is None else asked.cells
     methods = list(dict.fromkeys(build.canonical(text) for text in asked.methods))
     planned = []
     for model in asked.models:
@@ -47,19 +54,19 @@ def plan_latency(asked: LatencyRequest) -> list[Planned]:
             head_learning_rate=0.0,
             weight_decay=0.0,
             budget=runs.NO_BUDGET,
-            device=device,
+            device=device.kind,
             dtype=asked.dtype,
             grid=LatencyGrid(
                 cells, asked.rounds, asked.execution, new_tokens if generates else 0, asked.tasks
             ),
-            plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
+            plugins=resolved_plugins(asked.plugins),
             identity={"model": source.revision},
         )
         refused, good = [], []
         for method in methods:
             identity = {**run.identity, "method": build.method_identity(method)}
             one = dataclasses.replace(run, method=method, identity=identity)
-            refusal = counts_of(one)[2]
+            refusal = counts_of(one, device).refusal
             if refusal is None:
                 good.append(one)
             else:
@@ -77,38 +84,41 @@ def plan_latency(asked: LatencyRequest) -> list[Planned]:
     return planned
 
 
-def plan_profile(
-    method: str,
-    model: str,
-    task: str,
-    batch_size: int,
-    max_length: int,
-    device: str = "auto",
-    dtype: str = "float32",
-) -> Planned:
+@dataclass(frozen=True)
+class Step:
+    """A training step to look into."""
+
+    model: str
+    task: str  # SPEC
+    batch_size: int
+    max_length: int  # tokens
+    dtype: str = "float32"  # of the compute
+
+
+def plan_profile(method: str, step: Step, capacity: Capacity) -> Planned:
     """A look inside a training step, alone: also of a model that is a config without weights.
 
     Raises:
         UsageError: something asked for does not exist.
     """
-    name, of_task = named_task(task)
+    name, of_task = named_task(step.task)
     method = build.canonical(method)
-    source = resolve_model(model)
+    source, device = resolve_model(step.model), resolve_device("auto", capacity)
     run = Run(
         kind="profile",
         method=method,
-        model=model,
+        model=step.model,
         task=name,
         seed=0,
         learning_rate=0.0,
         head_learning_rate=0.0,
         weight_decay=0.0,
-        budget=Budget("custom", STEPS, None, batch_size, 1, max_length),
-        device=resolve_device(device),
-        dtype=dtype,
+        budget=Budget("custom", STEPS, None, step.batch_size, 1, step.max_length),
+        device=device.kind,
+        dtype=step.dtype,
         grid=None,
         plugins=(),
         identity={"model": source.revision, **of_task, "method": build.method_identity(method)},
     )
-    adapter, head, refusal, _ = counts_of(run)
-    return Planned(run, False, adapter, head, refusal)
+    counts = counts_of(run, device)
+    return Planned(run, False, counts.adapter, counts.head, counts.refusal)

@@ -7,49 +7,62 @@ known roles and all parameter counts are known before the first step.
 from __future__ import annotations
 
 import dataclasses
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .. import defaults, spec
 from ..comparison.request import Comparison, check_request
 from ..data import published
-from ..errors import NotSupported, PeftbenchError, UsageError
-from ..execution import batches, forgetting, prepare
-from ..measure.environment import cuda_available, gpu_count, has_bfloat16
-from ..measure.parameters import count_parameters
+from ..engine.protocol import Capacity, Device
+from ..errors import NotSupported, UsageError
+from ..execution import batches, forgetting
 from ..models.load import head_for
-from ..models.resolve import kind_of, resolve_model
+from ..models.resolve import resolve_model
 from ..models.source import Source
 from ..plugins import build, loader, registry
 from ..progress import notify
-from ..records.runs import LatencyGrid, Planned, Run
-from . import feasibility
+from ..records.runs import Planned
+from .cell import Cell, runs_of
+from .devices import resolve_device, resolve_dtype
 
 ORDER_OF_KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
 
 
-def plan(asked: Comparison) -> list[Planned]:
+def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
     """Every run of the comparison, training first, in the order in which they are best watched.
 
+    Args:
+        capacity: of the engine that will do them.
+
     Raises:
-        UsageError: something asked for does not exist, or nothing of it can run here.
+        UsageError: something asked for does not exist, or nothing of it can run there.
     """
     check_request(asked)
     loader.load_plugins(Path(p) for p in asked.plugins)
-    published.use(asked.data_dir)
-    device = resolve_device(asked.device)
-    dtype = _dtype(asked.dtype, device)
-    if device == "cuda" and asked.jobs > (gpus := gpu_count()):
-        raise UsageError(
-            f"--jobs {asked.jobs} gives each run a GPU of its own, and here are {gpus}; use --jobs {gpus}"
-        )
+    with published.looked_for_in(asked.data_dir):
+        planned = _all_runs(asked, resolve_device(asked.device, capacity))
+    if all(p.refusal is not None or p.baseline for p in planned):
+        raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
+    sizes = list(asked.train_sizes)
+    return sorted(
+        planned,
+        key=lambda p: (
+            p.run.model,
+            p.run.task,
+            ORDER_OF_KINDS.index(p.run.kind),
+            sizes.index(p.run.budget.train_items) if p.run.budget.train_items in sizes else 0,
+            p.run.seed,
+        ),
+    )
+
+
+def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
+    """The runs of every method on each model and task that go together."""
+    dtype = resolve_dtype(asked.dtype, device)
     methods = _methods(asked)
     reference = (
         build.canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
     )
-    cells = defaults.LATENCY_GRID[device] if asked.latency_grid is None else asked.latency_grid
     planned = []
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
     of_suites = {name for text in asked.tasks for name in defaults.SUITES.get(text, ())}
@@ -76,36 +89,13 @@ def plan(asked: Comparison) -> list[Planned]:
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
                     identity |= beside
-            for method_name, baseline in methods.items():
-                runs = _runs(here, model, task_name, method_name, baseline, device, dtype, identity, cells)
-                planned += [dataclasses.replace(item, reference=method_name == reference) for item in runs]
-    good = [p for p in planned if p.refusal is None and not p.baseline]
+            cell = Cell(here, model, task_name, device, dtype, identity)
+            for method, baseline in methods.items():
+                runs = runs_of(cell, method, baseline)
+                planned += [dataclasses.replace(item, reference=method == reference) for item in runs]
     if not planned:
         raise UsageError(f"none of the tasks {', '.join(tasks)} is for the models {', '.join(asked.models)}")
-    if not good:
-        raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
-    sizes = list(asked.train_sizes)
-    return sorted(
-        planned,
-        key=lambda p: (
-            p.run.model,
-            p.run.task,
-            ORDER_OF_KINDS.index(p.run.kind),
-            sizes.index(p.run.budget.train_items) if p.run.budget.train_items in sizes else 0,
-            p.run.seed,
-        ),
-    )
-
-
-def latency_processes(
-    run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
-) -> list[Run]:
-    """The runs that time a method's forward pass beside the others of a comparison: in float32."""
-    grid = LatencyGrid(cells)
-    return [
-        dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
-        for process in range(processes)
-    ]
+    return planned
 
 
 def _trainable(name: str) -> Source:
@@ -164,103 +154,6 @@ def _refusal(model: str, task: str) -> str | None:
     return None
 
 
-def _runs(
-    asked: Comparison,
-    model: str,
-    task: str,
-    method: str,
-    baseline: bool,
-    device: str,
-    dtype: str,
-    identity: dict[str, Any],
-    cells: tuple[tuple[int, int], ...],
-) -> list[Planned]:
-    """The runs of one method on one model and task."""
-    declared = build.build_method(method)[1]
-    seeds = 1 if declared.claims.seedless else asked.first_seeds
-    rate = declared.preset.learning_rate
-    if asked.learning_rate is not None and not declared.claims.seedless and not baseline:
-        rate = asked.learning_rate
-    first = Run(
-        kind="training",
-        method=method,
-        model=model,
-        task=task,
-        seed=0,
-        learning_rate=rate,
-        head_learning_rate=defaults.HEAD_LEARNING_RATE,
-        weight_decay=declared.preset.weight_decay,
-        budget=asked.resolve_budget(build.length_of(task), asked.train_sizes[0]),
-        device=device,
-        dtype=dtype,
-        grid=None,
-        plugins=tuple(str(Path(p).expanduser().resolve()) for p in asked.plugins),
-        identity={**identity, "method": build.method_identity(method)},
-        data_dir=asked.data_dir,
-        attention=asked.attention,
-        forgetting=asked.forgetting,
-        checkpointing=asked.checkpointing,
-    )
-    if asked.forgetting is not None:
-        forgetting.check_objective(build.build_task(task).objective, kind_of(resolve_model(model)))
-    adapter, head, refusal, has_steps = counts_of(first)
-    sized = [
-        dataclasses.replace(first, budget=asked.resolve_budget(build.length_of(task), size))
-        for size in dict.fromkeys(asked.train_sizes)
-    ]
-    runs = [
-        dataclasses.replace(run, seed=seed)
-        for run in sized
-        for seed in range(seeds if refusal is None else 1)
-    ]
-    # What a pass and a step cost does not depend on how many items there are to train on.
-    whole = dataclasses.replace(
-        first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
-    )
-    if cells and refusal is None:
-        runs += latency_processes(whole, cells)
-    if refusal is None and has_steps and asked.profile:
-        runs.append(dataclasses.replace(whole, kind="profile"))
-    seeded = not declared.claims.seedless and refusal is None
-    return [
-        Planned(
-            run,
-            baseline,
-            adapter,
-            head,
-            refusal,
-            seeded,
-            tunable=seeded and run.kind == "training" and rate > 0,
-        )
-        for run in runs
-    ]
-
-
-def counts_of(run: Run) -> tuple[int | None, int | None, str | None, bool]:
-    """Adapter and head parameters, why the method can't serve the model, and whether it trains in steps."""
-    try:
-        loaded = prepare.load_base(run, prepare.objective_of(run), "meta")
-        try:
-            prepared = prepare.inject(run, loaded, "meta")
-        except NotSupported:
-            raise
-        except PeftbenchError as error:
-            raise UsageError(f"{run.method}: {error}") from error
-        except Exception as error:
-            raise NotSupported(_raised(error, run.method)) from error
-        has_steps = prepared.adaptation.fit is None
-        if (
-            reason := feasibility.why_not(
-                prepared, has_steps and run.kind != "latency", run.device, run.forgetting is not None
-            )
-        ) is not None:
-            raise NotSupported(reason)
-    except NotSupported as error:
-        return None, None, str(error), False
-    counts = count_parameters(prepared.adaptation, prepared.head, prepared.base)
-    return counts.adapter, counts.head, None, has_steps
-
-
 def _methods(asked: Comparison) -> dict[str, bool]:
     """Canonical SPECs, those asked for first, each with whether it is a baseline that was added."""
     wanted: dict[str, bool] = {}
@@ -273,28 +166,3 @@ def _methods(asked: Comparison) -> dict[str, bool]:
     if asked.baseline is not None:  # what differences are taken to must be run
         wanted.setdefault(build.canonical(asked.baseline), True)
     return wanted
-
-
-def resolve_device(asked: str) -> str:
-    if asked == "cuda" and not cuda_available():
-        raise UsageError(
-            "--device cuda: torch sees no CUDA GPU here; use --device cpu, or see `peftbench doctor`"
-        )
-    if asked == "auto":
-        return "cuda" if cuda_available() else "cpu"
-    return asked
-
-
-def _dtype(asked: str, device: str) -> str:
-    if asked == "auto":
-        return "bfloat16" if has_bfloat16(device) else "float32"
-    return asked
-
-
-def _raised(error: Exception, method: str) -> str:
-    """What a method's inject raised, and where in its own file, if it was there."""
-    own = registry.get("method", spec.parse(method).name).path.name
-    frames = traceback.extract_tb(error.__traceback__)
-    at = next((f for f in reversed(frames) if Path(f.filename).name == own), frames[-1])
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return f"its inject() raises {said} ({Path(at.filename).name}, line {at.lineno})"

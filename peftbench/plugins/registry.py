@@ -10,7 +10,8 @@ The built-ins come through the first door like anybody's file. A name registered
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 import warnings

@@ -1,4 +1,4 @@
-"""How a check may come out."""
+"""The record of a run: what was asked, what came of it, and where."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from ..errors import PeftbenchError, UsageError
 from .runs import SCHEMA, Run
 
 PASS, FAIL, NOT_CLAIMED, NOT_TESTED = "pass", "fail", "not claimed", "not tested"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim that a run was held to, and what came of it."""
+
+    name: str
+    outcome: str  # one of the four above
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Record:
     serving: list[dict[str, Any]] | None = None  # by method: switching between tasks, batches of several
     profile: dict[str, Any] | None = None  # memory by kind at the peak, operations of steps
     meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
-    checks: list[dict[str, str]] | None = None  # name, outcome, detail: see `checks`
+    checks: list[dict[str, str]] | None = None  # the fields of `Check`
     notices: list[str] | None = None  # what a reader should know of the task's data
     sequence: dict[str, Any] | None = (
         None  # the rule by which seeds were added, where one was: see `sequence`

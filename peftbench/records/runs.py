@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 RESULT_VERSION = 4  # raise it when the trainer or a meter changes what it computes
@@ -16,7 +18,8 @@ SCHEMA = 4  # raise it when the fields of a record change their meaning
 class Budget:
     """What every method of a comparison is given alike."""
 
-    name: str  # "quick", or "custom" where an option departs from it
+    # "quick", or "custom" where an option departs from it. It says nothing that the numbers do not.
+    name: str = field(compare=False)
     steps: int | None  # optimizer steps; None: `epochs` says
     epochs: float | None
     batch_size: int  # items an optimizer step
@@ -125,6 +128,11 @@ class Run:
         budget = Budget(**data["budget"])
         grid = None if data["grid"] is None else LatencyGrid.from_json(data["grid"])
         return cls(**{**data, "budget": budget, "grid": grid, "plugins": tuple(data["plugins"])})
+
+
+def resolved_plugins(plugins: Sequence[str]) -> tuple[str, ...]:
+    """Files and folders as whole paths, so that a run finds them from wherever it is done."""
+    return tuple(str(Path(plugin).expanduser().resolve()) for plugin in plugins)
 
 
 @dataclass(frozen=True)

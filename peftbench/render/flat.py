@@ -9,6 +9,11 @@ from typing import Any
 from ..stats.estimate import Estimate
 from ..tables.table import Row, Table
 
+# Of a table's settings, those that are columns of their own.
+SETTINGS = (
+    "device", "dtype", "attention", "checkpointing", "steps", "epochs", "batch_size", "max_length", "train_items",
+)  # fmt: skip
+
 
 def flat_rows(table: Table) -> list[dict[str, Any]]:
     """One dictionary a row. Shares stay fractions; what is not known is None."""
@@ -16,20 +21,7 @@ def flat_rows(table: Table) -> list[dict[str, Any]]:
         {
             "model": table.model,
             "task": table.task,
-            **{
-                name: table.settings[name]
-                for name in (
-                    "device",
-                    "dtype",
-                    "attention",
-                    "checkpointing",
-                    "steps",
-                    "epochs",
-                    "batch_size",
-                    "max_length",
-                    "train_items",
-                )
-            },
+            **{name: table.settings[name] for name in SETTINGS},
             **_flat(row, table),
         }
         for row in table.rows

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..records.results import Result, method_scores
+from ..records.setting import setting_of
 from ..stats.estimate import Estimate, estimate
 from .table import Row, Table
 from .tabulate import tables_of
@@ -77,7 +78,7 @@ def advise_on(results: Iterable[Result], baseline: str, allowed: Limits) -> list
                 left.add((row.method, row.learning_rate))
         ours = [r for r in found if r.record.run.kind != REPORTED or _who(r) in left]
         again = (
-            next((t for t in tables_of(ours, baseline) if _place(t) == _place(table)), None) if left else None
+            next((t for t in tables_of(ours, baseline) if t.setting == table.setting), None) if left else None
         )
         closest = None if again is None else _furthest(again, ours)
         advice.append(Advice(table, again, tuple(excluded), tuple(unknown), closest))
@@ -92,7 +93,7 @@ def _furthest(table: Table, results: Sequence[Result]) -> Estimate | None:
     if len(best) < 2:
         return None
     of = {
-        row.method: [r for r in results if _in(r, table) and _who(r) == (row.method, row.learning_rate)]
+        row.method: [r for r in results if _reported(r, table) and _who(r) == (row.method, row.learning_rate)]
         for row in best
     }
     seeds = sorted(
@@ -109,23 +110,9 @@ def _who(result: Result) -> tuple[str, float | None]:
     return result.record.run.method, result.record.run.learning_rate or None
 
 
-def _in(result: Result, table: Table) -> bool:
-    """Whether a reported run is one of the table's: the same in everything that tables are told apart by."""
-    run = result.record.run
-    alike = {**run.budget.__dict__, **run.__dict__}
-    settings = (name for name in table.settings if name not in ("name", "forgetting"))
-    identity = tuple(run.identity.get(name) for name in ("data", "model", "task"))
-    return (
-        run.kind == REPORTED
-        and run.cell[:2] == (table.model, table.task)
-        and identity == table.identity
-        and all(table.settings[name] == alike[name] for name in settings)
-    )
-
-
-def _place(table: Table) -> tuple[object, ...]:
-    settings = {k: v for k, v in table.settings.items() if k not in ("name", "forgetting")}
-    return table.model, table.task, table.identity, *settings.items()
+def _reported(result: Result, table: Table) -> bool:
+    """Whether it is one of the runs that the table reports."""
+    return result.record.run.kind == REPORTED and setting_of(result.record.run) == table.setting
 
 
 def _beyond(row: Row, allowed: Limits) -> tuple[list[str], list[str]]:

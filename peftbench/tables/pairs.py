@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from ..objectives.item_metrics import ITEM_METRICS
 from ..objectives.text_metrics import TEXT_METRICS
+from ..records.differences import differing, differing_software
 from ..records.record import Record
 from ..records.results import MethodScores, Result, method_scores, newest_source
 from ..records.runs import Run
+from ..records.setting import SOURCES, comparable_in, setting_of
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
 from .costs import headline_bytes, over_base, step_ms
 from .titles import title_of
@@ -30,9 +32,8 @@ Key = tuple[Any, ...]
 
 # What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
 PLACES = ("gpu", "driver", "cuda", "processor", "threads", "jobs")
-SETTINGS = ("device", "dtype", "head_learning_rate", "weight_decay", "attention", "checkpointing")
 SHORT = 4  # how much of a key is method, model, task and number of training items
-SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
+SIDES = ("in A", "in B")
 
 
 @dataclass(frozen=True)
@@ -128,36 +129,25 @@ def _sides(results: Sequence[Result]) -> dict[Key, _Side]:
     for result in ordered:
         run = result.record.run
         if run.kind == "training":
-            found.setdefault((*_short(run), *_settings(run).items()), _Side()).training[run.seed] = result
+            found.setdefault(_place(run), _Side()).training[run.seed] = result
     latencies: dict[Key, dict[Key, Record]] = {}
     for result in ordered:
         run = result.record.run
         if run.kind == "latency" and result.record.status == "ok":
-            latencies.setdefault(_of_pass(run), {})[run.seed, run.grid] = result.record
+            latencies.setdefault(_pass_of(run), {})[run.seed, run.grid] = result.record
     for side in found.values():
         run = next(iter(side.training.values())).record.run
-        side.latency.extend(latencies.get(_of_pass(run), {}).values())
+        side.latency.extend(latencies.get(_pass_of(run), {}).values())
     return found
 
 
-def _short(run: Run) -> Key:
-    return run.method, run.model, run.task, run.budget.train_items
+def _place(run: Run) -> Key:
+    """What is the same within a side: method, model, task and number of training items first."""
+    return run.method, *run.cell, setting_of(run), run.weight_decay, run.learning_rate
 
 
-def _of_pass(run: Run) -> Key:
-    """What a forward pass is the same for; `peftbench latency` has no task, so that its runs are left alone."""
-    return run.method, run.model, run.task, run.device, run.attention
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    budget = {name: value for name, value in run.budget.__dict__.items() if name != "name"}
-    sources = {said: run.identity.get(name) for name, said in SOURCES.items()}
-    return {
-        **budget,
-        **{name: getattr(run, name) for name in SETTINGS},
-        **sources,
-        "learning_rate": run.learning_rate,
-    }
+def _pass_of(run: Run) -> Key:
+    return run.method, setting_of(run).forward_pass
 
 
 def _matched(
@@ -376,44 +366,19 @@ def _cells(records: list[Record]) -> dict[tuple[int, int], list[dict[str, Any]]]
 
 def _unlike(a: Record, b: Record) -> list[str]:
     """What makes a difference between them no news of the methods."""
-    found = [
-        f"{name} {_shown(a.environment.get(name))} in A, {_shown(b.environment.get(name))} in B"
-        for name in PLACES
-        if a.environment.get(name) != b.environment.get(name)
-    ]
-    if a.run.kind == "latency":
-        shared = ("dtype", "device", "attention")
-        one, other = (
-            {**{n: getattr(r.run, n) for n in shared}, "execution": r.run.grid and r.run.grid.execution}
-            for r in (a, b)
-        )
-    else:
-        one, other = _settings(a.run), _settings(b.run)
-        del one["learning_rate"], other["learning_rate"]
-    changed = [name for name in one if one[name] != other[name]]
-    return found + [
-        name if name in SOURCES.values() else f"{name} {_shown(one[name])} in A, {_shown(other[name])} in B"
-        for name in changed
-    ]
+    found = differing(a.environment, b.environment, PLACES, SIDES)
+    one, other = comparable_in(a.run), comparable_in(b.run)
+    sources = [said for said in SOURCES.values() if one.get(said) != other.get(said)]
+    return (
+        found + differing(one, other, (name for name in one if name not in SOURCES.values()), SIDES) + sources
+    )
 
 
 def _also(a: Record, b: Record) -> list[str]:
     """What is another in B, and may be the reason for the comparison."""
-    one, other = (r.environment.get("libraries") or {} for r in (a, b))
-    found = [
-        f"{name} {one.get(name)} in A, {other.get(name)} in B"
-        for name in sorted({*one, *other})
-        if one.get(name) != other.get(name)
-    ]
-    if a.environment.get("git_commit") != b.environment.get("git_commit"):
-        commits = [str(r.environment.get("git_commit"))[:12] for r in (a, b)]
-        found.append(f"this program at {commits[0]} in A, {commits[1]} in B")
+    found = differing_software(a.environment, b.environment, SIDES)
     if a.run.kind == "training" and a.run.learning_rate != b.run.learning_rate:
         found.append(f"learning rate of {a.run.method} {a.run.learning_rate:g} in A, {b.run.learning_rate:g} in B")  # fmt: skip
     if a.run.identity.get("method") != b.run.identity.get("method"):
         found.append(f"the source of {a.run.method}")
     return found
-
-
-def _shown(value: object) -> str:
-    return "none" if value is None else str(value)

@@ -48,9 +48,7 @@ def summarise(tables: Sequence[Table]) -> list[Summary]:
     """One summary for each model, device, data type and reference that has tables of two tasks or more."""
     by_model: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
-        names = ("device", "dtype", "attention", "checkpointing", "name", "train_items")
-        place = (table.model, table.reference, *(table.settings[name] for name in names))
-        by_model.setdefault(place, []).append(table)
+        by_model.setdefault((table.reference, table.setting.all_but_task), []).append(table)
     found = []
     for group in by_model.values():
         shares = [table for table in group if table.is_share]

@@ -7,22 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..records.record import Record
+from ..records.record import FAIL, Check, Record
+from ..records.setting import Setting
 from ..stats.estimate import ALPHA, Estimate
 from .costs import NO_COSTS, Costs
 from .rate_curve import RateCurve
 
 MARGIN = 0.01  # differences inside it count as none: one point of a share
 Method = tuple[str, float]  # its SPEC and its learning rate
-
-
-@dataclass(frozen=True)
-class Check:
-    """A claim that every run of a method was held to."""
-
-    name: str
-    outcome: str  # "pass", "fail", "not claimed" or "not tested"
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -61,15 +53,14 @@ class Row:
     @property
     def failed_checks(self) -> tuple[Check, ...]:
         """Claims that do not hold."""
-        return tuple(check for check in self.checks if check.outcome == "fail")
+        return tuple(check for check in self.checks if check.outcome == FAIL)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one model, task, budget, device and data type, with what a reader must know."""
+    """The rows of one setting, with what a reader must know."""
 
-    model: str
-    task: str
+    setting: Setting
     metric: str
     is_share: bool
     unit: str  # behind the metric's name
@@ -78,14 +69,27 @@ class Table:
     caption: str
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
-    settings: Mapping[str, Any]
-    identity: tuple[Any, ...] = ()  # hashes of the data, the model and the task
+    forgetting: str | None = None  # SPEC of the task whose texts show what is forgotten
     records: tuple[Record, ...] = ()  # of the runs that the rows are made of
     pairwise: Mapping[tuple[str, str], Estimate] = field(
         default_factory=dict
     )  # of labels: first minus second
     columns: tuple[str, ...] = ()  # that were asked for; none: the report's own
     alpha: float = ALPHA  # the chance with which an interval may miss; less where seeds were added in looks
+
+    @property
+    def model(self) -> str:
+        return self.setting.model
+
+    @property
+    def task(self) -> str:
+        return self.setting.task
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """By name, for reports: conditions, and the budget."""
+        budget = self.setting.budget.__dict__
+        return {**self.setting.conditions(), "forgetting": self.forgetting, **budget}
 
     @property
     def resolution(self) -> float | None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import defaults
 from ..parallel import parallel_map
-from ..records.record import Record
+from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record
 from ..records.results import MethodScores, Result, method_scores, newest_source
 from ..records.runs import Run
+from ..records.setting import Setting, setting_of
 from ..stats.estimate import ALPHA, Estimate, Groups, best_set_marks, estimate, holm, paired_estimates
 from ..stats.sequential import SeedSchedule
 from . import footnotes
-from .costs import costs_of, curve_end, seconds_to
+from .costs import Costs, costs_of, curve_end, seconds_to
 from .rate_curve import rate_curve
-from .table import MARGIN, Check, Method, Row, Table
+from .table import MARGIN, Method, Row, Table
 
 
 def tables_of(
@@ -29,7 +32,7 @@ def tables_of(
     return tabulate(results, reference, defaults.BASELINES, sequence)
 
 
-OUTCOMES = ("fail", "not tested", "pass", "not claimed")  # the worst first
+OUTCOMES = (FAIL, NOT_TESTED, PASS, NOT_CLAIMED)  # the worst first
 
 
 def tabulate(
@@ -38,7 +41,7 @@ def tabulate(
     baselines: Sequence[str],
     sequence: SeedSchedule | None = None,
 ) -> list[Table]:
-    """One table for each model, task, budget, device and data type among the results.
+    """One table for each setting among the results.
 
     Args:
         reference: the method that differences are taken to, where it is among them.
@@ -47,40 +50,55 @@ def tabulate(
     """
     found = list(results)
     current = newest_source(found)
-    stale = len(found) - len(current)
+    asked = _Asked(reference, baselines, sequence, stale=len(found) - len(current))
     current = _once(current)
-    by_table: dict[tuple[Any, ...], list[Result]] = {}
-    latencies: dict[tuple[Any, ...], list[Record]] = {}
-    profiles: dict[tuple[Any, ...], dict[str, Any]] = {}
+    by_setting: dict[Setting, list[Result]] = {}
+    beside = _Beside({}, {})
     for result in current:
         run = result.record.run
-        if run.kind == "latency":
-            latencies.setdefault(_of_pass(run, run.method), []).append(result.record)
-        elif run.kind == "profile":
-            profiles[_of_step(run, run.method)] = result.record.profile or {}
+        if run.kind in ("latency", "profile"):
+            beside.add(result.record)
         else:
-            budget = {k: v for k, v in run.budget.__dict__.items() if k != "name"}
-            data = (run.identity.get("data"), run.identity.get("model"), run.identity.get("task"))
-            shared = (*_of_step(run, ""), run.head_learning_rate)
-            by_table.setdefault((*shared, *budget.values(), *data), []).append(result)
-    groups = [group for group in by_table.values() if any(r.record.run.kind == "training" for r in group)]
-
-    def made(i: int) -> Table:
-        return _table(groups[i], latencies, profiles, reference, baselines, sequence, stale)
-
-    tables = parallel_map(made, len(groups), len(current))
-    records = [tuple(r.record for r in g if r.record.run.kind == "training") for g in groups]
+            by_setting.setdefault(setting_of(run), []).append(result)
+    groups = [
+        (setting, group)
+        for setting, group in by_setting.items()
+        if any(r.record.run.kind == "training" for r in group)
+    ]
+    tables = parallel_map(lambda i: _table(*groups[i], beside, asked), len(groups), len(current))
+    records = [tuple(r.record for r in group if r.record.run.kind == "training") for _, group in groups]
     return [dataclasses.replace(table, records=of) for table, of in zip(tables, records, strict=True)]
 
 
-def _of_pass(run: Run, method: str) -> tuple[Any, ...]:
-    """What a forward pass is the same for."""
-    return run.model, run.task, method, run.device, run.attention
+@dataclass(frozen=True)
+class _Asked:
+    """How tables are to be made."""
+
+    reference: str
+    baselines: Sequence[str]
+    sequence: SeedSchedule | None
+    stale: int  # results of an older source
 
 
-def _of_step(run: Run, method: str) -> tuple[Any, ...]:
-    """What a training step is the same for."""
-    return *_of_pass(run, method), run.dtype, run.checkpointing
+@dataclass(frozen=True)
+class _Beside:
+    """Runs that measured costs alone: several tables may share them. By method and what they are the same for."""
+
+    latencies: dict[tuple[str, Hashable], list[Record]]
+    profiles: dict[tuple[str, Hashable], dict[str, Any]]
+
+    def add(self, record: Record) -> None:
+        method, setting = record.run.method, setting_of(record.run)
+        if record.run.kind == "latency":
+            self.latencies.setdefault((method, setting.forward_pass), []).append(record)
+        else:
+            self.profiles[method, setting.training_step] = record.profile or {}
+
+    def costs(self, method: str, setting: Setting, good: Sequence[Record]) -> Costs:
+        """Of one method, with its good training runs."""
+        timed = self.latencies.get((method, setting.forward_pass), [])
+        profile = self.profiles.get((method, setting.training_step))
+        return costs_of(good, profile, [record for record in timed if record.status == "ok"])
 
 
 def _once(results: list[Result]) -> list[Result]:
@@ -98,15 +116,15 @@ def _once(results: list[Result]) -> list[Result]:
     return [result for result in results if id(result) in chosen]
 
 
-def _table(
-    results: list[Result],
-    latencies: dict[tuple[Any, ...], list[Record]],
-    profiles: dict[tuple[Any, ...], dict[str, Any]],
-    reference: str,
-    baselines: Sequence[str],
-    sequence: SeedSchedule | None,
-    stale: int,
-) -> Table:
+NO_METRIC: dict[str, Any] = {
+    "name": "score",
+    "is_share": True,
+    "unit": "%",
+    "higher_is_better": True,
+}  # no run came to one
+
+
+def _table(setting: Setting, results: list[Result], beside: _Beside, asked: _Asked) -> Table:
     by_method: dict[Method, list[Result]] = {}
     trials: dict[str, list[Result]] = {}
     for result in results:
@@ -115,79 +133,69 @@ def _table(
             trials.setdefault(run.method, []).append(result)
         else:
             by_method.setdefault((run.method, run.learning_rate), []).append(result)
+    metric = next((r.record.metric for r in results if r.record.metric), NO_METRIC)
     seeds = sorted({r.record.run.seed for group in by_method.values() for r in group if _counts(r)})
+    schedules = (s for r in results if (s := SeedSchedule.from_json(r.record.sequence)))
+    sequence = asked.sequence or next(schedules, None)
+    alpha = ALPHA if sequence is None else sequence.alpha(len(seeds))
+    scores = _scores(by_method, seeds)
+    compared = _Compared(scores, metric, next((m for m in scores if m[0] == asked.reference), None), alpha)
+    text = _text_of(max(results, key=lambda r: (r.record.run.forgetting is not None, r.record.started_at)))
+    drafts = _rows(by_method, text, asked.baselines)
+    curves = {method: rate_curve(tried) for method, tried in trials.items()}
+    anchor = compared.anchor
+    target = curve_end([] if anchor is None else [r.record for r in by_method[anchor]], metric["name"])
+    rows = []
+    for method, draft in drafts.items():
+        good = [r.record for r in by_method[method] if r.record.status == "ok"]
+        figures = compared.quality(method) | {
+            "rate_curve": curves.get(method[0]),
+            "costs": beside.costs(method[0], setting, good),
+            "seconds_to_reference": seconds_to(good, metric["name"], target, metric["higher_is_better"]),
+        }
+        rows.append(dataclasses.replace(draft, **figures))
+    rows.sort(key=lambda row: asked.baselines.index(row.method) if row.baseline else -1)
+    table = Table(
+        setting=setting,
+        metric=metric["name"],
+        is_share=metric["is_share"],
+        unit=metric["unit"],
+        higher_is_better=metric["higher_is_better"],
+        reference=anchor[0] if anchor else None,
+        caption=_caption(results[0].record.run, results, rows),
+        rows=tuple(rows),
+        footnotes=(),
+        forgetting=text[0] if text else None,
+        pairwise={(drafts[a].label, drafts[b].label): paired for (a, b), paired in compared.pairs.items()},
+        alpha=alpha,
+    )
+    said = footnotes.footnotes(
+        table, results, compared.items, compared.groups, len(seeds), sequence, asked.stale
+    )
+    return dataclasses.replace(table, footnotes=tuple(said))
+
+
+def _scores(by_method: dict[Method, list[Result]], seeds: Sequence[int]) -> dict[Method, MethodScores]:
+    """The scores of those that have any; all share the items of the first."""
     scores: dict[Method, MethodScores] = {}
     for method, group in by_method.items():
         found = method_scores(group, seeds, next(iter(scores.values()), None))
         if found is not None:
             scores[method] = found
-    first = results[0].record.run
-    metric = next((r.record.metric for r in results if r.record.metric), None)
-    metric = metric or {"name": "score", "is_share": True, "unit": "%", "higher_is_better": True}
-    sequence = sequence or next(
-        (s for r in results if (s := SeedSchedule.from_json(r.record.sequence))), None
-    )
-    alpha = ALPHA if sequence is None else sequence.alpha(len(seeds))
-    compared = _Compared(scores, metric, next((m for m in scores if m[0] == reference), None), alpha)
-    of_anchor = [] if compared.anchor is None else [r.record for r in by_method[compared.anchor]]
-    target = curve_end(of_anchor, metric["name"])
-    text = _text_of(max(results, key=lambda r: (r.record.run.forgetting is not None, r.record.started_at)))
-    curves = {method: rate_curve(tried) for method, tried in trials.items()}
-    rows = []
-    for method, group in by_method.items():
-        latency = latencies.get(_of_pass(first, method[0]), [])
-        profile = profiles.get(_of_step(first, method[0]))
-        twice = sum(other[0] == method[0] for other in by_method) > 1
-        row = _row(
-            method,
-            f"{method[0]} at {method[1]:g}" if twice else method[0],
-            method[0] in baselines,
-            group,
-            text,
+    return scores
+
+
+def _rows(
+    by_method: dict[Method, list[Result]], text: tuple[str, str] | None, baselines: Sequence[str]
+) -> dict[Method, Row]:
+    """Rows before any figure; a method that stands there with two rates has them in its labels."""
+    times = Counter(name for name, _ in by_method)
+    return {
+        (name, rate): _row(
+            (name, rate), f"{name} at {rate:g}" if times[name] > 1 else name, name in baselines, group, text
         )
-        good = [r.record for r in group if r.record.status == "ok"]
-        costs = costs_of(good, profile, [record for record in latency if record.status == "ok"])
-        quality = compared.quality(method)
-        seconds = seconds_to(good, metric["name"], target, metric["higher_is_better"])
-        rows.append(
-            Row(
-                **{
-                    **row.__dict__,
-                    **quality,
-                    "costs": costs,
-                    "rate_curve": curves.get(method[0]),
-                    "seconds_to_reference": seconds,
-                }
-            )
-        )
-    labels = {method: row.label for method, row in zip(by_method, rows, strict=True)}
-    rows.sort(key=lambda row: baselines.index(row.method) if row.baseline else -1)
-    table = Table(
-        model=first.model,
-        task=first.task,
-        metric=metric["name"],
-        is_share=metric["is_share"],
-        unit=metric["unit"],
-        higher_is_better=metric["higher_is_better"],
-        reference=compared.anchor[0] if compared.anchor else None,
-        caption=_caption(first, results, rows),
-        rows=tuple(rows),
-        footnotes=(),
-        settings={
-            "device": first.device,
-            "dtype": first.dtype,
-            "head_learning_rate": first.head_learning_rate,
-            "attention": first.attention,
-            "checkpointing": first.checkpointing,
-            "forgetting": text[0] if text else None,
-            **first.budget.__dict__,
-        },
-        identity=tuple(first.identity.get(name) for name in ("data", "model", "task")),
-        pairwise={(labels[one], labels[other]): paired for (one, other), paired in compared.pairs.items()},
-        alpha=alpha,
-    )
-    said = footnotes.footnotes(table, results, compared.items, compared.groups, len(seeds), sequence, stale)
-    return Table(**{**table.__dict__, "footnotes": tuple(said)})
+        for (name, rate), group in by_method.items()
+    }
 
 
 def _counts(result: Result) -> bool:

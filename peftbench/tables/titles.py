@@ -10,7 +10,7 @@ from .table import Table
 
 def titles_of(tables: Sequence[Table]) -> list[str]:
     """A title each; those that would be alike name the settings in which they differ."""
-    short = [title_of(t.task, t.settings["train_items"], t.model) for t in tables]
+    short = [title_of(t.task, t.setting.budget.train_items, t.model) for t in tables]
     counts = Counter(short)
     found = []
     for table, title in zip(tables, short, strict=True):

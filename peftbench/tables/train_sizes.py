@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..records.setting import Setting
 from .table import Row, Table
 
 
@@ -23,14 +24,12 @@ class Sizes:
 
 def by_size(tables: Sequence[Table]) -> list[Sizes]:
     """One for each task, model and budget that was trained with two numbers of items or more."""
-    alike: dict[tuple[object, ...], list[Table]] = {}
+    alike: dict[Setting, list[Table]] = {}
     for table in tables:
-        # The name of a budget is "custom" where a number of items is given.
-        settings = {k: v for k, v in table.settings.items() if k not in ("train_items", "name", "forgetting")}
-        alike.setdefault((table.model, table.task, table.identity, *settings.items()), []).append(table)
+        alike.setdefault(table.setting.all_but_size, []).append(table)
     found = []
     for group in alike.values():
-        by_items = {table.settings["train_items"]: table for table in group}
+        by_items = {table.setting.budget.train_items: table for table in group}
         if len(by_items) < 2:
             continue
         sizes = sorted(by_items, key=lambda size: float("inf") if size is None else size)

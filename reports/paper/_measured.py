@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peftbench.engine.local import worker
 from peftbench.engine.sweep import ALONE, sweep
 from peftbench.experiments.page import Asked, PageTable, Statement, exactly, inside
-from peftbench.planning.latency import plan_profile
+from peftbench.planning.latency import Step, plan_profile
 from peftbench.records.store import Store
 from peftbench.render.columns import Cell
 from peftbench.stats.slowdown import EQUIVALENCE
@@ -50,7 +49,7 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepPeaks:
     """Both methods' peaks of a step of that shape."""
 
     place: Place
@@ -74,36 +73,34 @@ class Step:
         return self.place[0] * self.place[1]
 
 
-def memory(asked: Asked, full: str, lora: str) -> tuple[list[Step], str]:
+def memory(asked: Asked, full: str, lora: str) -> tuple[list[StepPeaks], str]:
     """The peaks of training steps of growing size, and why there are none if there are none."""
     setting = SETTINGS[asked.scale]
     model, dtype = asked.model or setting.model, asked.dtype or "float32"
+    capacity = asked.engine.capacity()
     planned = {
-        (place, method): plan_profile(method, model, TASK, *place, dtype=dtype)
+        (place, method): plan_profile(method, Step(model, TASK, *place, dtype=dtype), capacity)
         for place in setting.steps
         for method in (full, lora)
     }
     if refusal := next((item.refusal for item in planned.values() if item.refusal), None):
         return [], refusal
     peaks: dict[tuple[Place, str], Peak] = {}
-    with worker() as works:
-        done = sweep(planned.values(), Store(asked.store), works, ALONE, lambda event: None)
-        for key, (item, stored) in zip(planned, done, strict=True):
-            place, method = key
-            asked.say(f"a training step of {method} at {place[0]}x{place[1]}: {stored.record.status}")
-            if stored.record.status != "ok":
-                return [], f"{item.run.method} at {place[0]}x{place[1]}: {stored.record.reason}"
-            kinds = (stored.record.profile or {})["memory_by_kind"]
-            total = sum(
-                size
-                for name, size in kinds.items()
-                if name.endswith("_bytes") and name != "allocator_peak_bytes"
-            )
-            peaks[key] = Peak(total, kinds["activations_bytes"], kinds["allocator_peak_bytes"])
-    return [Step(place, peaks[place, full], peaks[place, lora]) for place in setting.steps], ""
+    done = sweep(planned.values(), Store(asked.store), asked.engine, ALONE, lambda event: None)
+    for key, (item, stored) in zip(planned, done, strict=True):
+        place, method = key
+        asked.say(f"a training step of {method} at {place[0]}x{place[1]}: {stored.record.status}")
+        if stored.record.status != "ok":
+            return [], f"{item.run.method} at {place[0]}x{place[1]}: {stored.record.reason}"
+        kinds = (stored.record.profile or {})["memory_by_kind"]
+        total = sum(
+            size for name, size in kinds.items() if name.endswith("_bytes") and name != "allocator_peak_bytes"
+        )
+        peaks[key] = Peak(total, kinds["activations_bytes"], kinds["allocator_peak_bytes"])
+    return [StepPeaks(place, peaks[place, full], peaks[place, lora]) for place in setting.steps], ""
 
 
-def memory_table(steps: Sequence[Step], model: str) -> PageTable:
+def memory_table(steps: Sequence[StepPeaks], model: str) -> PageTable:
     """A row a size of step."""
     rows = tuple(
         (
@@ -132,7 +129,7 @@ def memory_table(steps: Sequence[Step], model: str) -> PageTable:
     )
 
 
-def memory_statement(steps: Sequence[Step], why_not: str) -> Statement:
+def memory_statement(steps: Sequence[StepPeaks], why_not: str) -> Statement:
     """Tested where activations are few, as the paper's claim is about weights, gradients and the optimizer."""
     says = "Training takes a third of the memory, measured (abstract; sections 4.2 and 5.5)"
     test = f"full's peak is {CLAIMED:g} times LoRA's or more in every step in which neither has more activations than {FEW:.0%} of full's peak"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from peftbench.comparison.compare import compare
 from peftbench.comparison.request import Comparison
-from peftbench.comparison.tuning import EXTENSIONS, tune
-from peftbench.engine.local import make_plan, worker
-from peftbench.engine.sweep import Execution, sweep
+from peftbench.comparison.tuning import EXTENSIONS
+from peftbench.engine.protocol import Engine
+from peftbench.engine.sweep import Execution
 from peftbench.errors import PeftbenchError
-from peftbench.experiments.page import Asked, PageTable, Statement
+from peftbench.experiments.page import Asked, Statement
 from peftbench.plugins.build import canonical
 from peftbench.records.results import MethodScores, Result, method_scores
 from peftbench.records.runs import Planned
@@ -22,6 +22,8 @@ from peftbench.records.store import Store
 from peftbench.render.columns import MISSING, Cell, with_interval
 from peftbench.stats.estimate import Estimate, estimate
 from peftbench.tables.pairs import is_share
+
+from ._told import Told
 
 STANDARD_STEPS = 500  # of the standard budget: below it a comparison is of costs, not of quality
 SMOKE = " So few steps are a smoke budget: the order of its scores means nothing beyond the statements tested below."
@@ -208,40 +210,40 @@ def train(asked: Asked, setting: Setting, arms: Sequence[Arm]) -> Scored:
         baselines=False,
         latency_grid=(),
         profile=False,
+        tune=setting.tune,
         data_dir=asked.data_dir,
     )
-    with worker() as works:
-        planned = make_plan(wanted, works)
-        jobs = 1 if planned[0].run.device == "cuda" else min(MOST_JOBS, os.cpu_count() or 1)
-        how = Execution(jobs=jobs, keep_weights=setting.keep_weights)
+    how = Execution(jobs=_jobs(asked.engine), keep_weights=setting.keep_weights)
+    told = Told(asked.say, lambda item, stored: _said(item, stored.record.status, stored.record.quality))
 
-        def do(runs: list[Planned]) -> list[Result]:
-            found = []
-            for number, (item, stored) in enumerate(sweep(runs, store, works, how, lambda event: None), 1):
-                asked.say(
-                    f"[{number}/{len(runs)}] {_said(item, stored.record.status, stored.record.quality)}"
-                )
-                found.append(Result(stored.record, stored.folder))
-            return found
+    def select(planned: list[Planned]) -> list[Planned]:
+        """Of each cell its runs, at its own rate where it has one; what two cells share is done once."""
+        its = (_at(i, arm) for arm in arms for i in planned if _is_of(i, arm, spelled[arm.label]))
+        return list({(item.run.key, item.tunable): item for item in its}.values())
 
-        planned = [item for item in planned if any(_is_of(item, arm, spelled[arm.label]) for arm in arms)]
-        if setting.tune:
-            planned = _tuned(planned, setting.tune, do)
-        of_arm = {
-            arm.label: [_at(item, arm) for item in planned if _is_of(item, arm, spelled[arm.label])]
+    compared = compare(wanted, store, asked.engine, how, told, select)
+    by_key = {result.record.run.key: result for result in compared.results}
+    return _scored(
+        setting,
+        {
+            arm.label: [by_key[i.run.key] for i in _of_arm(compared.planned, arm, spelled[arm.label])]
             for arm in arms
-        }
-        unique = {item.run.key: item for items in of_arm.values() for item in items}
-        by_key = {result.record.run.key: result for result in do(list(unique.values()))}
-    return _scored(setting, {label: [by_key[i.run.key] for i in items] for label, items in of_arm.items()})
+        },
+    )
 
 
-def _tuned(planned: list[Planned], count: int, do: Callable[[list[Planned]], list[Result]]) -> list[Planned]:
-    """Each number of training items has a grid of its own."""
-    found: list[Planned] = []
-    for size in dict.fromkeys(item.run.budget.train_items for item in planned):
-        found += tune([i for i in planned if i.run.budget.train_items == size], count, do)[0]
-    return found
+def _jobs(engine: Engine) -> int:
+    """Runs at once: one a processor core, and one at a time on a GPU."""
+    capacity = engine.capacity()
+    return 1 if capacity.device("cuda") else min(MOST_JOBS, capacity.cores)
+
+
+def _of_arm(planned: Sequence[Planned], arm: Arm, method: str) -> list[Planned]:
+    """The runs of a cell, at the rate that it was given or that tuning chose."""
+    its = [item for item in planned if _is_of(item, arm, method)]
+    if arm.learning_rate is not None:
+        return [item for item in its if not item.tunable and item.run.learning_rate == arm.learning_rate]
+    return [item for item in its if item.tunable] or its
 
 
 def _is_of(item: Planned, arm: Arm, method: str) -> bool:
@@ -251,7 +253,8 @@ def _is_of(item: Planned, arm: Arm, method: str) -> bool:
 def _at(item: Planned, arm: Arm) -> Planned:
     if arm.learning_rate is None:
         return item
-    return dataclasses.replace(item, run=dataclasses.replace(item.run, learning_rate=arm.learning_rate))
+    run = dataclasses.replace(item.run, learning_rate=arm.learning_rate)
+    return dataclasses.replace(item, run=run, tunable=False)
 
 
 def _said(item: Planned, status: str, quality: dict[str, float] | None) -> str:
@@ -316,88 +319,3 @@ def train_all(asked: Asked, columns: dict[str, Setting], arms: Sequence[Arm]) ->
         asked.say(f"{name}: {len(arms)} cells, {setting.budget}")
         found[name] = train(asked, setting, arms)
     return found
-
-
-def caption(found: dict[str, Scored]) -> str:
-    """Model, data, budget and machine of each column."""
-    parts = [
-        f"{name}: {one.setting.model} on {one.setting.task}, {one.setting.budget}."
-        for name, one in found.items()
-    ]
-    failed = [
-        f" {label} failed on {name}: {reason.rstrip('.')}."
-        for name, one in found.items()
-        for label, reason in one.reasons.items()
-    ]
-    spoilt = [
-        f" {label} on {name} ended at a training loss above the untrained model's in {count} of {len(one.results[label])} runs: this budget or rate does not suit it."
-        for name, one in found.items()
-        for label in one.results
-        if (count := one.spoilt(label))
-    ]
-    seeds = min(one.setting.seeds for one in found.values())
-    few = f" A verdict on {seeds} seeds is a first look; one to cite needs {PUBLISHED_SEEDS}."
-    return (
-        " ".join(parts)
-        + f" ± is the 95 % interval over seeds and items. {next(iter(found.values())).machine}."
-        + (
-            SMOKE
-            if any((one.setting.steps or STANDARD_STEPS) < STANDARD_STEPS for one in found.values())
-            else ""
-        )
-        + (few if seeds < PUBLISHED_SEEDS else "")
-        + "".join(failed + spoilt)
-    )
-
-
-def primary(one: Scored) -> list[str]:
-    """The name of the primary metric, alone."""
-    return [str(one.metric["name"])]
-
-
-def score_table(
-    title: str,
-    labels: Sequence[str],
-    found: dict[str, Scored],
-    printed: Mapping[str, Sequence[str]],
-    printed_headers: Sequence[str],
-    metrics: Callable[[Scored], Sequence[str]] = primary,
-) -> PageTable:
-    """A row a cell: what trains, its learning rate, its scores on each task, and what the paper prints."""
-    rows = []
-    by_model: dict[str, Scored] = {}  # any task's run has the model's numbers
-    for one in found.values():
-        by_model.setdefault(one.setting.model, one)
-    for label in labels:
-        counts = [one.trained(label) for one in by_model.values()]
-        rates = dict.fromkeys(f"{one.rates[label]:g}" for one in found.values() if label in one.rates)
-        rows.append(
-            (
-                Cell(label),
-                *(Cell(MISSING if count is None else f"{count:,}") for count in counts),
-                Cell(", ".join(rates)),
-                *(one.cell(label, metric) for one in found.values() for metric in metrics(one)),
-                *(Cell(text) for text in printed.get(label, [MISSING] * len(printed_headers))),
-            )
-        )
-    if any(one.most_frequent is not None for one in found.values()):
-        rows.append(
-            (
-                Cell("the most frequent answer"),
-                *(Cell("0") for _ in by_model),
-                Cell(""),
-                *(
-                    Cell(MISSING if one.most_frequent is None else f"{one.most_frequent * one.percent:.1f}")
-                    for one in found.values()
-                    for _ in metrics(one)
-                ),
-                *(Cell(MISSING) for _ in printed_headers),
-            )
-        )
-    headers = [f"{name}, {one.shown(metric)}" for name, one in found.items() for metric in metrics(one)]
-    trained = ["numbers that train" + (f", {model}" if len(by_model) > 1 else "") for model in by_model]
-    return PageTable(
-        title,
-        ("", *trained, "rate", *headers, *(f"printed: {h}" for h in printed_headers)),
-        tuple(rows),
-    )

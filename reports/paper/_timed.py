@@ -21,6 +21,8 @@ from peftbench.stats.estimate import Estimate
 from peftbench.stats.slowdown import Slowdown
 from peftbench.tables.costs import over_base
 
+from ._told import Told
+
 Place = tuple[int, int]  # batch, length
 
 
@@ -71,12 +73,8 @@ def time_passes(
         rounds=rounds,
         new_tokens=None if kind_of(resolve_model(asked.model or model)) != "causal" else 0,
     )
-    done = iter(range(1, processes + 1))
-    records = compare_latency(
-        wanted,
-        Store(asked.store),
-        done=lambda item, stored: asked.say(f"process {next(done)} of {processes}: {stored.record.status}"),
-    )
+    told = Told(asked.say, lambda item, stored: f"a process of its own: {stored.record.status}")
+    records = compare_latency(wanted, Store(asked.store), asked.engine, watcher=told)
     for record in records:
         if record.status != "ok":
             raise PeftbenchError(

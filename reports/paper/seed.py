@@ -32,7 +32,8 @@ from peftbench.stats.estimate import ALPHA, Estimate, Scores, estimate
 
 from ._drawing import Chart, Line, charts, line
 from ._kept import as_lora, at_random, drift, rewritten, top, trained
-from ._scored import Arm, Setting, caption, train
+from ._score_table import caption
+from ._scored import Arm, Setting, train
 
 SETTINGS = {
     "cpu": Setting("minilm-l6", "newsgroups:inputs=300", seeds=5, steps=80, max_length=24, keep_weights=True),

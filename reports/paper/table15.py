@@ -10,7 +10,8 @@ from peftbench.experiments.page import Asked, Page, Picture, Sides, Statement, a
 from peftbench.stats.estimate import Estimate
 
 from ._drawing import Chart, charts, line
-from ._scored import Arm, Scored, Setting, caption, score_table, statement, train
+from ._score_table import caption, score_table
+from ._scored import Arm, Scored, Setting, statement, train
 
 SWEEPS = {  # by what the paper calls it: SPEC with its size left open, and the sizes of each scale
     "PreEmbed": (

@@ -6,7 +6,8 @@ from peftbench import experiment
 from peftbench.experiments.page import Asked, Page, Picture, Statement, above
 
 from ._drawing import Chart, charts, line
-from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
+from ._score_table import caption, score_table
+from ._scored import Arm, Scored, Setting, statement, train_all
 
 FULL, EMBED, LAYER, LORA = "FT", "PreEmbed", "PreLayer", "LoRA"
 METHODS = {

@@ -7,7 +7,8 @@ from peftbench.experiments.page import Asked, Page, Picture, Statement, above, i
 
 from ._drawing import Chart, charts, line
 from ._generation import CPU_CAPTION, columns_of, metrics_of
-from ._scored import Arm, Scored, caption, score_table, statement, train_all
+from ._score_table import caption, score_table
+from ._scored import Arm, Scored, statement, train_all
 
 RANKS = {"cpu": (1, 4, 16, 64, 256), "small": (1, 4, 16, 64, 256), "full": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)}  # fmt: skip
 # Validation loss, BLEU, NIST, METEOR, ROUGE-L, CIDEr of GPT-2 medium after 26,000 steps.

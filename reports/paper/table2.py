@@ -7,7 +7,8 @@ from pathlib import Path
 from peftbench import experiment
 from peftbench.experiments.page import Asked, Page, Statement, above
 
-from ._scored import Arm, Scored, Setting, caption, score_table, statement, train_all
+from ._score_table import caption, score_table
+from ._scored import Arm, Scored, Setting, statement, train_all
 
 FULL, BITFIT, LORA = "FT", "BitFit", "LoRA, r = 8"
 ADAPTERS = ("AdptD", "AdptP", "AdptH")

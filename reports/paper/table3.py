@@ -6,7 +6,8 @@ from peftbench import experiment
 from peftbench.experiments.page import Asked, Page, Statement, above
 
 from ._generation import CPU_CAPTION, columns_of, metrics_of
-from ._scored import Arm, Scored, caption, score_table, statement, train_all
+from ._score_table import caption, score_table
+from ._scored import Arm, Scored, statement, train_all
 
 FULL, LORA, PREFIX = "FT", "LoRA, r = 4", "PreLayer"
 SMALL, LARGE, LARGE_H = "AdapterL, .37M", "AdapterL, 11M", "AdapterH, 11M"

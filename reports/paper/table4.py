@@ -8,7 +8,8 @@ from pathlib import Path
 from peftbench import experiment
 from peftbench.experiments.page import Asked, Page, Statement, above
 
-from ._scored import Arm, Scored, Setting, caption, primary, score_table, statement, train_all
+from ._score_table import caption, primary, score_table
+from ._scored import Arm, Scored, Setting, statement, train_all
 
 FULL, LORA, LORA_LARGE = "FT", "LoRA, r = 2 on Wv", "LoRA, r = 8 on Wq Wv"
 PREFIXES = ("PreEmbed", "PreLayer")

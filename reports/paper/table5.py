@@ -6,7 +6,8 @@ from peftbench import experiment
 from peftbench.experiments.page import Asked, Page, Statement, above, picked
 from peftbench.stats.estimate import Estimate
 
-from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all
+from ._score_table import caption, score_table
+from ._scored import ATTENTION, Arm, Scored, statement, train_all
 
 Q, K, V, O = "query", "key", "value", "attention_output"
 ARMS = (

@@ -8,7 +8,8 @@ from peftbench import experiment
 from peftbench.experiments.page import Asked, Page, Picture, Statement, above, inside
 
 from ._drawing import Chart, charts, line
-from ._scored import ATTENTION, Arm, Scored, caption, score_table, statement, train_all
+from ._score_table import caption, score_table
+from ._scored import ATTENTION, Arm, Scored, statement, train_all
 
 Q, QV, ALL = "query", "query+value", "query+key+value+attention_output"
 NAMES = {Q: "Wq", QV: "Wq Wv", ALL: "all four"}

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -20,7 +19,7 @@ import pytest
 
 from peftbench import defaults
 from peftbench.cli.app import main
-from peftbench.jobs import plan_job
+from peftbench.jobs import inline_engine
 
 from ..support.commands import TINY, peftbench
 
@@ -184,7 +183,9 @@ def test_mistakes_get_one_line_and_status_2(
     (home / "one.csv").write_text("text,label\n" + "".join(f"word {i},a\n" for i in range(40)))
     (home / "broken.py").write_text("1 / 0\n")
     monkeypatch.chdir(home)
-    monkeypatch.setattr("peftbench.api.worker", lambda: contextlib.nullcontext(InThisProcess()))
+    monkeypatch.setattr(
+        "peftbench.engine.named.engine_named", lambda: contextlib.nullcontext(inline_engine())
+    )
     before = sorted((home / "runs").iterdir())
     with pytest.raises(SystemExit) as ended:
         main(["run", *arguments])
@@ -192,14 +193,6 @@ def test_mistakes_get_one_line_and_status_2(
     assert ended.value.code == 2
     assert out == "" and err.startswith("peftbench: ") and said in err and err.count("\n") == 1, err
     assert (home / "a-file").read_text() == "not a store" and sorted((home / "runs").iterdir()) == before
-
-
-class InThisProcess:
-    """Does what the worker process does with a plan, without the seconds that starting one takes."""
-
-    def do(self, job: dict[str, Any], out: Path, watch: Any) -> tuple[int, dict[str, Any]]:
-        assert job["job"] == "plan"
-        return 0, plan_job(job, out)
 
 
 def test_mistakes_in_a_program_of_its_own(home: Path) -> None:

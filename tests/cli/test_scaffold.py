@@ -151,6 +151,7 @@ def test_its_test_finds_the_method_in_a_clone_too(tmp_path: Path) -> None:
 
 def test_a_method_whose_inject_fails_is_a_row_and_the_others_run(tmp_path: Path) -> None:
     from peftbench.comparison.request import Comparison
+    from peftbench.measure.environment import capacity
     from peftbench.planning.plan import plan
 
     for name, body in {"gives-nothing": "pass", "divides-by-zero": "1 / 0"}.items():
@@ -167,7 +168,7 @@ def test_a_method_whose_inject_fails_is_a_row_and_the_others_run(tmp_path: Path)
         latency_grid=(),
         plugins=(str(tmp_path),),
     )
-    refusals = {item.run.method: item.refusal for item in plan(asked)}
+    refusals = {item.run.method: item.refusal for item in plan(asked, capacity())}
     assert refusals["lora"] is None
     assert refusals["gives-nothing"] == (
         "its inject() returned NoneType, no Adaptation as swap(...) and select(...) give one"
@@ -176,7 +177,10 @@ def test_a_method_whose_inject_fails_is_a_row_and_the_others_run(tmp_path: Path)
         "its inject() raises ZeroDivisionError: division by zero (divides_by_zero.py, line 7)"
     )
     with pytest.raises(UsageError, match="^lora:targets=querry: unknown role"):
-        plan(Comparison(methods=("lora:targets=querry",), models=("tiny-encoder",), tasks=("synthetic",)))
+        plan(
+            Comparison(methods=("lora:targets=querry",), models=("tiny-encoder",), tasks=("synthetic",)),
+            capacity(),
+        )
 
 
 def test_a_method_in_this_folder_that_was_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

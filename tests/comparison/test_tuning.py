@@ -12,59 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from peftbench.comparison.tuning import SEEDS, rate, tune
+from peftbench.comparison.tuning import SEEDS, tune
 from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.records.runs import Planned, Run
-from peftbench.stats.estimate import ALPHA, Scores, estimate
-from peftbench.stats.sequential import SeedSchedule
-from peftbench.tables.rate_curve import RateCurve, Trial, grid, rate_curve
+from peftbench.tables.rate_curve import rate_curve
 
 from ..support.commands import TINY, peftbench
 
 Make = Callable[..., Run]
-ITEMS = 200
-
-
-def trial(half_decade: int, loss: float | None, noise: float = 0.0) -> Trial:
-    draw = np.random.default_rng(half_decade + 100)
-    losses = None
-    if loss is not None:
-        item = np.random.default_rng(0).normal(0, 0.3, ITEMS)
-        losses = Scores.of_items({s: loss + item + draw.normal(0, noise, ITEMS) for s in (1000, 1001)})
-    return Trial(half_decade, rate(1e-3, half_decade), losses, None if losses else "Diverged")
-
-
-def of(losses: dict[int, float | None], noise: float = 0.0) -> RateCurve:
-    trials = tuple(trial(j, losses[j], noise) for j in sorted(losses))
-    return RateCurve(trials, tuple(str(i) for i in range(ITEMS)))
-
-
-def test_a_larger_grid_holds_the_smaller_one() -> None:
-    assert grid(5) == [0, 1, -1, 2, -2]
-    assert all(set(grid(k)) < set(grid(k + 1)) for k in range(1, 8))
-    assert [rate(2e-3, j) for j in (-2, -1, 0, 1, 2)] == [2e-4, 6.3e-4, 2e-3, 6.3e-3, 2e-2]
-
-
-def test_the_best_is_chosen_and_within_one_error_the_centre() -> None:
-    clear = of({-1: 0.9, 0: 0.6, 1: 0.5})
-    assert clear.chosen is not None and clear.chosen.half_decade == 1 and clear.edge
-    noisy = of({-1: 0.9, 0: 0.505, 1: 0.5}, noise=0.5)
-    assert noisy.chosen is not None and noisy.chosen.half_decade == 0 and not noisy.edge
-
-
-def test_a_rate_that_diverges_is_a_bad_rate() -> None:
-    curve = of({-1: 0.9, 0: 0.6, 1: None})
-    assert curve.chosen is not None and curve.chosen.half_decade == 0 and not curve.edge
-    assert of({0: None, 1: None, -1: None}).chosen is None
-    assert of({0: None, 1: None, -1: None}).next_half_decade in (-2, 2)
-
-
-def test_one_more_trial_goes_to_the_own_side() -> None:
-    assert of({-1: 0.9, 0: 0.6, 1: 0.5}).next_half_decade == 2
-    assert of({-1: 0.5, 0: 0.6, 1: 0.9}).next_half_decade == -2
-    assert of({-1: 0.8, 0: 0.5, 1: 0.7}).next_half_decade == 2  # in the middle: the better neighbour's side
-    assert of({-1: 0.6, 0: 0.5, 1: 0.7}).next_half_decade == -2
 
 
 class Bench:
@@ -124,33 +80,6 @@ def test_no_edge_no_more_trials_and_divergence_is_survived(make_run: Make, tmp_p
     assert {item.run.learning_rate for item in planned} == {1e-3} and len(trials) == 3 * len(SEEDS)
     (curve,) = [rate_curve(trials)]
     assert [t.reason for t in curve.trials] == [None, None, "Diverged"]
-
-
-def test_looks_spend_no_more_than_alpha() -> None:
-    rule = SeedSchedule(1.0, first=3, cap=12)
-    assert rule.looks() == [3, 5, 8, 12]
-    assert [rule.next_look(k) for k in (3, 5, 8, 12)] == [5, 8, 12, None]
-    assert sum(rule.alpha(k) for k in rule.looks()) == pytest.approx(ALPHA)
-    assert SeedSchedule(1.0, first=5, cap=5).looks() == [5] and SeedSchedule(1.0, 5, 5).alpha(
-        5
-    ) == pytest.approx(0.05)
-
-
-def test_stopping_when_it_pleases_keeps_the_error_rate() -> None:
-    """No true difference; stop at the first look that is significant: at most 5 % of 600 tries, within their noise."""
-    draw, rule = np.random.default_rng(3), SeedSchedule(0.1, 3, 12)
-    groups = [str(i) for i in range(60)]
-    wrong = naive = 0
-    for _ in range(600):
-        difference = draw.normal(0, 0.3, 60) + draw.normal(0, 0.05, (12, 1)) + draw.normal(0, 0.1, (12, 60))
-        p = {
-            k: estimate(Scores.of_items(dict(enumerate(difference[:k]))), groups).p_two_sided() or 1.0
-            for k in rule.looks()
-        }
-        wrong += any(p[k] <= rule.alpha(k) for k in p)
-        naive += any(p[k] <= 0.05 for k in p)
-    assert wrong / 600 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
-    assert naive > wrong
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from peftbench.engine.local import Worker, worker
-from peftbench.engine.sweep import ALONE, Execution, _cores, is_missing, sweep
+from peftbench.engine.named import engine_named
+from peftbench.engine.protocol import Engine, Event
+from peftbench.engine.sweep import ALONE, Execution, is_missing, sweep
 from peftbench.errors import UsageError
 from peftbench.records.record import Record
 from peftbench.records.runs import Planned, Run
@@ -65,7 +66,7 @@ class Faults(LoRA):
 
 @pytest.fixture(scope="module")
 def works() -> Any:
-    with worker() as started:
+    with engine_named() as started:
         yield started
 
 
@@ -80,7 +81,7 @@ def planned(run: Run) -> Planned:
     return Planned(run, False, 1, 1, None)
 
 
-def do(runs: list[Run], store: Store, works: Worker, how: Execution = ALONE) -> list[Record]:
+def do(runs: list[Run], store: Store, works: Engine, how: Execution = ALONE) -> list[Record]:
     items = [planned(run) for run in runs]
     return [stored.record for _, stored in sweep(items, store, works, how, lambda event: None)]
 
@@ -98,7 +99,7 @@ def do(runs: list[Run], store: Store, works: Worker, how: Execution = ALONE) -> 
     ],
 )
 def test_a_fault_is_a_record_and_the_next_run_goes_on(
-    make_run: Make, works: Worker, plugin: str, tmp_path: Path, how: str, reason: str
+    make_run: Make, works: Engine, plugin: str, tmp_path: Path, how: str, reason: str
 ) -> None:
     store = Store(tmp_path / "store")
     bad, good = make_run(f"faults:how={how}", plugins=(plugin,)), make_run("lora")
@@ -118,7 +119,7 @@ def test_a_fault_is_a_record_and_the_next_run_goes_on(
 
 
 def test_failures_stand_until_they_are_retried(
-    make_run: Make, works: Worker, plugin: str, tmp_path: Path
+    make_run: Make, works: Engine, plugin: str, tmp_path: Path
 ) -> None:
     store, run = Store(tmp_path / "store"), make_run("faults", plugins=(plugin,))
     do([run], store, works)
@@ -129,13 +130,13 @@ def test_failures_stand_until_they_are_retried(
 
 
 def test_a_full_disk_in_a_run_ends_the_sweep_and_leaves_no_record(
-    make_run: Make, works: Worker, plugin: str, tmp_path: Path
+    make_run: Make, works: Engine, plugin: str, tmp_path: Path
 ) -> None:
     """The next run would fail as well: no row should say that the method failed."""
     store = Store(tmp_path / "store")
     good, full = make_run("lora"), make_run("faults:how=full", plugins=(plugin,))
     with (
-        worker() as own,
+        engine_named() as own,
         pytest.raises(UsageError, match="No space left on device; what is finished is kept"),
     ):
         do([good, full, make_run(seed=5)], store, own)
@@ -210,7 +211,7 @@ def test_power_loss_is_seen_and_the_run_done_again(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, works: Worker) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, works: Engine) -> Path:
     """A store with one finished run, the one that `make_run("lora")` asks for."""
     root = tmp_path_factory.mktemp("finished") / "store"
     make: Any = make_run_of_the_module()
@@ -234,7 +235,7 @@ def test_deleted_weights_do_not_make_a_result_invalid(finished: Path, make_run: 
     assert is_missing(planned(run), stored, Execution(keep_weights=True))
 
 
-def test_weights_of_whole_models_are_kept_when_asked(make_run: Make, works: Worker, tmp_path: Path) -> None:
+def test_weights_of_whole_models_are_kept_when_asked(make_run: Make, works: Engine, tmp_path: Path) -> None:
     store, run = Store(tmp_path / "store"), make_run("full")
     do([run], store, works)
     stored = store.get(run.key)
@@ -252,7 +253,7 @@ def test_jobs_at_once_give_the_same_results_and_latency_is_alone(make_run: Make,
     ]
     at_once: list[int] = []
 
-    def watch(event: dict[str, Any]) -> None:
+    def watch(event: Event) -> None:
         if "started" in event:
             flying.add(event["job"])
             kinds[event["job"]] = event["started"]["kind"]
@@ -264,7 +265,7 @@ def test_jobs_at_once_give_the_same_results_and_latency_is_alone(make_run: Make,
 
     flying: set[int] = set()
     kinds: dict[int, str] = {}
-    with worker() as works:
+    with engine_named() as works:
         shared = list(
             sweep([planned(r) for r in runs], Store(tmp_path / "a"), works, Execution(jobs=2), watch)
         )
@@ -272,7 +273,7 @@ def test_jobs_at_once_give_the_same_results_and_latency_is_alone(make_run: Make,
     by_key: dict[str, Stored] = {item.run.key: stored for item, stored in shared}
     trained = [stored.record for stored in by_key.values() if stored.record.run.kind == "training"]
     assert len(trained) == 4 and all(r.status == "ok" and r.environment["jobs"] == 2 for r in trained)
-    assert all(r.environment["threads"] == max(1, _cores() // 2) for r in trained)
+    assert all(r.environment["threads"] == max(1, works.capacity().cores // 2) for r in trained)
     latency = next(s.record for s in by_key.values() if s.record.run.kind == "latency")
     assert latency.environment["jobs"] == 1
 

@@ -12,13 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from peftbench import Classification, UsageError
 from peftbench.execution import batches, prepare
-from peftbench.execution.batches import training_order
 from peftbench.execution.execute import execute
 from peftbench.execution.train import Diverged, accelerator_for, schedule, train
-from peftbench.models.precision import frozen_in
-from peftbench.models.streams import stream_seed
 from peftbench.plugins import build
 from peftbench.records.runs import ALONE, Budget, Run
 
@@ -92,88 +88,6 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert schedule(0, 1, 0.06) == 1.0
 
 
-def test_every_method_sees_the_same_batches(make_run: Make) -> None:
-    lengths = np.random.default_rng(0).integers(3, 60, 500)
-    one, two, other = (list(training_order(lengths, 16, 80, seed)) for seed in (0, 0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    assert len(one) == 80 and all(len(batch) == 16 for batch in one)
-    epoch = np.concatenate(one[: 500 // 16])
-    assert len(np.unique(epoch)) == len(epoch)
-
-
-def test_buckets_cut_padding(make_run: Make) -> None:
-    lengths = np.random.default_rng(0).integers(3, 60, 5000)
-    batches = list(training_order(lengths, 16, 300, 0))
-    padded = sum(len(b) * lengths[b].max() for b in batches)
-    assert 1 - sum(lengths[b].sum() for b in batches) / padded < 0.05
-    first_epoch = [lengths[b].mean() for b in batches[:50]]
-    assert np.corrcoef(first_epoch, range(50))[0, 1] < 0.5  # not served from short to long
-
-
-def test_a_split_smaller_than_a_batch_still_trains() -> None:
-    assert [len(b) for b in training_order(np.array([3, 4, 5]), 16, 2, 0)] == [3, 3]
-
-
-def test_collate_pads_and_masks() -> None:
-    encoded = batches.Encoded(
-        {"input_ids": batches.Ragged(np.array([5, 6, 7, 8, 9, 10]), np.array([0, 2, 3, 6]))},
-        {"labels": np.array([0, 1, 0])},
-    )
-    batch = batches.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"))
-    assert batch["input_ids"].tolist() == [[8, 9, 10], [5, 6, 99]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert batch["labels"].tolist() == [0, 0]
-    batch = batches.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"), left=True)
-    assert batch["input_ids"].tolist() == [[8, 9, 10], [99, 5, 6]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
-
-
-def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
-    import datasets
-
-    calls = []
-
-    def load() -> dict[str, Any]:
-        calls.append(1)
-        return {
-            name: datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1]})
-            for name in execute_splits
-        }
-
-    execute_splits = ("train", "validation", "test")
-    objective = Classification(labels=("a", "b"))
-    from peftbench.models.starters import byte_tokenizer
-
-    tokenizer = byte_tokenizer()
-    arguments = ("t", objective, load, tokenizer)
-    first = batches.encode(*arguments, 16, "key-1")
-    again = batches.encode(*arguments, 16, "key-1")
-    assert len(calls) == 1 and np.array_equal(
-        first["test"].lists["input_ids"].values, again["test"].lists["input_ids"].values
-    )
-    batches.encode(*arguments, 8, "key-1")
-    batches.encode(*arguments, 16, "key-2")
-    assert len(calls) == 3
-    assert first["train"].lengths.tolist() == [4, 3]
-    assert first["train"].groups(np.array([1, 0])).tolist() == ["1", "0"]
-
-
-def test_an_empty_split_is_named() -> None:
-    import datasets
-
-    full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
-    with pytest.raises(UsageError, match="no rows in its validation split"):
-        batches.encode(
-            "t",
-            Classification(("a", "b")),
-            lambda: {"train": full},
-            lambda *a, **k: {"input_ids": [[1]]},
-            8,
-            "key-3",
-        )
-
-
 def test_the_probe_is_logistic_regression_on_pooled_features(make_run: Make, tmp_path: Path) -> None:
     """Its accuracy is that of scikit-learn's own model on features computed here, and no seed moves it."""
     from sklearn.linear_model import LogisticRegression
@@ -204,55 +118,3 @@ def test_the_probe_is_logistic_regression_on_pooled_features(make_run: Make, tmp
         for c in (0.01, 0.1, 1.0, 10.0)
     ]
     assert any(np.array_equal(s, predictions["prediction"]) for s in scores)
-
-
-def test_streams_are_apart() -> None:
-    names = [("init", "lora", "a"), ("init", "lora", "b"), ("head",), ("order",), ("dropout",)]
-    assert len({stream_seed(seed, *n) for n in names for seed in (0, 1)}) == 10
-
-
-def test_bfloat16_compute_keeps_float32_weights(make_run: Make, tmp_path: Path) -> None:
-    run = make_run("full", dtype="bfloat16", steps=2)
-    task = build.build_task(run.task)
-    prepared = prepare.prepare(run, task.objective, "cpu")
-    encoded = prepare.encode(run, task, prepared.tokenizer)
-    accelerator = accelerator_for("cpu", "bfloat16")
-    train(
-        prepared.adaptation,
-        prepared.head,
-        encoded["train"],
-        task.objective,
-        run,
-        {"input_ids": 0},
-        accelerator,
-    )
-    model = prepared.adaptation.model
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    with torch.no_grad():  # nothing of autocast is left on forward for the meters that follow
-        assert (
-            model(input_ids=torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2)).logits.dtype
-            == torch.float32
-        )
-
-
-def test_frozen_weights_cast_once_change_no_bit(
-    checkpoint: Callable[[str], str], make_run: Callable[..., Run]
-) -> None:
-    run = make_run("lora", checkpoint("bert"))
-    prepared = prepare.prepare(run, build.build_task(run.task).objective, "cpu")
-    model = prepared.adaptation.model
-    inputs = {"input_ids": torch.arange(24).reshape(2, 12) + 5, "attention_mask": torch.ones(2, 12).long()}
-    before = {name: p.clone() for name, p in model.named_parameters()}
-
-    def outputs() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            logits: torch.Tensor = model(**inputs).logits
-        return logits
-
-    expected = outputs()
-    with frozen_in(model, torch.bfloat16) as originals:
-        cast = [name for name, p in model.named_parameters() if p.dtype == torch.bfloat16]
-        assert cast and len(cast) == len(originals)
-        assert not any(name in prepared.adaptation.params or "embedding" in name for name in cast)
-        assert torch.equal(outputs(), expected)
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())

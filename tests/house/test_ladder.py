@@ -12,7 +12,14 @@ LADDER = (
     "root", "stats", "records", "engine", "data", "objectives", "tables", "render", "comparison", "experiments",
     "models", "measure", "plugins", "execution", "planning", "inspection", "analysis", "cli", "top",
 )  # fmt: skip
-TOP = ("__init__", "__main__", "api", "worker", "jobs", "testing")  # modules that stand above all packages
+TOP = (
+    "__init__",
+    "__main__",
+    "api",
+    "jobs",
+    "testing",
+    "worker",
+)  # modules that stand above all packages
 WITHOUT_TORCH = LADDER[: LADDER.index("models")] + ("cli",)
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "safetensors", "peft", "sklearn"}
 EXCEPTIONS: set[tuple[str, str]] = set()  # (module, module) against the ladder; it may only shrink

@@ -173,7 +173,7 @@ def test_a_changed_base_is_refused(trained: Any, checkpoint: Of, tmp_path: Path,
 
     real = resolve_model
     changed = real("tiny-encoder").__class__("tiny-encoder", real("tiny-encoder").location, "another")
-    monkeypatch.setattr("peftbench.execution.restore.resolve_model", lambda name: changed)
+    monkeypatch.setattr("peftbench.models.resolve.resolve_model", lambda name: changed)
     with pytest.raises(UsageError, match="not those that the run was trained on"):
         exported(record, tmp_path)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import itertools
 import time
-from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -15,22 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from peftbench import Adaptation, Batch
+from peftbench import Adaptation
 from peftbench.errors import NotSupported
 from peftbench.execution.inference import measure_inference
 from peftbench.execution.prepare import Prepared, inject
 from peftbench.measure import latency
-from peftbench.measure.generation import Greedy
 from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
-from peftbench.measure.serving import MIXED, measure_serving
-from peftbench.measure.turns import turns
+from peftbench.measure.serving import MIXED
 from peftbench.models.load import load_model
 from peftbench.models.resolve import resolve_model
 from peftbench.plugins import registry
 from peftbench.records.runs import BASE, COPY, LatencyGrid, Run, merged_name
 from peftbench.stats.slowdown import EQUIVALENCE, Slowdown, slowdown
-
-from ..support.adapted import adapted
 
 CPU = torch.device("cpu")
 
@@ -122,30 +115,6 @@ def test_too_long_a_cell_says_why_and_rounds_are_counted() -> None:
         measure_latency({BASE: Toy()}, ((1, 8),), CPU, 1, "cuda-graphs")
 
 
-def test_intervals_of_three_processes_cover_the_truth() -> None:
-    """Processes differ (memory placement), rounds drift: the interval must cover both."""
-    draw, hits, none = np.random.default_rng(0), 0, 0
-    for _ in range(200):
-        processes = []
-        for _ in range(3):
-            own = draw.normal(0, 0.005)
-            drift = np.exp(np.cumsum(draw.normal(0, 0.01, 40)))
-            base = drift * np.exp(draw.normal(0, 0.02, 40))
-            other = drift * np.exp(np.log(1.2) + own + draw.normal(0, 0.02, 40))
-            processes.append((list(base), list(other)))
-        low, high = slowdown(processes).interval()
-        hits += low < 0.2 < high
-        none += slowdown(processes).is_none(0.02)
-    assert hits / 200 > 0.92 and none == 0  # 95 % nominal; binomial error of 200 is 1.5 points
-    assert slowdown([([1.0] * 40, [1.0] * 40)]).interval() == (0.0, 0.0)
-
-
-def test_noise_does_not_pass_for_equivalence() -> None:
-    draw = np.random.default_rng(0)
-    noisy = [(list(draw.lognormal(0, 0.5, 40)), list(draw.lognormal(0, 0.5, 40))) for _ in range(3)]
-    assert not slowdown(noisy).is_none(0.02)
-
-
 def test_all_methods_stand_on_one_set_of_weights(
     make_run: Callable[..., Run], checkpoint: Callable[[str], str]
 ) -> None:
@@ -208,76 +177,6 @@ def test_every_method_serves_whole_in_bfloat16(
     assert all(ms > 0 for ms in measure_inference(run)["latency"][0]["ms"][method])
 
 
-@pytest.mark.parametrize("method", ["lora", "prefix:length=4", "adapter"])
-def test_decoding_with_a_cache_gives_what_a_pass_over_everything_gives(
-    method: str, make_run: Callable[..., Run], cache: object
-) -> None:
-    run = make_run(method, "tiny-decoder", kind="latency", task="")
-    prepared = inject(run, load_model(resolve_model(run.model), None, 0), "cpu")
-    if prepared.adaptation.settle is not None:
-        prepared.adaptation.settle()
-    model, prompt = prepared.adaptation.model, torch.arange(20).reshape(2, 10) + 5
-    with torch.inference_mode():
-        for parameter in prepared.adaptation.params.values():
-            parameter.add_(torch.randn(parameter.shape) * 0.1)
-        greedy = Greedy(model, prompt, 5)
-        greedy.read()
-        greedy.decode()
-        tokens = prompt
-        for step in range(5):
-            logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits
-            assert torch.equal(greedy.tokens[step], logits[:, -1:].argmax(-1))
-            tokens = torch.cat([tokens, greedy.tokens[step]], dim=1)
-
-
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_one_batch_of_several_tasks_gives_each_row_its_own_task(
-    family: str, make_run: Callable[..., Run], checkpoint: Callable[[str], str]
-) -> None:
-    tasks: list[Prepared] = []
-    for seed in range(2):
-        prepared = adapted(make_run("lora:targets=query+value", checkpoint(family)))
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in prepared.adaptation.params.values():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-        tasks.append(prepared)
-    batch: Batch = {
-        "input_ids": torch.arange(24).reshape(4, 6) + 5,
-        "attention_mask": torch.ones(4, 6).long(),
-    }
-    rows = torch.tensor([0, 1, 1, 0])
-    mixed = copy.deepcopy(tasks[0].adaptation.model)
-    for name, (_, wrapper) in tasks[0].adaptation.swaps.items():
-        of_layer = [task.adaptation.swaps[name][1] for task in tasks]
-        mixed.set_submodule(name, wrapper.mixed(of_layer, rows))  # type: ignore[operator]
-    together = mixed.eval()(**batch).logits
-    alone = [task.adaptation.model.eval()(**batch).logits for task in tasks]
-    expected = torch.stack([alone[task][row] for row, task in enumerate(rows)])
-    assert (alone[0] - alone[1]).abs().max() > 1e-3
-    assert torch.allclose(together, expected, atol=1e-5)
-
-
-def test_switching_tasks_leaves_the_base_alone(
-    make_run: Callable[..., Run], checkpoint: Callable[[str], str]
-) -> None:
-    loaded = load_model(resolve_model(checkpoint("gpt2")), None, 0)
-    before = {name: p.clone() for name, p in loaded.model.named_parameters()}
-    tasks = []
-    for seed in range(2):
-        tree = over_shared_weights(loaded.model)
-        run = make_run("lora", checkpoint("gpt2"), seed)
-        prepared = inject(run, dataclasses.replace(loaded, model=tree), "cpu")
-        for parameter in prepared.adaptation.params.values():
-            parameter.data.normal_()
-        tasks.append(prepared.adaptation)
-    found = measure_serving(loaded.model, tasks, ((2, 8),), CPU, 3)
-    assert all(torch.equal(p, before[name]) for name, p in loaded.model.named_parameters())
-    # Eight rounds with the warm-up, of two to five calls each.
-    assert 16 <= found.switches <= 40 and 0 < found.drift < 1e-5
-    assert found.adapter_bytes == sum(p.numel() for p in tasks[0].params.values()) * 4
-    assert found.adapter_bytes < found.merged_bytes < found.model_bytes
-
-
 def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that holds the weights of whoever ran last: nobody may be timed cold."""
     holds = ["nothing"]
@@ -298,18 +197,6 @@ def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytes
     monkeypatch.setattr(latency, "stopwatch", lambda device: time_ms)
     taken = latency.take_turns({name: call(name) for name in cold}, 4, CPU)
     assert taken == {"base": [1.0] * 4, "copy": [1.0] * 4}
-
-
-def test_turns_favour_nobody() -> None:
-    """Over many rounds each subject follows each other one about as often, and never itself."""
-    orders = list(turns("abcd", 2000))
-    assert orders == list(turns("abcd", 2000)) and all(sorted(order) == list("abcd") for order in orders)
-    line = [name for order in orders for name in order]
-    pairs = Counter(itertools.pairwise(line))
-    assert all(one != other for one, other in pairs)
-    # 12 pairs in 7,999 places: 667 each, its standard deviation below 26.
-    assert len(pairs) == 12 and all(abs(count - 667) < 4 * 26 for count in pairs.values())
-    assert list(turns("a", 2)) == [["a"], ["a"]]
 
 
 def test_weights_leave_their_file_for_memory_of_their_own() -> None:

@@ -204,11 +204,11 @@ def test_what_can_not_be_served_is_a_row(text: str, said: str, make_run: Make) -
 
 def test_registration_does_not_import_the_library() -> None:
     code = (
-        "import sys; from peftbench import registry; registry.load('method'); "
+        "import sys; from peftbench.plugins import registry; registry.load('method'); "
         "assert 'peft' not in sys.modules; "
         "import importlib.util as u; real = u.find_spec; "
         "u.find_spec = lambda name, *a: None if name == 'peft' else real(name, *a); "
-        "from peftbench.execution.prepare import build_method; build_method('peft-boft')"
+        "from peftbench.plugins.build import build_method; build_method('peft-boft')"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'peftbench[peft]'" in ran.stderr.splitlines()[-1]

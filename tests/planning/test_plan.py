@@ -11,30 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-import peftbench
 from peftbench import UsageError, defaults
+from peftbench.comparison.compare import plan as plan_by
 from peftbench.comparison.request import Comparison, check_request
-from peftbench.comparison.tuning import trial_runs
-from peftbench.engine.local import make_plan, worker
+from peftbench.engine.named import engine_named
 from peftbench.engine.sweep import _refused
 from peftbench.errors import NotSupported
 from peftbench.execution import prepare
 from peftbench.execution.execute import execute
+from peftbench.measure.environment import capacity
 from peftbench.objectives.text_metrics import TEXT_METRICS
 from peftbench.planning.plan import _refusal, plan
-from peftbench.plugins import build, registry
+from peftbench.plugins import build
 from peftbench.records.record import Record
-from peftbench.records.results import Result
 from peftbench.records.runs import Conditions, Planned, Run
 from peftbench.records.store import Store, Stored
-from peftbench.tables.tabulate import tabulate
-from peftbench.tables.train_sizes import by_size
 
-Make = Callable[..., Run]
-
-
-def sized(run: Run, items: int | None) -> Run:
-    return dataclasses.replace(run, budget=dataclasses.replace(run.budget, train_items=items))
+from ..support.plan import Make, sized
 
 
 def encoded(run: Run) -> Any:
@@ -83,8 +76,8 @@ def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
         seeds=2,
         baselines=False,
     )
-    with worker() as works:
-        planned = make_plan(asked, works)
+    with engine_named() as engine:
+        planned = plan_by(asked, engine)
     found = [(item.run.kind, item.run.budget.train_items) for item in planned]
     assert (
         found
@@ -93,29 +86,6 @@ def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
     for wrong, said in (((1,), "must be 2 or more"), ((), "is empty")):
         with pytest.raises(UsageError, match=said):
             check_request(dataclasses.replace(asked, train_sizes=wrong))
-
-
-def test_scores_by_size(make_run: Make, tmp_path: Path) -> None:
-    results = []
-    for method in ("lora", "full"):
-        for size in (8, 30, None):
-            if (method, size) == ("full", 30):
-                continue
-            run = sized(make_run(method, steps=2), size)
-            out = tmp_path / f"{method}{size}"
-            out.mkdir()
-            results.append(Result(execute(run, out, Conditions()), out))
-    tables = tabulate(results, "full", ("full",))
-    assert sorted(table.settings["train_items"] or 0 for table in tables) == [0, 8, 30]
-    (found,) = by_size(tables)
-    assert found.sizes == (8, 30, None)
-    assert [row is not None for row in found.rows["full"]] == [True, False, True]
-    text = registry.get("report", "markdown").target(tables)
-    assert "### accuracy % by training items, synthetic" in text and "from 30 training items" in text
-    assert "| full     |" in text and "(30 training items) with tiny-encoder" in text
-    flat = peftbench.flat.flat_rows(tables[0])
-    assert flat[0]["train_items"] == tables[0].settings["train_items"]
-    assert not by_size(tables[:1])
 
 
 def test_attention_is_the_one_that_is_asked_for(make_run: Make, checkpoint: Callable[[str], str]) -> None:
@@ -182,7 +152,7 @@ def test_a_suite_gives_a_model_what_it_can_serve(monkeypatch: pytest.MonkeyPatch
     asked = Comparison(
         ("lora",), models=("tiny-encoder",), tasks=("both", "synthetic"), baselines=False, latency_grid=()
     )
-    planned = plan(asked)
+    planned = plan(asked, capacity())
     assert {item.run.task for item in planned} == {"synthetic"} and len(planned) == 4
     assert said == ["writes left out: it does not write"]
 
@@ -195,119 +165,14 @@ def test_what_writes_is_left_out_of_a_suite_for_an_encoder(tmp_path: Path) -> No
     assert _refusal("tiny-decoder", task) is None and _refusal("tiny-encoder", "synthetic") is None
 
 
-@pytest.fixture
-def pairs(tmp_path: Path) -> str:
-    file = tmp_path / "pairs.jsonl"
-    file.write_text("".join(f'{{"q": "ask {i}", "a": "say {i % 3} now"}}\n' for i in range(60)))
-    return f"jsonl:path={file}:prompt=q:completion=a"
-
-
-def test_what_is_forgotten_is_the_loss_on_another_text(make_run: Make, tmp_path: Path, pairs: str) -> None:
-    results = []
-    for method in ("full", "head", "prefix"):
-        for forgets in (None, "synthetic"):
-            run = make_run(
-                method,
-                "tiny-decoder",
-                task=pairs,
-                steps=8,
-                forgetting=forgets,
-                learning_rate=0.0 if method == "head" else 1e-2,
-            )
-            out = tmp_path / f"{method} {forgets}"
-            out.mkdir()
-            results.append(Result(execute(run, out, Conditions()), out))
-    plain, full, _, head, _, prefix = (result.record for result in results)
-    assert plain.forgetting is None and plain.quality == full.quality  # looking changes nothing
-    assert full.forgetting is not None and head.forgetting is not None and prefix.forgetting is not None
-    assert head.forgetting["after_nll"] == head.forgetting["before_nll"] == full.forgetting["before_nll"]
-    assert full.forgetting["after_nll"] != full.forgetting["before_nll"]
-    assert prefix.forgetting["before_nll"] == full.forgetting["before_nll"]  # without the method
-    # By the library's own loss, text by text, over the tokens of all of them.
-    loaded = prepare.load_base(full.run, prepare.objective_of(full.run), "cpu")
-    texts = list(dict.fromkeys(build.build_task("synthetic").splits()["test"]["text"]))
-    chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, 50).round().astype(int)]
-    total, tokens = 0.0, 0
-    for text in chosen:
-        ids = torch.tensor([loaded.tokenizer(text)["input_ids"][:128]])
-        with torch.no_grad():
-            total += float(loaded.model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
-        tokens += ids.shape[1] - 1
-    assert full.forgetting["tokens"] == tokens
-    assert full.forgetting["before_nll"] == pytest.approx(total / tokens, rel=1e-5)
-    (table,) = tabulate(results, "full", ("full", "head"))
-    rows = {row.method: row for row in table.rows}
-    assert rows["full"].seeds_tried == 1 and rows["full"].forgetting is not None  # each run stands once
-    assert rows["head"].forgetting is not None and rows["head"].forgetting.value == 0
-    text = registry.get("report", "markdown").target([table])
-    assert (
-        "| forgetting |" in text.replace("  ", " ").replace("  ", " ")
-        and "texts of synthetic, nats a token" in text
-    )
-
-
-def test_an_encoder_has_no_text_to_forget() -> None:
-    asked = Comparison(("lora",), models=("tiny-encoder",), tasks=("synthetic",), forgetting="synthetic")
-    with pytest.raises(UsageError, match="--forgetting is the loss of a language model on a text"):
-        plan(asked)
-
-
-def test_forgetting_is_of_the_reported_runs_alone(pairs: str) -> None:
-    asked = Comparison(
-        ("lora",), models=("tiny-decoder",), tasks=(pairs,), forgetting="synthetic", seeds=1, baselines=False
-    )
-    planned = plan(asked)
-    assert {(item.run.kind, item.run.forgetting) for item in planned} == {
-        ("training", "synthetic"), ("profile", None), ("latency", None),
-    }  # fmt: skip
-    without = plan(dataclasses.replace(asked, forgetting=None))
-    keys = [{item.run.kind: item.run.key for item in its} for its in (planned, without)]
-    assert [kind for kind in keys[0] if keys[0][kind] != keys[1][kind]] == ["training"]
-    assert trial_runs(planned[0], 1)[0].run.key == trial_runs(without[0], 1)[0].run.key
-    assert planned[0].run.identity["forgetting"]
-
-
 def test_sizes_that_can_not_be_are_said_before_anything_runs(tmp_path: Path) -> None:
     asked = Comparison(("lora",), models=("tiny-encoder",), tasks=("synthetic",), train_sizes=(10, 513))
     with pytest.raises(UsageError, match="--train-size 513: the training split of synthetic has 512 items"):
-        plan(asked)
+        plan(asked, capacity())
     file = tmp_path / "rare.csv"
     file.write_text("text,label\n" + "".join(f"t {i},{'no' if i % 50 == 0 else 'yes'}\n" for i in range(300)))
     with pytest.raises(UsageError, match="--train-size 2: these items of .* are all of one label"):
-        plan(dataclasses.replace(asked, tasks=(f"csv:path={file}",), train_sizes=(2,)))
-
-
-def test_what_failed_with_forgetting_hides_nothing_and_texts_are_not_mixed(
-    make_run: Make, tmp_path: Path, pairs: str
-) -> None:
-    def done(method: str, **changes: Any) -> Result:
-        out = tmp_path / f"{method} {len(list(tmp_path.iterdir()))}"
-        out.mkdir()
-        return Result(
-            execute(make_run(method, "tiny-decoder", task=pairs, steps=1, **changes), out, Conditions()), out
-        )
-
-    plain = done("lora")
-    lost = make_run("lora", "tiny-decoder", task=pairs, steps=1, forgetting="synthetic")
-    (table,) = tabulate(
-        [plain, Result(Record(lost, lost.key, "failed", "killed", started_at="9"), None)], "full", ()
-    )
-    assert (table.rows[0].status, table.rows[0].seeds_good, table.rows[0].seeds_tried) == ("ok", 1, 1)
-    older, newer = done("lora", forgetting=pairs), done("full", forgetting="synthetic")
-    (table,) = tabulate([older, newer], "full", ())
-    rows = {row.method: row for row in table.rows}
-    assert table.settings["forgetting"] == "synthetic"
-    assert rows["full"].forgetting is not None and rows["lora"].forgetting is None
-
-
-def test_sizes_of_other_data_are_not_put_together(make_run: Make, tmp_path: Path) -> None:
-    results = []
-    for size, data in ((8, "1"), (None, "2")):
-        run = sized(
-            make_run(steps=1, identity={"model": "m", "task": "1", "data": data, "method": "1"}), size
-        )
-        results.append(Result(Record(run, run.key, "failed", "x"), None))
-    assert len(tabulate(results, "full", ())) == 2 and not by_size(tabulate(results, "full", ()))
+        plan(dataclasses.replace(asked, tasks=(f"csv:path={file}",), train_sizes=(2,)), capacity())
 
 
 def test_a_metric_that_can_not_be_had_is_said_before_anything_runs(
@@ -319,7 +184,7 @@ def test_a_metric_that_can_not_be_had_is_said_before_anything_runs(
     )
     asked = Comparison(("lora",), models=("tiny-decoder",), tasks=(f"{pairs}:metric=chrf",))
     with pytest.raises(UsageError, match="metric chrf can't be had here: its data is not here"):
-        plan(asked)
+        plan(asked, capacity())
 
 
 def test_a_refusal_of_another_machine_leaves_a_result_alone(make_run: Make, tmp_path: Path) -> None:

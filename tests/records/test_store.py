@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from peftbench import PeftbenchError, UsageError
+from peftbench import UsageError
 from peftbench.records.record import Record
-from peftbench.records.runs import LatencyGrid, Run
+from peftbench.records.runs import Run
 from peftbench.records.store import Store, _host
 
 Make = Callable[..., Run]
@@ -22,51 +21,6 @@ def put(store: Store, run: Run, status: str = "ok", **changes: object) -> Path:
     with store.staging() as staging:
         (staging / "log.txt").write_text("hello")
         return store.put(record, staging).folder
-
-
-def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
-    run = make_run()
-    record = Record(run, run.key, "ok", training={"losses": [1.0, 0.5]}, quality={"accuracy": 0.75})
-    assert Record.from_text(record.to_text()) == record
-
-
-def test_json_is_strict(make_run: Make) -> None:
-    run = make_run()
-    text = Record(run, run.key, "failed", quality={"a": float("nan"), "b": float("inf")}).to_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["quality"] == {
-        "a": None,
-        "b": None,
-    }
-
-
-def test_the_key_is_what_determines_the_result(make_run: Make) -> None:
-    run = make_run()
-    same = (
-        dataclasses.replace(run, plugins=("elsewhere.py",)),
-        dataclasses.replace(run, budget=dataclasses.replace(run.budget, name="another name")),
-        dataclasses.replace(run, grid=LatencyGrid(((9, 9),))),
-    )
-    assert {r.key for r in same} == {run.key}
-    others = (
-        dataclasses.replace(run, seed=1),
-        dataclasses.replace(run, learning_rate=1.0),
-        dataclasses.replace(run, dtype="bfloat16"),
-        dataclasses.replace(run, method="lora:rank=4"),
-        dataclasses.replace(run, budget=dataclasses.replace(run.budget, steps=6)),
-        *(dataclasses.replace(run, identity={**run.identity, part: "changed"}) for part in run.identity),
-    )
-    assert len({run.key, *(r.key for r in others)}) == len(others) + 1
-
-
-def test_latency_does_not_depend_on_data_or_training(make_run: Make) -> None:
-    run = make_run(kind="latency")
-    same = (
-        dataclasses.replace(run, learning_rate=9.0),
-        dataclasses.replace(run, identity={**run.identity, "data": "other"}),
-    )
-    assert {r.key for r in same} == {run.key}
-    assert dataclasses.replace(run, grid=LatencyGrid(((9, 9),))).key != run.key
-    assert dataclasses.replace(run, seed=1).key != run.key  # another process
 
 
 def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
@@ -144,8 +98,3 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
         Store(file)
     with pytest.raises(UsageError, match="no store at"):
         Store(tmp_path / "absent").all()
-
-
-def test_schemas_are_named() -> None:
-    with pytest.raises(PeftbenchError, match="schema 7, this program reads 4"):
-        Record.from_text('{"schema": 7}')

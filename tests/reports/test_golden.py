@@ -29,7 +29,10 @@ from peftbench.tables.summary import summarise
 from peftbench.tables.table import Table
 from peftbench.tables.tabulate import tabulate
 
+from ..support import results
 from ..support.results import ENVIRONMENT, KINDS, LIBRARIES, STRANGE, hostile, result, text
+
+tables = results.tables  # the fixture
 
 
 @pytest.mark.parametrize(
@@ -262,5 +265,5 @@ def test_a_claim_that_does_not_hold_is_no_good_end(make_run: Callable[..., Run],
     """The command then ends with status 1, as it does for a run that failed."""
     kept = result(make_run("lora"), tmp_path, 0.8)
     broken = result(make_run("full"), tmp_path, 0.8, merge="fail")
-    assert Compared([kept], None, None).good
-    assert not Compared([kept, broken], None, None).good
+    assert Compared([kept], [], None, None).good
+    assert not Compared([kept, broken], [], None, None).good

@@ -220,7 +220,12 @@ def test_it_holds_what_the_other_reports_say_and_nothing_that_a_browser_would_ru
 
 
 def test_tables_that_differ_in_a_setting_have_titles_of_their_own(tables: list[Table]) -> None:
-    long = dataclasses.replace(tables[0], settings={**tables[0].settings, "steps": 500})
+    long = dataclasses.replace(
+        tables[0],
+        setting=dataclasses.replace(
+            tables[0].setting, budget=dataclasses.replace(tables[0].setting.budget, steps=500)
+        ),
+    )
     titles = [one["title"] for one in content(page([tables[0], long, tables[0]]))["tables"]]
     assert titles[0].endswith("steps 20") and titles[1].endswith("steps 500")
 

@@ -149,8 +149,7 @@ def hostile(tables: list[Table]) -> list[Table]:
         for row in tables[0].rows
     )
     changes: dict[str, Any] = {
-        "task": STRANGE,
-        "model": STRANGE,
+        "setting": dataclasses.replace(tables[0].setting, task=STRANGE, model=STRANGE),
         "reference": STRANGE,
         "caption": STRANGE,
         "footnotes": (STRANGE,),

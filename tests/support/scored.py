@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from peftbench.reports.paper._scored import Scored, Setting
 
+from peftbench.experiments.page import Statement, judge
 from peftbench.records.results import MethodScores
 from peftbench.stats.estimate import Groups, Scores
 
@@ -46,3 +47,8 @@ def scored(levels: Mapping[str, float], losses: Mapping[str, float] | None = Non
         dict.fromkeys(levels, 0.1),
         found,
     )
+
+
+def verdicts(statements: list[Statement] | tuple[Statement, ...]) -> set[str]:
+    """Each on its own, so that one does not correct another."""
+    return {judge([one])[0] for one in statements}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from ..support.commands import peftbench
 from ..support.results import STRANGE
 
 tables = results.tables  # the fixture
+
+
+def placed(table: Table, task: str, model: str) -> Table:
+    """The same figures, of another task and model."""
+    return dataclasses.replace(table, setting=dataclasses.replace(table.setting, task=task, model=model))
 
 
 def peft_result(**train: Any) -> dict[str, Any]:
@@ -77,13 +83,11 @@ def test_both_generations_of_peft_files_are_read(tmp_path: Path) -> None:
 
 
 def test_the_papers_rows_stand_below_the_task_and_say_what_differs(tables: list[Table]) -> None:
-    import dataclasses
-
     rows = published_rows("lora-paper")
     assert len(rows) == 204
     base = next(r for r in rows if r.task == "glue-sst2" and r.model == "roberta-base" and r.method == "LoRA")
     assert (base.value, base.spread, base.parameters) == (95.1, "0.2", "0.3M")
-    table = dataclasses.replace(tables[0], task="glue-sst2", model="minilm-l6")
+    table = placed(tables[0], "glue-sst2", "minilm-l6")
     said = literature_text(rows, [table])
     assert "### Published beside glue-sst2 with minilm-l6" in said
     assert (
@@ -101,9 +105,7 @@ def test_the_papers_rows_stand_below_the_task_and_say_what_differs(tables: list[
 
 def test_strange_names_stay_text_below_the_table_too(tables: list[Table]) -> None:
     row = PublishedRow(STRANGE, "a-task", STRANGE, STRANGE, "1", "accuracy", 50.0, "", STRANGE)
-    import dataclasses
-
-    said = literature_text([row], [dataclasses.replace(tables[0], task="a-task", model=STRANGE)])
+    said = literature_text([row], [placed(tables[0], "a-task", STRANGE)])
     assert "<script" not in said and "\x1b" not in said and "&lt;script>" in said
 
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from peftbench.reports.paper._scored import Setting, caption, score_table
+from peftbench.reports.paper._score_table import caption, score_table
+from peftbench.reports.paper._scored import Setting
 
 from ...support.scored import scored
 

@@ -12,6 +12,7 @@ from peftbench.reports.paper import _kept, _spaces, figure5, seed, table1, table
 from peftbench.reports.paper._scored import Arm, Setting, train
 
 from peftbench.cli.app import main
+from peftbench.engine.named import engine_named
 from peftbench.experiments.page import CONFIRMED, CONTRADICTED, NOT_TESTABLE, UNDECIDED, Asked
 from peftbench.records.results import Result
 from peftbench.records.store import Store
@@ -39,13 +40,13 @@ def page(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *argumen
 
 def test_cells_have_rates_of_their_own(tmp_path: Path, cache: Any) -> None:
     """One is given, one is found on validation with trials, and both are of the same method."""
-    asked = Asked("cpu", tmp_path / "runs")
     arms = [
         Arm("given", "lora:rank=2", learning_rate=0.05),
         Arm("found", "lora:rank=2"),
         Arm("none", "lora:rank=2", 8),
     ]
-    found = train(asked, dataclasses.replace(TINY, tune=1), arms)
+    with engine_named("inline") as engine:
+        found = train(Asked("cpu", tmp_path / "runs", engine), dataclasses.replace(TINY, tune=1), arms)
     assert found.rates == {"given": 0.05, "found": 0.002, "none": 0.002}
     kinds = [r.record.run.kind for r in (Result(s.record, s.folder) for s in Store(tmp_path / "runs").all())]
     assert (
@@ -89,7 +90,7 @@ def test_latency_pages(
     setting = table1.Setting("tiny-encoder", ((2, 8), (2, 4), (1, 4)), (2, 1), (4, 2), 2, 3)
     monkeypatch.setattr(table1, "SETTINGS", {"cpu": setting})
     text, said = page("table1", tmp_path, capsys)
-    assert "| AdapterH " in text and "process 2 of 2: ok" in said and "on this CPU: " in text
+    assert "| AdapterH " in text and "[2/2] a process of its own: ok" in said and "on this CPU: " in text
     monkeypatch.setattr(
         figure5, "SETTINGS", {"cpu": figure5.Setting("tiny-encoder", (4, 8), (1, 2), (2,), 2, 3)}
     )

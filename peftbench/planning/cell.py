@@ -1,0 +1,127 @@
+"""The runs of one method on one model and task."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from .. import defaults
+from ..comparison.request import Comparison
+from ..engine.protocol import Device
+from ..execution import forgetting
+from ..models.resolve import kind_of, resolve_model
+from ..plugins import build
+from ..records.runs import LatencyGrid, Planned, Run, resolved_plugins
+from .counts import Counts, counts_of
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model and task of a comparison, and where its runs are to be done."""
+
+    asked: Comparison
+    model: str
+    task: str  # canonical SPEC
+    device: Device
+    dtype: str  # of the compute
+    identity: dict[str, Any]  # of model, task and data
+
+    @property
+    def latency_grid(self) -> tuple[tuple[int, int], ...]:
+        """Cells of batch x length: those asked for, else the device's."""
+        grid = self.asked.latency_grid
+        return defaults.LATENCY_GRID[self.device.kind] if grid is None else grid
+
+
+def runs_of(cell: Cell, method: str, baseline: bool) -> list[Planned]:
+    """The runs of a method: training by size and seed, latency by process, and one look inside a step.
+
+    Args:
+        method: canonical SPEC.
+        baseline: it was added by the program, and takes its preset whatever learning rate is asked for.
+    """
+    asked = cell.asked
+    claims, rate = _rate(asked, method, baseline)
+    first = _first(cell, method, rate)
+    if asked.forgetting is not None:
+        made_for = kind_of(resolve_model(cell.model))
+        forgetting.check_objective(build.build_task(cell.task).objective, made_for)
+    counts = counts_of(first, cell.device)
+    seeds = 1 if claims.seedless or counts.refusal is not None else asked.first_seeds
+    length = build.length_of(cell.task)
+    runs = [
+        dataclasses.replace(first, budget=asked.resolve_budget(length, size), seed=seed)
+        for size in dict.fromkeys(asked.train_sizes)
+        for seed in range(seeds)
+    ]
+    if counts.refusal is None:
+        runs += _costs(cell, first, counts)
+    seeded = not claims.seedless and counts.refusal is None
+    return [
+        Planned(
+            run,
+            baseline,
+            counts.adapter,
+            counts.head,
+            counts.refusal,
+            seeded,
+            tunable=seeded and run.kind == "training" and rate > 0,
+        )
+        for run in runs
+    ]
+
+
+def latency_processes(
+    run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
+) -> list[Run]:
+    """The runs that time a method's forward pass beside the others of a comparison: in float32."""
+    grid = LatencyGrid(cells)
+    return [
+        dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
+        for process in range(processes)
+    ]
+
+
+def _rate(asked: Comparison, method: str, baseline: bool) -> tuple[Any, float]:
+    """What the method claims, and its learning rate before any tuning."""
+    declared = build.build_method(method)[1]
+    if asked.learning_rate is not None and not declared.claims.seedless and not baseline:
+        return declared.claims, asked.learning_rate
+    return declared.claims, declared.preset.learning_rate
+
+
+def _first(cell: Cell, method: str, rate: float) -> Run:
+    """The training run of seed 0."""
+    asked = cell.asked
+    return Run(
+        kind="training",
+        method=method,
+        model=cell.model,
+        task=cell.task,
+        seed=0,
+        learning_rate=rate,
+        head_learning_rate=defaults.HEAD_LEARNING_RATE,
+        weight_decay=build.build_method(method)[1].preset.weight_decay,
+        budget=asked.resolve_budget(build.length_of(cell.task), asked.train_sizes[0]),
+        device=cell.device.kind,
+        dtype=cell.dtype,
+        grid=None,
+        plugins=resolved_plugins(asked.plugins),
+        identity={**cell.identity, "method": build.method_identity(method)},
+        data_dir=asked.data_dir,
+        attention=asked.attention,
+        forgetting=asked.forgetting,
+        checkpointing=asked.checkpointing,
+    )
+
+
+def _costs(cell: Cell, first: Run, counts: Counts) -> list[Run]:
+    """What a pass and a step cost does not depend on how many items there are to train on."""
+    whole = dataclasses.replace(
+        first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
+    )
+    runs = latency_processes(whole, cell.latency_grid) if cell.latency_grid else []
+    if counts.has_steps and cell.asked.profile:
+        runs.append(dataclasses.replace(whole, kind="profile"))
+    return runs

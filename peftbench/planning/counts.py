@@ -1,0 +1,61 @@
+"""What is known of a method on a model before anything runs, from the model without weights."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import spec
+from ..engine.protocol import Device
+from ..errors import NotSupported, PeftbenchError, UsageError
+from ..execution import prepare
+from ..measure.parameters import count_parameters
+from ..plugins import registry
+from ..records.runs import Run
+from . import feasibility
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one method on one model and task."""
+
+    adapter: int | None  # numbers that train beside the head
+    head: int | None
+    refusal: str | None  # why the method can't serve the model here
+    has_steps: bool  # it trains in steps, and is not solved in one go
+
+
+def counts_of(run: Run, device: Device) -> Counts:
+    """Let the run's method into its model on the meta device, and see whether it fits the device.
+
+    Raises:
+        UsageError: what the method was asked for is wrong.
+    """
+    try:
+        loaded = prepare.load_base(run, prepare.objective_of(run), "meta")
+        try:
+            prepared = prepare.inject(run, loaded, "meta")
+        except NotSupported:
+            raise
+        except PeftbenchError as error:
+            raise UsageError(f"{run.method}: {error}") from error
+        except Exception as error:
+            raise NotSupported(_raised(error, run.method)) from error
+        has_steps = prepared.adaptation.fit is None
+        trains = has_steps and run.kind != "latency"
+        if (reason := feasibility.why_not(prepared, trains, device, run.forgetting is not None)) is not None:
+            raise NotSupported(reason)
+    except NotSupported as error:
+        return Counts(None, None, str(error), False)
+    counted = count_parameters(prepared.adaptation, prepared.head, prepared.base)
+    return Counts(counted.adapter, counted.head, None, has_steps)
+
+
+def _raised(error: Exception, method: str) -> str:
+    """What a method's inject raised, and where in its own file, if it was there."""
+    own = registry.get("method", spec.parse(method).name).path.name
+    frames = traceback.extract_tb(error.__traceback__)
+    at = next((f for f in reversed(frames) if Path(f.filename).name == own), frames[-1])
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"its inject() raises {said} ({Path(at.filename).name}, line {at.lineno})"

@@ -1,0 +1,91 @@
+"""What runs are alike in: what tells tables apart, and what a pass, a step or a comparison is the same for. Written here alone.
+
+A method's own settings (its rate, its weight decay) and the seed are no part of it: they tell rows and runs apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .runs import Budget, Run
+
+# Hashes of what a run is made of, beside the method's source, and how a reader is told of them.
+SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Two runs belong in one table where their settings are equal; the name of a budget tells none apart."""
+
+    model: str
+    task: str  # SPEC
+    device: str
+    dtype: str
+    head_learning_rate: float
+    attention: str | None
+    checkpointing: bool
+    budget: Budget
+    sources: tuple[str | None, ...]  # in the order of SOURCES
+
+    @property
+    def cell(self) -> tuple[str, str, int | None]:
+        """Its place in a comparison, as `Run.cell`."""
+        return self.model, self.task, self.budget.train_items
+
+    @property
+    def forward_pass(self) -> Hashable:
+        """What a forward pass of a method is the same for; `peftbench latency` has no task, so that its runs stand alone."""
+        return self.model, self.task, self.device, self.attention
+
+    @property
+    def training_step(self) -> Hashable:
+        """What a training step of a method is the same for."""
+        return self.forward_pass, self.dtype, self.checkpointing
+
+    @property
+    def all_but_size(self) -> Setting:
+        """What tables that differ in the number of training items alone have in common."""
+        return replace(self, budget=replace(self.budget, train_items=None))
+
+    @property
+    def all_but_task(self) -> Hashable:
+        """What tables of several tasks must share to be summed up; steps and lengths may be each task's own."""
+        budget = self.budget.name, self.budget.train_items
+        return self.model, self.device, self.dtype, self.attention, self.checkpointing, *budget
+
+    def conditions(self) -> dict[str, Any]:
+        """By name, what is neither model, task nor budget."""
+        names = ("device", "dtype", "head_learning_rate", "attention", "checkpointing")
+        return {name: getattr(self, name) for name in names}
+
+
+def setting_of(run: Run) -> Setting:
+    """The setting of a run of any kind."""
+    return Setting(
+        model=run.model,
+        task=run.task,
+        device=run.device,
+        dtype=run.dtype,
+        head_learning_rate=run.head_learning_rate,
+        attention=run.attention,
+        checkpointing=run.checkpointing,
+        budget=run.budget,
+        sources=tuple(run.identity.get(name) for name in SOURCES),
+    )
+
+
+def comparable_in(run: Run) -> dict[str, Any]:
+    """By name, what two runs must be alike in for a difference between them to be news of the method or the code."""
+    if run.kind == "latency":
+        return {
+            "dtype": run.dtype,
+            "device": run.device,
+            "attention": run.attention,
+            "execution": run.grid and run.grid.execution,
+        }
+    setting = setting_of(run)
+    budget = {name: value for name, value in setting.budget.__dict__.items() if name != "name"}
+    sources = dict(zip(SOURCES.values(), setting.sources, strict=True))
+    return {**budget, **setting.conditions(), "weight_decay": run.weight_decay, **sources}

@@ -1,0 +1,99 @@
+"""Batches: the same order for every method, little padding, tokens made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from peftbench import Classification, UsageError
+from peftbench.execution import batches
+from peftbench.execution.batches import training_order
+from peftbench.records.runs import Run
+
+Make = Callable[..., Run]
+
+
+def test_every_method_sees_the_same_batches(make_run: Make) -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 500)
+    one, two, other = (list(training_order(lengths, 16, 80, seed)) for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert len(one) == 80 and all(len(batch) == 16 for batch in one)
+    epoch = np.concatenate(one[: 500 // 16])
+    assert len(np.unique(epoch)) == len(epoch)
+
+
+def test_buckets_cut_padding(make_run: Make) -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 5000)
+    batches = list(training_order(lengths, 16, 300, 0))
+    padded = sum(len(b) * lengths[b].max() for b in batches)
+    assert 1 - sum(lengths[b].sum() for b in batches) / padded < 0.05
+    first_epoch = [lengths[b].mean() for b in batches[:50]]
+    assert np.corrcoef(first_epoch, range(50))[0, 1] < 0.5  # not served from short to long
+
+
+def test_a_split_smaller_than_a_batch_still_trains() -> None:
+    assert [len(b) for b in training_order(np.array([3, 4, 5]), 16, 2, 0)] == [3, 3]
+
+
+def test_collate_pads_and_masks() -> None:
+    encoded = batches.Encoded(
+        {"input_ids": batches.Ragged(np.array([5, 6, 7, 8, 9, 10]), np.array([0, 2, 3, 6]))},
+        {"labels": np.array([0, 1, 0])},
+    )
+    batch = batches.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"))
+    assert batch["input_ids"].tolist() == [[8, 9, 10], [5, 6, 99]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [0, 0]
+    batch = batches.collate(encoded, np.array([2, 0]), {"input_ids": 99}, torch.device("cpu"), left=True)
+    assert batch["input_ids"].tolist() == [[8, 9, 10], [99, 5, 6]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
+
+
+def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
+    import datasets
+
+    calls = []
+
+    def load() -> dict[str, Any]:
+        calls.append(1)
+        return {
+            name: datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1]})
+            for name in execute_splits
+        }
+
+    execute_splits = ("train", "validation", "test")
+    objective = Classification(labels=("a", "b"))
+    from peftbench.models.starters import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    arguments = ("t", objective, load, tokenizer)
+    first = batches.encode(*arguments, 16, "key-1")
+    again = batches.encode(*arguments, 16, "key-1")
+    assert len(calls) == 1 and np.array_equal(
+        first["test"].lists["input_ids"].values, again["test"].lists["input_ids"].values
+    )
+    batches.encode(*arguments, 8, "key-1")
+    batches.encode(*arguments, 16, "key-2")
+    assert len(calls) == 3
+    assert first["train"].lengths.tolist() == [4, 3]
+    assert first["train"].groups(np.array([1, 0])).tolist() == ["1", "0"]
+
+
+def test_an_empty_split_is_named() -> None:
+    import datasets
+
+    full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
+    with pytest.raises(UsageError, match="no rows in its validation split"):
+        batches.encode(
+            "t",
+            Classification(("a", "b")),
+            lambda: {"train": full},
+            lambda *a, **k: {"input_ids": [[1]]},
+            8,
+            "key-3",
+        )
