@@ -13,13 +13,15 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from peftbench.comparison.compare import compare
 from peftbench.comparison.request import Comparison
-from peftbench.records.store import Store
+from peftbench.engine.named import engine_named
+from peftbench.engine.protocol import Event
+from peftbench.records.runs import Planned
+from peftbench.records.store import Store, Stored
 
 PAIRS = (
     "minilm-l6:rotten-tomatoes,minilm-l6:newsgroups,minilm-l6:reuters-r8,minilm-l6:boolq,"
@@ -43,27 +45,37 @@ def main() -> None:
         print(row(model, task, spec, *((4, 4) if writes else (asked.steps, 16))), flush=True)
 
 
+class Starts:
+    """How long each run takes from its start to its first training step."""
+
+    def __init__(self) -> None:
+        self.begun: dict[int, float] = {}
+        self.ready_s: list[float] = []
+
+    def planned(self, planned: list[Planned]) -> None: ...
+    def done(self, item: Planned, stored: Stored) -> None: ...
+    def event(self, event: Event) -> None:
+        if "started" in event:
+            self.begun[event["job"]] = time.monotonic()
+        if event.get("phase") == "train":
+            self.ready_s.append(time.monotonic() - self.begun[event["job"]])
+
+
 def row(model: str, task: str, spec: str, steps: int, batch_size: int) -> str:
     """The figures of one pair."""
-    begun: dict[int, float] = {}
-    ready: list[float] = []
-
-    def watch(event: dict[str, Any]) -> None:
-        if "started" in event:
-            begun[event["job"]] = time.monotonic()
-        if event.get("phase") == "train":
-            ready.append(time.monotonic() - begun[event["job"]])
-
+    starts = Starts()
     comparison = Comparison(
         ("lora",), models=(model,), tasks=(spec,), steps=steps, batch_size=batch_size, seeds=2, baselines=False, latency_grid=(), profile=False
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        results = compare(comparison, Store(Path(folder)), watch=watch).results
+    with tempfile.TemporaryDirectory() as folder, engine_named() as engine:
+        results = compare(comparison, Store(Path(folder)), engine, watcher=starts).results
     training = results[-1].record.training
     assert training is not None
     step, data = np.median(training["step_s"]), np.median(training["data_s"])
     padding = 1 - sum(training["tokens"]) / sum(training["padded_tokens"])
-    figures = f"{step * 1e3:,.0f} | {data * 1e3:.2f} | {data / step:.2%} | {padding:.1%} | {ready[-1]:.2f}"
+    figures = (
+        f"{step * 1e3:,.0f} | {data * 1e3:.2f} | {data / step:.2%} | {padding:.1%} | {starts.ready_s[-1]:.2f}"
+    )
     return f"| {model} | {task} | {figures} |"
 
 

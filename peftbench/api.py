@@ -2,90 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import defaults
-from .comparison.compare import compare
-from .comparison.request import Comparison
+from .comparison.compare import compare, plan
+from .comparison.dry_run import plan_rows
+from .comparison.request import Comparison, check_request
+from .comparison.session import RUN_OPTIONS, Printed, Session
 from .engine.named import engine_named
 from .engine.sweep import Execution
+from .errors import UsageError
+from .option import Option, options_of, read, refuse_unknown
 from .records.store import Store
 from .render.flat import flat_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
+IN_ORDER = ("methods", "model", "task")  # may be given by place
 
-def run(
-    methods: Sequence[str] = tuple(defaults.METHODS.split(",")),
-    model: str = defaults.MODEL,
-    task: str = defaults.TASK,
-    *,
-    budget: str = defaults.BUDGET,
-    seeds: int | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    tune: int | None = None,
-    batch_size: int = defaults.BATCH_SIZE,
-    max_length: int | None = None,
-    train_sizes: Sequence[int | None] = (None,),
-    attention: str | None = None,
-    checkpoint_activations: bool = False,
-    forgetting: str | None = None,
-    lr: float | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    jobs: int = 1,
-    timeout: float | None = None,
-    baselines: bool = True,
-    baseline: str | None = None,
-    until: float | None = None,
-    latency_grid: tuple[tuple[int, int], ...] | None = None,
-    curve: int = 0,
-    profile: bool = True,
-    plugins: Sequence[str | Path] = (),
-    data_dir: str | Path | None = None,
-    store: str | Path = defaults.STORE,
-) -> pd.DataFrame:
+
+def run(*in_order: Any, **given: Any) -> pd.DataFrame:
     """Compare methods and return one row a method, units in the column names.
 
-    What the store already holds is not run again. Needs no `if __name__ == "__main__"`.
+    Takes every option of `peftbench run` by its name, with underscores; what the command line writes as a list may be
+    a list. What the store already holds is not run again. Needs no `if __name__ == "__main__"`.
 
     Raises:
-        UsageError: something asked for does not exist; nothing was run.
+        UsageError: an option is not there or its value is wrong, or something asked for does not exist; nothing was run.
     """
     import pandas as pd
 
-    comparison = Comparison(
-        methods=tuple(methods),
-        models=(model,),
-        tasks=(task,),
-        budget=budget,
-        seeds=seeds,
-        steps=steps,
-        epochs=epochs,
-        tune=tune,
-        batch_size=batch_size,
-        max_length=max_length,
-        train_sizes=tuple(train_sizes),
-        attention=attention,
-        checkpointing=checkpoint_activations,
-        forgetting=forgetting,
-        learning_rate=lr,
-        device=device,
-        dtype=dtype,
-        jobs=jobs,
-        baselines=baselines,
-        baseline=baseline,
-        until=until,
-        latency_grid=latency_grid,
-        profile=profile,
-        plugins=tuple(str(path) for path in plugins),
-        data_dir=None if data_dir is None else str(Path(data_dir).expanduser().resolve()),
-    )
-    with engine_named() as engine:
-        how = Execution(jobs=jobs, timeout_s=timeout, curve_points=curve)
-        compared = compare(comparison, Store(Path(store)), engine, how)
+    options = _asked(in_order, given)
+    asked, how, session = read(Comparison, options), read(Execution, options), read(Session, options)
+    check_request(asked)
+    store = Store(Path(session.store))
+    with engine_named(session.engine) as engine:
+        if session.dry_run:
+            return pd.DataFrame(plan_rows(plan(asked, engine), asked.trials, store, how))
+        compared = compare(asked, store, engine, how)
     return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
+
+
+def _asked(in_order: tuple[Any, ...], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    for one in options_of(Printed):
+        if one.parameter in given:
+            raise UsageError(
+                f"{one.parameter!r} is an option of the command line, which prints; peftbench.run returns a DataFrame"
+            )
+    refuse_unknown(given, RUN_OPTIONS)
+    return SIGNATURE.bind(*in_order, **given).arguments
+
+
+def _parameter(one: Option) -> inspect.Parameter:
+    kind = (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if one.parameter in IN_ORDER
+        else inspect.Parameter.KEYWORD_ONLY
+    )
+    annotation = one.type.annotation if one.default is not None else one.type.annotation | None
+    return inspect.Parameter(one.parameter, kind, default=one.shown_default, annotation=annotation)
+
+
+def _documented() -> str:
+    """The docstring, with a line for each option."""
+    begun, _, raised = inspect.cleandoc(run.__doc__ or "").partition("Raises:")
+    lines = [f"    {one.parameter}: {one.help}" for one in RUN_OPTIONS]
+    return "\n".join([begun + "Args:", *lines, "", "Raises:" + raised])
+
+
+SIGNATURE = inspect.Signature(
+    sorted(map(_parameter, RUN_OPTIONS), key=lambda one: one.kind), return_annotation="pd.DataFrame"
+)
+run.__signature__ = SIGNATURE  # type: ignore[attr-defined]
+run.__doc__ = _documented()

@@ -59,32 +59,16 @@ def _plan(job: asked.Plan, out: Path) -> Answer:
     from .comparison.request import Comparison
     from .planning.plan import plan
 
-    wanted, grid = job.asked, job.asked["latency_grid"]
-    comparison = Comparison(
-        **{
-            **wanted,
-            **{
-                name: tuple(wanted[name]) for name in ("methods", "models", "tasks", "plugins", "train_sizes")
-            },
-            "latency_grid": None if grid is None else tuple((b, n) for b, n in grid),
-        }
-    )
-    return {"planned": [planned.to_json() for planned in plan(comparison, job.capacity)]}
+    wanted = Comparison.from_json(job.asked)
+    return {"planned": [planned.to_json() for planned in plan(wanted, job.capacity)]}
 
 
 def _plan_latency(job: asked.PlanLatency, out: Path) -> Answer:
     from .comparison.latency_request import LatencyRequest
     from .planning.latency import plan_latency
 
-    wanted, cells = job.asked, job.asked["cells"]
-    latency = LatencyRequest(
-        **{
-            **wanted,
-            **{name: tuple(wanted[name]) for name in ("methods", "models", "plugins")},
-            "cells": None if cells is None else tuple((b, n) for b, n in cells),
-        }
-    )
-    return {"planned": [planned.to_json() for planned in plan_latency(latency, job.capacity)]}
+    wanted = LatencyRequest.from_json(job.asked)
+    return {"planned": [planned.to_json() for planned in plan_latency(wanted, job.capacity)]}
 
 
 def _execute(job: asked.Execute, out: Path) -> Answer:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from peftbench.tables.axes import Axis, Value, axes_of
 from peftbench.tables.pareto import MAYBE, OFF, SURELY, front
-from peftbench.tables.quantities import Measure, Value, measures_of
+from peftbench.tables.quantities import PICTURE, SCORE, measures_in
 from peftbench.tables.table import Table
 from peftbench.tables.titles import titles_of
 
@@ -23,6 +25,9 @@ MARKS: dict[str | None, dict[str, Any]] = {
     None: {"marker": "o"},
 }
 LONGEST = 40  # of a name in a picture
+Panel = Callable[
+    [Table, Any], bool
+]  # draws a table on axes; without axes, only whether there is something to draw
 
 
 def picture(tables: Sequence[Table], form: str) -> bytes:
@@ -34,8 +39,9 @@ def picture(tables: Sequence[Table], form: str) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    known = _panels()
     panels = [
-        (table, title, [draw for draw in PANELS if draw(table, None)])
+        (table, title, [draw for draw in known if draw(table, None)])
         for table, title in zip(tables, titles_of(tables), strict=True)
     ]
     lines = [(table, title, draws) for table, title, draws in panels if draws]
@@ -68,8 +74,8 @@ def picture(tables: Sequence[Table], form: str) -> bytes:
 
 def _against(table: Table, axes: Any, name: str) -> bool:
     """The primary metric against another measure, with intervals on both axes and the front."""
-    found = {measure.name: measure for measure in measures_of(table)}
-    x, y = found.get(name), found.get("score")
+    found = {axis.name: axis for axis in axes_of(table)}
+    x, y = found.get(name), found.get(SCORE)
     if x is None or y is None:
         return False
     if axes is None:
@@ -125,17 +131,9 @@ def _has_one_above(i: int, points: Sequence[tuple[int, Value, Value]], log: bool
     )
 
 
-def _memory(table: Table, axes: Any) -> bool:
-    return _against(table, axes, "peak")
-
-
-def _trained(table: Table, axes: Any) -> bool:
-    return _against(table, axes, "trained")
-
-
 def _latency(table: Table, axes: Any) -> bool:
     """Slow-down over the base: a group of bars a cell, filled unmerged, hatched merged."""
-    cells = [m for m in measures_of(table) if m.name.startswith(("unmerged_", "merged_"))]
+    cells = [a for a in axes_of(table) if a.name.startswith(("unmerged_", "merged_"))]
     if not cells:
         return False
     if axes is None:
@@ -146,7 +144,7 @@ def _latency(table: Table, axes: Any) -> bool:
         if any(m.name.startswith(f"{kind}_") and m.values[i] is not None for m in cells)
     ]  # fmt: skip
     width = 0.8 / max(1, len(bars))
-    by_name: dict[str, Measure] = {m.name: m for m in cells}
+    by_name: dict[str, Axis] = {m.name: m for m in cells}
     for k, (i, kind) in enumerate(bars):
         heights = [
             (p, v)
@@ -179,4 +177,6 @@ def _name(text: str, longest: int) -> str:
     return short.replace("$", r"\$")
 
 
-PANELS = (_memory, _trained, _latency)
+def _panels() -> list[Panel]:
+    """Quality against memory, against trained numbers and what else is declared for a picture; latency last."""
+    return [*(partial(_against, name=measure.name) for measure in reversed(measures_in(PICTURE))), _latency]

@@ -13,8 +13,8 @@ from peftbench.parallel import parallel_map
 from peftbench.records.record import Record
 from peftbench.render.columns import columns_of, percent_of, text_rows, written
 from peftbench.render.flat import flat_rows, tuning_curve
+from peftbench.tables.axes import axes_of, of_row
 from peftbench.tables.pareto import fronts
-from peftbench.tables.quantities import measures_of, of_row
 from peftbench.tables.table import Row, Table
 from peftbench.tables.titles import titles_of
 
@@ -43,7 +43,7 @@ def _json(value: Any) -> str:
 
 
 def _table(table: Table, title: str, environments: list[dict[str, Any]]) -> dict[str, Any]:
-    measures = measures_of(table)
+    axes = axes_of(table)
     return {
         "title": title,
         "caption": table.caption,
@@ -63,9 +63,9 @@ def _table(table: Table, title: str, environments: list[dict[str, Any]]) -> dict
                 "up": m.higher_is_better,
                 "values": [None if v is None else [_short(v.value), _short(v.low), _short(v.high)] for v in m.values],
             }
-            for m in measures
+            for m in axes
         ],
-        "fronts": {" ".join(pair): found for pair, found in fronts(table, measures).items()},
+        "fronts": {" ".join(pair): found for pair, found in fronts(table, axes).items()},
         "runs": [_run(record, table, environments) for record in table.records],
     }  # fmt: skip
 

@@ -7,44 +7,75 @@ everything finished is kept.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from ..errors import PeftbenchError
-from . import analyze, check, compare, doctor, export, latency, new, paper, report, run, show, verify
-from . import list as list_
-
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Compare fine-tuning methods on your model and data: quality, memory, time and latency.",
-)
-
+from ..errors import PeftbenchError, unknown
+from .help import PanelCommand
 
 # Recent typer carries its own copy of click, older typer imports click: ask typer for the class either way.
 _CLICK_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run.run_command,
-    "latency": latency.latency_command,
-    "report": report.report_command,
-    "compare": compare.compare_command,
-    "show": show.show_command,
-    "verify": verify.verify_command,
-    "analyze": analyze.analyze_command,
-    "export": export.export_command,
-    "paper": paper.paper_command,
-    "list": list_.list_command,
-    "check": check.check_command,
-    "new": new.new_command,
-    "doctor": doctor.doctor_command,
-}
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+# A command is the function NAME_command of the file NAME.py beside this one.
+COMMANDS = (
+    "run", "latency", "report", "compare", "show", "verify", "analyze", "export", "paper", "list", "check", "new", "doctor",
+)  # fmt: skip
+
+
+class LazyGroup(TyperGroup):
+    """All commands, each imported and built when it is asked for: that is most of the time that the help would take."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _built(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise unknown("command", args[0], COMMANDS, "peftbench --help")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(name)) for name in COMMANDS])
+
+
+def _built(name: str) -> Any:
+    """What typer makes of a command; where its options have declarations, its signature is made from them."""
+    from .derived import with_options
+
+    module = importlib.import_module(f".{name}", __package__)
+    function = getattr(module, f"{name}_command")
+    if hasattr(module, "options"):
+        function = with_options(function, module.options())
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    alone.command(name, cls=PanelCommand)(function)
+    return typer.main.get_command(alone)
+
+
+def _summary(name: str) -> str:
+    """The docstring of a command, read without importing it."""
+    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    command = next(node for node in functions if node.name == f"{name}_command")
+    return ast.get_docstring(command) or ""
+
+
+app = typer.Typer(cls=LazyGroup, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def peftbench() -> None:
+    """Compare fine-tuning methods on your model and data: quality, memory, time and latency."""
 
 
 def main(arguments: list[str] | None = None) -> None:

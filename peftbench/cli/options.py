@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..comparison.request import Comparison
+from ..comparison.session import Printed, Session
 from ..errors import UsageError, unknown
+from ..option import option_of
+from ..option_types import plugin_paths
+from .completion import completer
 
 
 @contextmanager
@@ -25,18 +29,18 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.")]
-FormatOption = Annotated[str, typer.Option("--format", help="Report: see `peftbench list reports`.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+def _declared(cls: type[Any], field: str) -> Any:
+    """An option that other commands have too, as it is declared for a comparison."""
+    one = option_of(cls, field)
+    return typer.Option(one.flag, help=one.help, autocompletion=completer(one))
+
+
+StoreOption = Annotated[Path, _declared(Session, "store")]
+FormatOption = Annotated[str, _declared(Printed, "report")]
+QuietOption = Annotated[bool, _declared(Printed, "quiet")]
+DataDirOption = Annotated[Path | None, _declared(Comparison, "data_dir")]
+PluginsOption = Annotated[list[Path] | None, _declared(Comparison, "plugins")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead of stdout.")]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub."),
-]
-PluginsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--plugins", help="A Python file or folder with methods, tasks or reports."),
-]
 MOST_ON_A_TERMINAL = 1_000_000  # characters
 
 
@@ -46,49 +50,21 @@ def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def sizes_of(text: str) -> tuple[int | None, ...]:
-    sizes: list[int | None] = []
-    for size in (part.strip() for part in text.split(",") if part.strip()):
-        if size.lower() != "all" and not size.isdecimal():
-            raise UsageError(f"--train-size {size!r} is no number of items; write it as in 100,1000,all")
-        sizes.append(None if size.lower() == "all" else int(size))
-    return tuple(sizes)
-
-
 def folder_of(path: Path | None) -> str | None:
-    if path is not None and not path.expanduser().is_dir():
-        raise UsageError(f"--data-dir {str(path)!r} is not a folder")
-    return None if path is None else str(path.expanduser().resolve())
-
-
-def check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout > 0:
-        raise UsageError(f"--timeout must be above 0 seconds, not {timeout:g}")
-
-
-def cells_of(text: str | None) -> tuple[tuple[int, int], ...] | None:
-    if text is None:
-        return None
-    if text.strip().lower() in ("", "none"):
-        return ()
-    cells = []
-    for cell in text.split(","):
-        batch, times, length = cell.strip().lower().partition("x")
-        if not times or not batch.isdecimal() or not length.isdecimal() or not int(batch) or not int(length):
-            raise UsageError(f"--latency-grid {cell.strip()!r} is not BATCHxLENGTH; write it as in 1x32,4x32")
-        cells.append((int(batch), int(length)))
-    return tuple(cells)
+    folder: str | None = option_of(Comparison, "data_dir").value(path)
+    return folder
 
 
 def plugins_of(given: list[Path] | None) -> tuple[str, ...]:
     """Those of the command line and those of PEFTBENCH_PLUGINS."""
-    named = [part for part in os.environ.get("PEFTBENCH_PLUGINS", "").split(os.pathsep) if part]
-    return tuple(str(path) for path in (given or [])) + tuple(named)
+    return plugin_paths(given or [])
 
 
-def report_plugins_of(given: list[Path] | None) -> list[Any]:
-    """The plugin folders that hold reports: the only plugins that this process needs."""
-    return [path for p in plugins_of(given) if (path := Path(p) / "reports").is_dir()]
+def load_reports(plugins: Iterable[str]) -> None:
+    """Import the reports of plugin folders: all of the plugins that this process needs."""
+    from ..plugins import loader
+
+    loader.load_plugins(folder for path in plugins if (folder := Path(path) / "reports").is_dir())
 
 
 def write(made: str | bytes, out: Path | None = None) -> None:

@@ -78,14 +78,16 @@ def paper_command(
     if out is None:
         typer.echo(page_markdown(page), nl=False)
     else:
-        (out / f"{name}.md").write_text(page_markdown(page, name), encoding="utf-8")
-        for file, picture in pictures_of(page, name).items():
+        stem = name.replace("/", "-")
+        (out / f"{stem}.md").write_text(page_markdown(page, stem), encoding="utf-8")
+        for file, picture in pictures_of(page, stem).items():
             (out / file).write_text(picture.svg, encoding="utf-8")
-        (out / f"{name}.html").write_text(page_html(page), encoding="utf-8")
+        (out / f"{stem}.html").write_text(page_html(page), encoding="utf-8")
     if strict and CONTRADICTED in page.verdicts:
         raise typer.Exit(1)
 
 
-def _in_order(name: str) -> list[str | int]:
-    """table2 before table15."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+def _in_order(name: str) -> tuple[str, list[str | int]]:
+    """By collection, the built-in one first; table2 before table15."""
+    of, _, own = name.rpartition("/")
+    return of, [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", own)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from .. import defaults
 from ..errors import UsageError
+from ..tables.quantities import limited
 from .options import FormatOption, OutOption, StoreOption, uncollected, write
 
 
@@ -26,17 +29,12 @@ def report_command(
     advise: Annotated[
         bool, typer.Option("--advise", help="Say which method to use, inside the limits that follow.")
     ] = False,
-    max_vram: Annotated[str | None, typer.Option(help="Train peak, as in 16GB.")] = None,
-    max_slowdown: Annotated[
-        str | None, typer.Option(help="Of inference, merged where it merges, as in 2%.")
-    ] = None,
-    max_stored: Annotated[str | None, typer.Option(help="Of what a task keeps, as in 10MB.")] = None,
-    max_trained: Annotated[str | None, typer.Option(help="Numbers that train beside the head.")] = None,
     published: Annotated[
         list[str] | None,
         typer.Option(help="Printed results to show below: lora-paper, a CSV file, or PEFT's result files."),
     ] = None,
     out: OutOption = None,
+    **words: str | None,  # of the limits, which are declared with their measures
 ) -> None:
     """Print the tables of everything in a store."""
     from ..inspection.stored_runs import reference_among
@@ -45,12 +43,12 @@ def report_command(
     from ..render.advice import advice_text
     from ..render.columns import arranged
     from ..render.literature import literature_text
-    from ..tables.advice import ANYTHING, advise_on, limits_of
+    from ..tables.advice import advise_on, limits_of
     from ..tables.literature import published_rows
     from ..tables.tabulate import tables_of
 
-    limits = limits_of(max_vram, max_slowdown, max_stored, max_trained)
-    if limits != ANYTHING and not advise:
+    limits = limits_of({name: words[limit.parameter] for name, (_, limit) in limited().items()})
+    if limits and not advise:
         raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
     if published and (advise or report != defaults.REPORT):
         raise UsageError(f"--published goes with --format {defaults.REPORT} alone")
@@ -66,3 +64,26 @@ def report_command(
             if printed and isinstance(made, str):
                 made += "\n" + literature_text(printed, shown)
     write(made, out)
+
+
+def limit_options() -> list[inspect.Parameter]:
+    """An option for each measure that `--advise` may be limited by."""
+    return [
+        inspect.Parameter(
+            limit.parameter,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(limit.option, help=limit.help)],
+        )
+        for _, limit in limited().values()
+    ]
+
+
+def _with_limits(command: Callable[..., None]) -> inspect.Signature:
+    """Its parameters, with the limits behind `advise`, in the place of `words`."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "words"]
+    behind = [parameter.name for parameter in own].index("advise") + 1
+    return inspect.Signature([*own[:behind], *limit_options(), *own[behind:]])
+
+
+report_command.__signature__ = _with_limits(report_command)  # type: ignore[attr-defined]

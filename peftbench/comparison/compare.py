@@ -115,7 +115,7 @@ def compare_latency(
         UsageError: something asked for does not exist, or the store can't be written.
     """
     check_latency_request(asked)
-    job = PlanLatency(dataclasses.asdict(asked), engine.capacity())
+    job = PlanLatency(asked.to_json(), engine.capacity())
     planned = [Planned.from_json(item) for item in ask(job, engine)["planned"]]
     return [stored.record for stored in _followed(planned, store, engine, how, watcher)]
 
@@ -127,7 +127,7 @@ def plan(asked: Comparison, engine: Engine) -> list[Planned]:
         UsageError: something asked for does not exist, or nothing of it can run; the message is the plan's own.
     """
     check_request(asked)
-    answer = ask(Plan(dataclasses.asdict(asked), engine.capacity()), engine)
+    answer = ask(Plan(asked.to_json(), engine.capacity()), engine)
     return [Planned.from_json(item) for item in answer["planned"]]
 
 

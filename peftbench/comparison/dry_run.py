@@ -16,17 +16,30 @@ from .tuning import EXTENSIONS, trial_runs
 
 def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> str:
     """A line for each method and kind of run, and the number of runs that are to be done."""
+    body = plan_rows(planned, trials, store, how)
+    text = tabulate(body, headers="keys", tablefmt="github", disable_numparse=True)
+    total = sum(row["to do"] for row in body)
+    notes = [f"{total} of {len(planned) + len(_trials(planned, trials))} runs to do; nothing was run."]
+    if trials:
+        notes.append(
+            "Reported runs take the rate that tuning chooses; a choice at the edge of a grid adds up to "
+            f"{EXTENSIONS} more rates to every method."
+        )
+    return "\n".join([text, "", *notes]) + "\n"
+
+
+def plan_rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> list[dict[str, Any]]:
+    """The lines alone."""
     everything = [*_trials(planned, trials), *planned]
     lines: dict[tuple[Any, ...], list[Planned]] = {}
     for item in everything:
         run = item.run
         lines.setdefault((*run.cell, run.kind, run.method), []).append(item)
-    body, total = [], 0
+    body = []
     for (model, task, size, kind, method), items in lines.items():
         states = [(item, store.get(item.run.key)) for item in items]
         missing = sum(is_missing(item, stored, how) for item, stored in states)
         failed = sum(stored is not None and stored.record.status == "failed" for _, stored in states)
-        total += missing
         first = items[0]
         rates = sorted({item.run.learning_rate for item in items})
         body.append(
@@ -47,14 +60,7 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
                 "to do": missing,
             }
         )
-    text = tabulate(body, headers="keys", tablefmt="github", disable_numparse=True)
-    notes = [f"{total} of {len(everything)} runs to do; nothing was run."]
-    if trials:
-        notes.append(
-            "Reported runs take the rate that tuning chooses; a choice at the edge of a grid adds up to "
-            f"{EXTENSIONS} more rates to every method."
-        )
-    return "\n".join([text, "", *notes]) + "\n"
+    return body
 
 
 def _trials(planned: Sequence[Planned], count: int) -> list[Planned]:

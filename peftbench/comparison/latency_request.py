@@ -1,29 +1,80 @@
-"""What `peftbench latency` is asked for, and what can be said of it without loading anything."""
+"""What `peftbench latency` is asked for, each option declared once."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from .. import defaults
-from ..errors import UsageError, unknown
+from ..errors import UsageError
+from ..from_json import from_json
+from ..option import COMPARED, EXECUTION, MEASUREMENT, at_least, option, verify
+from ..option_types import CELLS, TEXT, WHOLE
 from ..records.runs import EXECUTIONS, LatencyGrid
+from .request import device_option, methods_option, models_option, plugins_option
+
+
+def some_cells(option: str, value: tuple[tuple[int, int], ...] | None) -> None:
+    if value == ():
+        raise UsageError(f"{option} none leaves nothing to measure; write it as in 1x32,4x32")
+
+
+def none_or_several(why: str) -> Any:
+    def check(option: str, value: int | None) -> None:
+        if value is not None and (value < 0 or value == 1):
+            raise UsageError(f"{option} must be 2 or more, or 0 for none, not {value}: {why}")
+
+    return check
 
 
 @dataclass(frozen=True)
 class LatencyRequest:
-    """What was asked for, in the words of the command line."""
+    """What was asked for. None: as the device or the model has it."""
 
-    methods: tuple[str, ...]  # SPECs
-    models: tuple[str, ...] = (defaults.MODEL,)
-    device: str = "auto"
-    dtype: str = "float32"  # of weights and compute
-    cells: tuple[tuple[int, int], ...] | None = None  # None: the device's default
-    processes: int = defaults.LATENCY_PROCESSES
-    rounds: int = LatencyGrid.rounds
-    execution: str = "eager"
-    new_tokens: int | None = None  # None: some, where the model generates
-    tasks: int = 0  # adapters to switch between and to serve in one batch; 0: not measured
-    plugins: tuple[str, ...] = ()
+    methods: tuple[str, ...] = methods_option()
+    models: tuple[str, ...] = models_option(" A config alone will do.")
+    tasks: int = option(
+        0, "Also switch between so many tasks' adapters, and mix them in a batch.", COMPARED, WHOLE,
+        check=none_or_several("one is never switched"),
+    )  # fmt: skip
+    plugins: tuple[str, ...] = plugins_option()
+    cells: tuple[tuple[int, int], ...] | None = option(
+        None,
+        "Cells of batch x length, as in 1x32,4x32.",
+        MEASUREMENT,
+        CELLS,
+        "latency-grid",
+        check=some_cells,
+    )
+    processes: int = option(
+        defaults.LATENCY_PROCESSES, "Fresh processes.", MEASUREMENT, WHOLE, check=at_least(1)
+    )
+    rounds: int = option(
+        LatencyGrid.rounds, "Timed rounds of each process.", MEASUREMENT, WHOLE, check=at_least(1)
+    )
+    new_tokens: int | None = option(
+        None, "Tokens that a generative model decodes a round; 0: none.", MEASUREMENT, WHOLE,
+        check=none_or_several("the first comes with the prompt"),
+    )  # fmt: skip
+    execution: str = option(
+        "eager", "eager, compile (torch.compile) or cuda-graphs.", EXECUTION, TEXT, choices=EXECUTIONS
+    )
+    device: str = device_option()
+    dtype: str = option(
+        "float32",
+        "Weights and compute: float32 or bfloat16.",
+        EXECUTION,
+        TEXT,
+        choices=("float32", "bfloat16"),
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> LatencyRequest:
+        return from_json(cls, data)
 
 
 def check_latency_request(asked: LatencyRequest) -> None:
@@ -32,24 +83,4 @@ def check_latency_request(asked: LatencyRequest) -> None:
     Raises:
         UsageError: a number is out of range or a list is empty.
     """
-    if not asked.methods:
-        raise UsageError(
-            "--methods is empty; name some, as in --methods lora,adapter (peftbench list methods)"
-        )
-    if not asked.models:
-        raise UsageError("--model needs a name; leave it out for the starter's")
-    if asked.cells == ():
-        raise UsageError("--latency-grid none leaves nothing to measure; write it as in 1x32,4x32")
-    if asked.execution not in EXECUTIONS:
-        raise unknown("value of --execution:", asked.execution, EXECUTIONS, "one of " + ", ".join(EXECUTIONS))
-    for option, value in (("processes", asked.processes), ("rounds", asked.rounds)):
-        if value < 1:
-            raise UsageError(f"--{option} must be 1 or more, not {value}")
-    if asked.new_tokens is not None and (asked.new_tokens < 0 or asked.new_tokens == 1):
-        raise UsageError(
-            f"--new-tokens must be 2 or more, or 0 for none, not {asked.new_tokens}: the first comes with the prompt"
-        )
-    if asked.tasks < 0 or asked.tasks == 1:
-        raise UsageError(
-            f"--tasks must be 2 or more, or 0 for none, not {asked.tasks}: one is never switched"
-        )
+    verify(asked)

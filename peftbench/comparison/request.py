@@ -1,48 +1,169 @@
-"""What a user asks for, in the words of the command line, and what can be said of it without loading anything."""
+"""What a user asks for, each option declared once, and what can be said of it without loading anything."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .. import defaults
 from ..errors import UsageError, unknown
+from ..from_json import from_json
+from ..option import (
+    BUDGET,
+    COMPARED,
+    EXECUTION,
+    MEASUREMENT,
+    above_zero,
+    at_least,
+    not_empty,
+    option,
+    verify,
+)
+from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
 from ..records.runs import Budget
-from ..stats.sequential import SeedSchedule
+
+if TYPE_CHECKING:
+    from ..stats.sequential import SeedSchedule
+
+SOME_METHODS = not_empty("is empty; name some, as in --methods lora,adapter (peftbench list methods)")
+SOME_NAME = not_empty("needs a name; leave it out for the starter's")
+
+
+def methods_option() -> Any:
+    return option(
+        tuple(defaults.METHODS.split(",")), "SPEC,SPEC,... as in lora:rank=4,adapter.", COMPARED, SPECS,
+        check=SOME_METHODS, completes="method",
+    )  # fmt: skip
+
+
+def models_option(also: str = "") -> Any:
+    said = f"Starter name, folder or hub id; several with commas.{also}"
+    return option((defaults.MODEL,), said, COMPARED, NAMES, "model", check=SOME_NAME, completes="model")
+
+
+def plugins_option() -> Any:
+    return option((), "A Python file or folder with methods, tasks or reports.", COMPARED, PATHS)
+
+
+def device_option() -> Any:
+    return option("auto", "auto, cpu or cuda.", EXECUTION, TEXT, choices=("auto", "cpu", "cuda"))
+
+
+def known_budget(option: str, value: str) -> None:
+    if value not in defaults.BUDGETS:
+        raise unknown("budget", value, defaults.BUDGETS, "one of " + ", ".join(defaults.BUDGETS))
+
+
+def sizes_in_range(option: str, value: Sequence[int | None]) -> None:
+    if not value:
+        raise UsageError(f"{option} is empty; give some, as in {option} 100,1000,all")
+    if small := [size for size in value if size is not None and size < 2]:
+        raise UsageError(f"{option} must be 2 or more, or all, not {small[0]}")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked for, in the words of the command line. None: as the budget of that name says."""
+    """What was asked for. None: as the budget of that name says, or the task, the model or the device."""
 
-    methods: tuple[str, ...]  # SPECs
-    models: tuple[str, ...] = (defaults.MODEL,)
-    tasks: tuple[str, ...] = (defaults.TASK,)  # SPECs
-    budget: str = defaults.BUDGET
-    seeds: int | None = None
-    steps: int | None = None
-    epochs: float | None = None
-    tune: int | None = None  # learning rates a method, tried on validation; 0: presets
-    batch_size: int = defaults.BATCH_SIZE
-    accumulate: int = 1
-    max_length: int | None = None  # tokens; None: the task's
-    train_sizes: tuple[int | None, ...] = (
+    methods: tuple[str, ...] = methods_option()
+    models: tuple[str, ...] = models_option()
+    tasks: tuple[str, ...] = option(
+        (defaults.TASK,),
+        "SPEC,SPEC,... of tasks.",
+        COMPARED,
+        SPECS,
+        "task",
+        check=SOME_NAME,
+        completes="task",
+    )
+    baselines: bool = option(True, "Add full fine-tuning and the head alone.", COMPARED, FLAG)
+    baseline: str | None = option(
+        None, f"SPEC that differences are taken to ({defaults.REFERENCE} by default).", COMPARED, SPEC,
+        completes="method",
+    )  # fmt: skip
+    plugins: tuple[str, ...] = plugins_option()
+    data_dir: str | None = option(
+        None, "Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub.", COMPARED, FOLDER
+    )  # fmt: skip
+    budget: str = option(
+        defaults.BUDGET, "quick: 60 steps, 3 seeds, presets; standard: 1 epoch, 5 seeds, tuned.", BUDGET, TEXT,
+        choices=defaults.BUDGETS, check=known_budget,
+    )  # fmt: skip
+    seeds: int | None = option(
+        None, "Runs of each method; default: the budget's.", BUDGET, WHOLE, check=above_zero
+    )
+    steps: int | None = option(
+        None, "Optimizer steps; default: the budget's.", BUDGET, WHOLE, check=above_zero
+    )
+    epochs: float | None = option(
+        None, "Passes over the training split, instead of --steps.", BUDGET, NUMBER, check=above_zero
+    )
+    tune: int | None = option(
+        None, "Learning rates a method, tried on validation; 0: presets.", BUDGET, WHOLE,
+        check=at_least(0, "; 0 takes the presets"),
+    )  # fmt: skip
+    learning_rate: float | None = option(
         None,
-    )  # items of the training split, each in turn; None: all of it
-    attention: str | None = None  # the library's implementation; None: its default
-    forgetting: str | None = None  # SPEC of a task: a language model's loss on its texts, before and after
-    checkpointing: bool = False  # activations are computed again for the backward pass
-    learning_rate: float | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    jobs: int = 1
-    baselines: bool = True
-    baseline: str | None = None  # SPEC: what differences are taken to; None: the default one, if it is run
-    until: float | None = None  # points of a share, or units: seeds are added until it is resolved
-    max_seeds: int = defaults.MAX_SEEDS
-    latency_grid: tuple[tuple[int, int], ...] | None = None  # None: the device's default
-    profile: bool = True  # also look inside a step of each method: memory by kind, arithmetic
-    plugins: tuple[str, ...] = ()
-    data_dir: str | None = None  # a folder of published data sets
+        "Learning rate of the methods asked for; default: presets.",
+        BUDGET,
+        NUMBER,
+        "lr",
+        check=above_zero,
+    )
+    until: float | None = option(
+        None, "Add seeds until differences of so many points are resolved.", BUDGET, NUMBER, check=above_zero
+    )
+    max_seeds: int = option(defaults.MAX_SEEDS, "Where --until stops.", BUDGET, WHOLE, check=above_zero)
+    batch_size: int = option(
+        defaults.BATCH_SIZE, "Items of an optimizer step.", BUDGET, WHOLE, check=above_zero
+    )
+    accumulate: int = option(1, "Parts a batch is cut into, to save memory.", BUDGET, WHOLE, check=above_zero)
+    max_length: int | None = option(
+        None,
+        "Tokens; longer items are cut. Default: the task's, 48 for most.",
+        BUDGET,
+        WHOLE,
+        check=above_zero,
+    )
+    train_sizes: tuple[int | None, ...] = option(
+        (None,), "Items of the training split, as in 100,1000,all: a table each, and one over them.", BUDGET, SIZES,
+        "train-size", check=sizes_in_range,
+    )  # fmt: skip
+    latency_grid: tuple[tuple[int, int], ...] | None = option(
+        None, "Cells of batch x length, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
+    )
+    profile: bool = option(
+        True, "Look inside a step of each method: memory by kind, arithmetic.", MEASUREMENT, FLAG
+    )
+    forgetting: str | None = option(
+        None, "SPEC of a task: a language model's loss on its texts, before and after, as in xsum-1k.", MEASUREMENT,
+        SPEC, completes="task",
+    )  # fmt: skip
+    device: str = device_option()
+    dtype: str = option(
+        "auto",
+        "Compute: auto, float32 or bfloat16.",
+        EXECUTION,
+        TEXT,
+        choices=("auto", "float32", "bfloat16"),
+    )
+    attention: str | None = option(
+        None, "The library's implementation: eager, sdpa, flash_attention_2, ...; default: the model's.", EXECUTION,
+        TEXT,
+    )  # fmt: skip
+    checkpointing: bool = option(
+        False, "Compute activations again for the backward pass: less memory, more time.", EXECUTION, FLAG,
+        "checkpoint-activations",
+    )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Comparison:
+        return from_json(cls, data)
 
     def resolve_budget(
         self, task_length: int = defaults.MAX_LENGTH, train_items: int | None = None
@@ -87,6 +208,8 @@ class Comparison:
         """The rule for adding seeds, where `until` asks for one."""
         if self.until is None:
             return None
+        from ..stats.sequential import SeedSchedule  # the command line's help need not wait for it
+
         return SeedSchedule(self.until, self.first_seeds, max(self.max_seeds, self.first_seeds))
 
 
@@ -96,31 +219,11 @@ def check_request(asked: Comparison) -> None:
     Raises:
         UsageError: a number is out of range, a list is empty or options exclude each other.
     """
-    if not asked.methods:
-        raise UsageError(
-            "--methods is empty; name some, as in --methods lora,adapter (peftbench list methods)"
-        )
-    if not asked.models or not asked.tasks:
-        raise UsageError("--model and --task each need a name; leave them out for the starter's")
-    if asked.budget not in defaults.BUDGETS:
-        raise unknown("budget", asked.budget, defaults.BUDGETS, "one of " + ", ".join(defaults.BUDGETS))
+    verify(asked)
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("--steps and --epochs exclude each other; give one")
     if asked.tune and asked.learning_rate is not None:
         raise UsageError("--tune looks for learning rates and --lr gives one; leave one of them out")
-    if asked.tune is not None and asked.tune < 0:
-        raise UsageError(f"--tune must be 0 or more, not {asked.tune}; 0 takes the presets")
-    for name in (
-        "seeds", "steps", "epochs", "batch_size", "accumulate", "max_length", "learning_rate", "jobs", "until", "max_seeds",
-    ):  # fmt: skip
-        value = getattr(asked, name)
-        if value is not None and not value > 0:
-            option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
-            raise UsageError(f"--{option} must be above 0, not {value}")
-    if small := [size for size in asked.train_sizes if size is not None and size < 2]:
-        raise UsageError(f"--train-size must be 2 or more, or all, not {small[0]}")
-    if not asked.train_sizes:
-        raise UsageError("--train-size is empty; give some, as in --train-size 100,1000,all")
     if asked.accumulate > asked.batch_size:
         raise UsageError(
             f"--accumulate {asked.accumulate} cuts a batch of {asked.batch_size} into empty parts"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..from_json import from_json
 from ..records.runs import Conditions, Run
 from .protocol import Capacity
 
@@ -106,17 +106,4 @@ JOBS: dict[str, type[Job]] = {
 def job_from_json(message: dict[str, Any]) -> Job:
     """The job that `Job.to_json` wrote."""
     kind = JOBS[message["name"]]
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            field.name: _restored(hints[field.name], message[field.name])
-            for field in dataclasses.fields(kind)
-        }
-    )
-
-
-def _restored(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        from_json = getattr(hint, "from_json", None)
-        return hint(**value) if from_json is None else from_json(value)  # type: ignore[operator]
-    return tuple(value) if typing.get_origin(hint) is tuple else value
+    return from_json(kind, {name: value for name, value in message.items() if name != "name"})

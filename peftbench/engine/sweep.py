@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..option import EXECUTION, MEASUREMENT, OUTPUT, above_zero, at_least, option
+from ..option_types import FLAG, NUMBER, WHOLE
 from ..records.record import Record
 from ..records.runs import Conditions, Planned
 from ..records.store import Store, Stored
@@ -25,15 +27,27 @@ from .jobs import Execute
 from .protocol import Engine, Event
 
 
+def above_zero_seconds(option: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise UsageError(f"{option} must be above 0 seconds, not {value:g}")
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a sweep is carried out. Nothing of it determines a result."""
 
-    jobs: int = 1  # runs at once
-    timeout_s: float | None = None  # of each run
-    retry_failed: bool = False
-    keep_weights: bool = False
-    curve_points: int = 0  # moments of training at which validation is scored
+    jobs: int = option(
+        1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=above_zero
+    )
+    timeout_s: float | None = option(
+        None, "Seconds after which a run is ended.", EXECUTION, NUMBER, "timeout", check=above_zero_seconds
+    )
+    retry_failed: bool = option(False, "Run failures again.", EXECUTION, FLAG)
+    keep_weights: bool = option(False, "Keep whole models too, not adapters alone.", OUTPUT, FLAG)
+    curve_points: int = option(
+        0, "Score validation at so many moments of training; 0: not.", MEASUREMENT, WHOLE, "curve",
+        check=at_least(0, "; 0 scores validation at no moment"),
+    )  # fmt: skip
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
 

@@ -67,15 +67,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     loaded = load_base(run, objective, run.device)
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
-    texts = None if run.forgetting is None else forgetting.held_out(run.forgetting, loaded.tokenizer)
-    before = (
-        None if texts is None else forgetting.loss(loaded.model.to(device), texts, accelerator, run.dtype)
-    )
-    if texts is not None:
-        loaded.model.to("cpu")  # where every method draws
-        gc.collect()
-        if device.type == "cuda":  # the meters begin as if nothing had been there
-            torch.cuda.empty_cache()
+    before = forgetting.before(run, loaded, accelerator)
     tensors = proof.Tensors(loaded.model, without=loaded.head.values())
     base = proof.fingerprints(tensors.now())
     prepared = inject(run, loaded, run.device)
@@ -128,14 +120,13 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
 
     progress.phase("score")
+    energy = EnergyMeter(device.type)
     with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
         predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
+    scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
-    forgot = None
-    if texts is not None and before is not None:
-        after = forgetting.loss(adaptation.model, texts, accelerator, run.dtype)
-        forgot = {"before_nll": before, "after_nll": after, "tokens": texts.tokens}
+    forgot = None if before is None else before.after(adaptation.model)
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
     progress.phase("check")
@@ -160,6 +151,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             "score": dataclasses.asdict(memory.last) if memory.last else None,
         },
         "training": training,
+        "scoring": scoring,
         "curve": points or None,
         "quality": quality,
         "forgetting": forgot,

@@ -6,6 +6,7 @@ model as its checkpoint gives it, without the method.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch import nn
 from torch.nn import functional
 
 from ..errors import NotSupported, UsageError
+from ..models.load import Loaded
 from ..models.precision import DTYPES, frozen_in
 from ..objectives import base
 from ..objectives.base import Objective
 from ..plugins.build import build_task
+from ..records.runs import Run
 from . import batches
 
 TEXTS = 50  # evenly spread over the split
@@ -104,3 +107,31 @@ def loss(model: nn.Module, texts: HeldOut, accelerator: Any, dtype: str) -> floa
                 )
             )
     return total / texts.tokens
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the loss was before the method came."""
+
+    texts: HeldOut
+    nll: float
+    accelerator: Any
+    dtype: str
+
+    def after(self, model: nn.Module) -> dict[str, float]:
+        """What the record says, of the trained model."""
+        now = loss(model, self.texts, self.accelerator, self.dtype)
+        return {"before_nll": self.nll, "after_nll": now, "tokens": self.texts.tokens}
+
+
+def before(run: Run, loaded: Loaded, accelerator: Any) -> Before | None:
+    """Look at the model as its checkpoint gives it; None where the run does not ask what is forgotten."""
+    if run.forgetting is None:
+        return None
+    texts = held_out(run.forgetting, loaded.tokenizer)
+    nll = loss(loaded.model.to(accelerator.device), texts, accelerator, run.dtype)
+    loaded.model.to("cpu")  # where every method draws
+    gc.collect()
+    if accelerator.device.type == "cuda":  # the meters begin as if nothing had been there
+        torch.cuda.empty_cache()
+    return Before(texts, nll, accelerator, run.dtype)

@@ -1,4 +1,4 @@
-"""Predictions for every item of a split, and the figures made of them."""
+"""Predictions for every item of a split."""
 
 from __future__ import annotations
 

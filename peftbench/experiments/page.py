@@ -1,4 +1,4 @@
-"""The LoRA paper's experiments: what one is asked, what it gives back, and when a statement of the paper counts as shown.
+"""Experiments: what one is asked, what it gives back, and when a statement of a paper counts as shown.
 
 A statement is tested from both sides. Holm's correction is over all statements of one page; the side that is then below .05
 decides: confirmed or contradicted; else it is undecided, which is a good answer. What is counted and not sampled is exact.

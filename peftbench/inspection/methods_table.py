@@ -1,6 +1,6 @@
 """The table of methods in docs/methods.md, from what each declares and from what it does to models without weights.
 
-`python -m peftbench.methods_table docs/methods.md` writes it between its two marks, `peftbench list methods --format
+`python -m peftbench.inspection.methods_table docs/methods.md` writes it between its two marks, `peftbench list methods --format
 markdown` prints it.
 """
 

@@ -1,4 +1,4 @@
-"""Pretrained models by name, path or hub id, with the head that a task asks for.
+"""A pretrained model with the head that a task asks for.
 
 The head is every parameter that the checkpoint did not bring. It is drawn from the run's seed alone, so that all
 methods of one seed start from the same head. Weights are read from safetensors (or GGUF, converted once).

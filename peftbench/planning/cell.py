@@ -45,8 +45,7 @@ def runs_of(cell: Cell, method: str, baseline: bool) -> list[Planned]:
     claims, rate = _rate(asked, method, baseline)
     first = _first(cell, method, rate)
     if asked.forgetting is not None:
-        made_for = kind_of(resolve_model(cell.model))
-        forgetting.check_objective(build.build_task(cell.task).objective, made_for)
+        forgetting.check_objective(build.build_task(cell.task).objective, kind_of(resolve_model(cell.model)))
     counts = counts_of(first, cell.device)
     seeds = 1 if claims.seedless or counts.refusal is not None else asked.first_seeds
     length = build.length_of(cell.task)

@@ -1,4 +1,4 @@
-"""The three decorators, and what they ask a method to declare.
+"""The decorators, and what they ask of what they stand on.
 
 @method("lora", claims=Claims(...), preset=Preset(...))     on a frozen dataclass with `inject(model)`
 @task("rotten-tomatoes", version="1")                       on a frozen dataclass with `splits()`, `objective`
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -72,15 +73,21 @@ def report(name: str, *, suffix: str, latency: LatencyReport | None = None) -> C
     return declare
 
 
-def experiment(name: str, *, title: str) -> Callable[[Experiment], Experiment]:
-    """Register a function as one of the LoRA paper's experiments: `peftbench paper NAME` calls it.
+def experiment(name: str, *, title: str, of: str | None = None) -> Callable[[Experiment], Experiment]:
+    """Register a function as an experiment: `peftbench paper NAME` calls it, or `peftbench paper OF/NAME`.
 
     Args:
         title: what `peftbench paper list` says of it.
+        of: the collection that it belongs to, as in `dora-paper`; None: the LoRA paper's. Two may use the same names.
+
+    Raises:
+        UsageError: the name is taken, or the collection's is none.
     """
+    if of is not None and not re.fullmatch(r"[a-z][a-z0-9-]*", of):
+        raise UsageError(f"experiment {name!r}: of={of!r} must be of lower-case letters, digits and dashes")
 
     def declare(function: Experiment) -> Experiment:
-        register("experiment", name, function, title)
+        register("experiment", name if of is None else f"{of}/{name}", function, title)
         return function
 
     return declare

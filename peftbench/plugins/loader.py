@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import UsageError
-from .registry import KINDS, load, said_of
+from .registry import KINDS, PACKAGES, load, said_of
 
 _loaded_plugins: dict[Path, str] = {}
 
@@ -38,6 +39,21 @@ def load_plugins(paths: Iterable[Path]) -> None:
             )
 
 
+def _package_of(folder: Path, kind: str) -> str:
+    """The package that a plugin file is loaded into: the built-ins' own, so that it may import them as siblings.
+
+    Experiments of another collection have names like those of the built-ins, so each folder of them is a package of its own.
+    """
+    if kind != "experiment":
+        return PACKAGES[kind]
+    name = f"peftbench_experiments_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    return name
+
+
 def _declared(folder: Path) -> list[Path]:
     """The TOML files of a folder that declare a task: a pyproject.toml, for one, does not."""
     return [file for file in sorted(folder.glob("*.toml")) if file.is_file() and _is_task(file)]
@@ -52,7 +68,7 @@ def _is_task(file: Path) -> bool:
 
 
 def _import_plugin(path: Path, kind: str) -> None:
-    name = f"peftbench.{kind}s.{path.stem}"
+    name = f"{_package_of(path.parent, kind)}.{path.stem}"
     if path in _loaded_plugins:
         return
     for loaded in KINDS:

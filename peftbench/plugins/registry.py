@@ -1,4 +1,4 @@
-"""Names for methods, tasks and reports: one loader behind three doors.
+"""Names for methods, tasks, reports and experiments: one registry behind three doors.
 
 1. A file in `methods/`, `tasks/` or `reports/`.
 2. A file or folder named by `--plugins` or `PEFTBENCH_PLUGINS`; a file is loaded as `peftbench.methods.<stem>`, so
@@ -24,7 +24,12 @@ from ..errors import UsageError, unknown
 from . import source
 
 KINDS = ("method", "task", "report", "experiment")
-_PACKAGES = {"experiment": "peftbench.reports.paper"}  # the others are peftbench.methods and so on
+PACKAGES = {  # where the files of the first door are
+    "method": "peftbench.methods",
+    "task": "peftbench.tasks",
+    "report": "peftbench.reports",
+    "experiment": "peftbench.reports.paper",
+}
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,10 @@ def load(kind: str) -> dict[str, Entry]:
     if kind not in _loaded:
         _loaded.add(kind)
         try:
-            package = importlib.import_module(_PACKAGES.get(kind, f"peftbench.{kind}s"))
+            package = importlib.import_module(PACKAGES[kind])
         except ModuleNotFoundError as error:
             raise UsageError(
-                f"peftbench.{kind}s is not installed; run `pip install -e .` in the checkout ({error})"
+                f"{PACKAGES[kind]} is not installed; run `pip install -e .` in the checkout ({error})"
             ) from error
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith(("_", "test_")):

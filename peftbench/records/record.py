@@ -42,6 +42,7 @@ class Record:
     parameters: dict[str, int | None] | None = None
     memory: dict[str, dict[str, Any] | None] | None = None  # by phase: "train", "score"
     training: dict[str, Any] | None = None  # raw, one number a step
+    scoring: dict[str, Any] | None = None  # of the scored split: items, and what it took to score them
     quality: dict[str, float] | None = None  # by metric, on the test split
     metric: dict[str, Any] | None = None  # the primary metric: name, higher_is_better, is_share, unit
     metrics: list[dict[str, Any]] | None = (

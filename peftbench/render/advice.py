@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..stats.estimate import Estimate, seeds_that_decide
 from ..tables.advice import Advice
+from ..tables.quantities import STORED
 from ..tables.table import Row
 from .columns import score, with_interval
 
@@ -52,9 +53,8 @@ def _shown(row: Row, percent: float) -> str:
 
 
 def _by_cost(rows: Sequence[Row]) -> list[Row]:
-    return sorted(
-        rows, key=lambda row: math.inf if row.costs.stored_bytes is None else row.costs.stored_bytes
-    )
+    stored = {row.label: row.costs.of(STORED) for row in rows}
+    return sorted(rows, key=lambda row: math.inf if (size := stored[row.label]) is None else size)
 
 
 def _decides(difference: Estimate | None, percent: float) -> str:

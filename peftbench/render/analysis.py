@@ -1,4 +1,4 @@
-"""The program's side of `peftbench analyze`: which places can be analyzed, and what is printed."""
+"""What `peftbench analyze` prints."""
 
 from __future__ import annotations
 

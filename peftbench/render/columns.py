@@ -16,6 +16,7 @@ from ..errors import UsageError, unknown
 from ..stats.estimate import Estimate
 from ..stats.slowdown import Slowdown
 from ..tables.costs import Latency
+from ..tables.quantities import COLUMN, STEP, Measure, measures_in
 from ..tables.table import Row, Table
 from .flat import flat_rows
 
@@ -60,10 +61,11 @@ def arranged(tables: Sequence[Table], columns: str | None, sort: str | None) -> 
     if not names and not by:
         return list(tables)
     flat = (name for table in tables for row in flat_rows(table) for name in row)
-    known = list(dict.fromkeys([*COLUMNS, *flat]))
+    short = known_columns()
+    known = list(dict.fromkeys([*short, *flat]))
     for name in (*names, *([by] if by else [])):
         if name not in known:
-            raise unknown("column", name, known, "short names: " + ", ".join(COLUMNS))
+            raise unknown("column", name, known, "short names: " + ", ".join(short))
     return [
         dataclasses.replace(table, columns=names, rows=_sorted(table, by, order == "desc"))
         for table in tables
@@ -74,7 +76,8 @@ def _sorted(table: Table, by: str, descending: bool) -> tuple[Row, ...]:
     """What has no figure stands last."""
     if not by:
         return table.rows
-    flat = COLUMNS[by].flat if by in COLUMNS else by
+    known = known_columns()
+    flat = known[by].flat if by in known else by
     values = [row.get(flat) for row in flat_rows(table)]
     have = [i for i, value in enumerate(values) if value is not None]
     as_text = any(isinstance(values[i], str) for i in have)
@@ -91,7 +94,8 @@ def selected(table: Table) -> list[dict[str, Any]]:
     rows = flat_rows(table)
     if not table.columns:
         return rows
-    names = [COLUMNS[name].flat if name in COLUMNS else name for name in table.columns]
+    known = known_columns()
+    names = [known[name].flat if name in known else name for name in table.columns]
     return [
         {key: value for name in names for key, value in row.items() if key == name or _of_latency(name, key)}
         for row in rows
@@ -104,10 +108,11 @@ def _of_latency(name: str, key: str) -> bool:
 
 def columns_of(table: Table) -> list[Column]:
     """Those that were asked for, else those that have something to show; latency's one for each cell of its grid."""
+    known = known_columns()
     if not table.columns:
-        chosen = [column for column in COLUMNS.values() if column.shown(table)]
+        chosen = [column for column in known.values() if column.shown(table)]
     else:
-        chosen = [COLUMNS[name] if name in COLUMNS else _raw(name) for name in table.columns]
+        chosen = [known.get(name) or _raw(name) for name in table.columns]
     found: list[Column] = []
     for column in chosen:
         found += _latency_columns(table) if column is LATENCY else [column]
@@ -184,12 +189,6 @@ def _checks(row: Row, _: Table) -> Cell:
     return Cell(f"{passed}/{len(claimed)}" + ("" if passed == len(claimed) else " FAIL"))
 
 
-def _step(row: Row, _: Table) -> Cell:
-    if row.costs.step_ms is None:
-        return Cell(MISSING)
-    return Cell(f"{row.costs.step_ms:,.1f} ({row.costs.step_p95_ms:,.1f})")
-
-
 def _seconds(row: Row, _: Table) -> Cell:
     """Median over the seeds that reached it, and how many did."""
     by_seed = row.seconds_to_reference
@@ -198,10 +197,6 @@ def _seconds(row: Row, _: Table) -> Cell:
         return Cell("never" if by_seed else MISSING)
     share = "" if len(reached) == len(by_seed) else f" ({len(reached)}/{len(by_seed)})"
     return Cell(f"{statistics.median(reached):.1f}{share}")
-
-
-def _scaled(number: float | None, unit: float = 1) -> Cell:
-    return Cell(MISSING if number is None else f"{number / unit:,.0f}")
 
 
 def _latency_columns(table: Table) -> list[Column]:
@@ -259,44 +254,53 @@ def _any(look: Callable[[Row], object]) -> Callable[[Table], bool]:
 
 METHOD = Column("method", lambda t: "method", _name, "label")
 LATENCY = Column("latency", lambda t: "", lambda row, t: Cell(""), "latency")  # stands for its cells
-COLUMNS = {
-    column.name: column
-    for column in (
-        METHOD,
-        Column("score", lambda t: f"{t.metric}{_unit(t)}", lambda row, t: score(row, percent_of(t)), "score"),
-        Column(
-            "difference", lambda t: f"vs {t.reference} (p)", _difference, "difference", lambda t: bool(t.reference)
-        ),
-        Column(
-            "nll",
-            lambda t: f"NLL vs {t.reference}",
-            lambda row, t: _nats(row.nll_difference),
-            "nll_difference",
-            _any(lambda row: row.nll_difference),
-        ),
-        Column(
-            "forgetting",
-            lambda t: "forgetting",
-            lambda row, t: _nats(row.forgetting),
-            "forgetting_nats",
-            _any(lambda row: row.forgetting),
-        ),
-        Column("checks", lambda t: "checks", _checks, "status"),
-        Column("trained", lambda t: "trained", lambda row, t: _scaled(row.costs.adapter_parameters), "adapter_parameters"),
-        Column("head", lambda t: "head", lambda row, t: _scaled(row.costs.head_parameters), "head_parameters"),
-        Column("stored", lambda t: "stored kB", lambda row, t: _scaled(row.costs.stored_bytes, 1e3), "stored_bytes"),
-        Column(
-            "peak", lambda t: "train peak MB", lambda row, t: _scaled(row.costs.train_peak_bytes, 1e6), "train_peak_bytes"
-        ),
-        Column("step", lambda t: "step ms (p95)", _step, "step_ms"),
-        Column("tokens", lambda t: "tokens/s", lambda row, t: _scaled(row.costs.tokens_per_s), "tokens_per_s"),
-        Column(
-            "seconds",
-            lambda t: f"s to {t.reference}",
-            _seconds,
-            "seconds_to_reference",
-            _any(lambda row: row.seconds_to_reference),
-        ),
-        LATENCY,
-    )
-}  # fmt: skip
+QUALITY = (
+    Column("score", lambda t: f"{t.metric}{_unit(t)}", lambda row, t: score(row, percent_of(t)), "score"),
+    Column("difference", lambda t: f"vs {t.reference} (p)", _difference, "difference", lambda t: bool(t.reference)),
+    Column(
+        "nll",
+        lambda t: f"NLL vs {t.reference}",
+        lambda row, t: _nats(row.nll_difference),
+        "nll_difference",
+        _any(lambda row: row.nll_difference),
+    ),
+    Column(
+        "forgetting",
+        lambda t: "forgetting",
+        lambda row, t: _nats(row.forgetting),
+        "forgetting_nats",
+        _any(lambda row: row.forgetting),
+    ),
+    Column("checks", lambda t: "checks", _checks, "status"),
+)  # fmt: skip
+SECONDS = Column(
+    "seconds",
+    lambda t: f"s to {t.reference}",
+    _seconds,
+    "seconds_to_reference",
+    _any(lambda row: row.seconds_to_reference),
+)
+
+
+def known_columns() -> dict[str, Column]:
+    """Every column by its short name, in the order in which they stand."""
+    costs = (_measured(measure) for measure in measures_in(COLUMN))
+    return {column.name: column for column in (METHOD, *QUALITY, *costs, SECONDS, LATENCY)}
+
+
+def _measured(measure: Measure) -> Column:
+    """The column of a measure: of a step, also the time that one in twenty exceeds."""
+    beside = " (p95)" if measure is STEP else ""
+
+    def cell(row: Row, _: Table) -> Cell:
+        figure = row.costs.of(measure)
+        if figure is None:
+            return Cell(MISSING)
+        return Cell(
+            measure.text(figure) + (f" ({measure.text(row.costs.step_p95_ms or 0.0)})" if beside else "")
+        )
+
+    def shown(table: Table) -> bool:
+        return measure.always or any(row.costs.of(measure) is not None for row in table.rows)
+
+    return Column(measure.name, lambda t: measure.header + beside, cell, measure.raw, shown)

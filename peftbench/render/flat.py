@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from typing import Any
 
 from ..stats.estimate import Estimate
+from ..tables.quantities import measures
 from ..tables.table import Row, Table
 
 # Of a table's settings, those that are columns of their own.
 SETTINGS = (
     "device", "dtype", "attention", "checkpointing", "steps", "epochs", "batch_size", "max_length", "train_items",
+)  # fmt: skip
+
+# Of its costs, those that every row has, in the order that scripts know; another measure follows where it is known.
+FIELDS = (
+    "adapter_parameters", "head_parameters", "stored_bytes", "train_peak_bytes", "train_peak_reserved_bytes", "train_peak_kind",
+    "score_peak_bytes", "step_ms", "step_p95_ms", "tokens_per_s", "data_share", "clipped_share", "flops_per_step", "flops_per_s",
+    "flop_utilisation", "train_energy_j", "energy_kind", "train_s", "latency_others_cpu_share",
 )  # fmt: skip
 
 
@@ -62,9 +69,9 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
     for check in row.checks:
         flat[f"check_{check.name.replace(' ', '_')}"] = check.outcome
     costs = row.costs
-    for name in (f.name for f in dataclasses.fields(costs)):
-        if name not in ("memory_by_kind", "latency", "throttled"):
-            flat[name] = getattr(costs, name)
+    figures = {measure.raw: costs.of(measure) for measure in measures() if measure.raw}
+    flat |= {name: figures[name] if name in figures else getattr(costs, name) for name in FIELDS}
+    flat |= {name: figure for name, figure in figures.items() if name not in flat and figure is not None}
     flat["throttled"] = ", ".join(costs.throttled) or None
     for kind, size in costs.memory_by_kind.items():
         flat[f"step_peak_{kind}_bytes"] = size

@@ -6,33 +6,18 @@ an interval shrinks with the root of the seeds as far as it comes from them, and
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import UsageError
 from ..records.results import Result, method_scores
 from ..records.setting import setting_of
 from ..stats.estimate import Estimate, estimate
+from .quantities import limited
 from .table import Row, Table
 from .tabulate import tables_of
 
 REPORTED = "training"
-UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a method may cost at most; None: anything."""
-
-    peak_bytes: float | None = None  # of training, as the meter of the device counts it
-    slowdown: float | None = None  # share, merged where a method merges, in the worst cell of the grid
-    stored_bytes: float | None = None
-    trained: float | None = None  # numbers
-
-
-ANYTHING = Limits()
+Limits = Mapping[str, float]  # by the name of a measure, the most of it in the unit that it is kept in
 
 
 @dataclass(frozen=True)
@@ -46,18 +31,18 @@ class Advice:
     undecided: Estimate | None  # the difference of the two of the best set that stand furthest apart
 
 
-def limits_of(vram: str | None, slowdown: str | None, stored: str | None, trained: str | None) -> Limits:
-    """Limits from the words of the command line: `16GB`, `2%`, `10MB`, `1000000`.
+def limits_of(words: Mapping[str, str | None]) -> Limits:
+    """Limits from the words of the command line, by the name of their measure: `16GB`, `2%`, `1,000,000`.
 
     Raises:
         UsageError: one is no such number.
     """
-    return Limits(
-        peak_bytes=None if vram is None else _bytes("--max-vram", vram),
-        slowdown=None if slowdown is None else _share("--max-slowdown", slowdown),
-        stored_bytes=None if stored is None else _bytes("--max-stored", stored),
-        trained=None if trained is None else _number("--max-trained", trained.replace(",", "")),
-    )
+    known = limited()
+    return {
+        name: known[name][1].read(known[name][1].option, text)
+        for name, text in words.items()
+        if text is not None
+    }
 
 
 def advise_on(results: Iterable[Result], baseline: str, allowed: Limits) -> list[Advice]:
@@ -117,43 +102,13 @@ def _reported(result: Result, table: Table) -> bool:
 
 def _beyond(row: Row, allowed: Limits) -> tuple[list[str], list[str]]:
     """Which limits a row exceeds, and for which its figure is not known."""
-    cells = (cell.merged or cell.unmerged for cell in row.costs.latency)
-    slow = [slowdown.value for slowdown in cells if slowdown is not None]
-    figures: list[tuple[str, float | None, float | None, Callable[[float], str]]] = [
-        ("train peak", row.costs.train_peak_bytes, allowed.peak_bytes, lambda n: f"{n / 1e6:,.0f} MB"),
-        ("slow-down", max(slow) if slow else None, allowed.slowdown, lambda n: f"{n:+.1%}"),
-        ("stored", row.costs.stored_bytes, allowed.stored_bytes, lambda n: f"{n / 1e3:,.0f} kB"),
-        ("trained", row.costs.adapter_parameters, allowed.trained, lambda n: f"{n:,.0f}"),
-    ]  # fmt: skip
     why, lacking = [], []
-    for name, value, most, said in figures:
+    for name, (measure, _) in limited().items():
+        most, figure = allowed.get(name), row.costs.of(measure)
         if most is None:
             continue
-        if value is None:
-            lacking.append(name)
-        elif value > most:
-            why.append(f"{name} {said(value)}, above {said(most)}")
+        if figure is None:
+            lacking.append(measure.label)
+        elif figure > most:
+            why.append(f"{measure.label} {measure.with_unit(figure)}, above {measure.with_unit(most)}")
     return why, lacking
-
-
-def _bytes(option: str, text: str) -> float:
-    found = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text)
-    if found is None or found[2].lower() not in UNITS:
-        raise UsageError(f"{option} {text!r} is no size; write it as in 16GB or 500MB")
-    return _number(option, found[1]) * UNITS[found[2].lower()]
-
-
-def _share(option: str, text: str) -> float:
-    if not text.strip().endswith("%"):
-        raise UsageError(f"{option} {text!r} is no share; write it as in 2%")
-    return _number(option, text.strip()[:-1]) / 100
-
-
-def _number(option: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not value >= 0 or math.isinf(value):
-        raise UsageError(f"{option} {text!r} is no number above 0")
-    return value

@@ -14,6 +14,7 @@ from ..records.runs import BASE, COPY, merged_name
 from ..stats.estimate import after_warmup
 from ..stats.slowdown import EQUIVALENCE, Slowdown, slowdown
 from .flops import flops_of, peak_flops_per_s
+from .quantities import SLOWDOWN, Measure, headline_bytes, measures, median_of
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,25 @@ class Latency:
 class Costs:
     """Of one method. What is not known is None."""
 
-    adapter_parameters: int | None = None
-    head_parameters: int | None = None
-    stored_bytes: int | None = None
-    train_peak_bytes: int | None = None
+    figures: Mapping[str, float | None] = field(default_factory=dict)  # by the name of their measure
     train_peak_reserved_bytes: int | None = None  # CUDA
     train_peak_kind: str | None = None
     score_peak_bytes: int | None = None
     memory_by_kind: Mapping[str, int] = field(default_factory=dict)  # at the peak of a step, model included
-    step_ms: float | None = None
     step_p95_ms: float | None = None
-    tokens_per_s: float | None = None
     data_share: float | None = None  # of the loop's time spent cutting batches
     clipped_share: float | None = None
     flops_per_step: float | None = None  # mean over the timed steps
     flops_per_s: float | None = None
     flop_utilisation: float | None = None  # of the device's peak, where it is known
-    train_energy_j: float | None = None  # of a whole run, by a counter of the device
-    energy_kind: str | None = None
-    train_s: float | None = None
+    energy_kind: str | None = None  # the counter of the device that was read
     latency: tuple[Latency, ...] = ()
     latency_others_cpu_share: float | None = None  # the highest of the processes
     throttled: tuple[str, ...] = ()  # what held the GPU's clock down, while training or timing
+
+    def of(self, measure: Measure) -> float | None:
+        """A measure's figure, in the unit that it is kept in."""
+        return self.figures.get(measure.name)
 
 
 NO_COSTS = Costs()
@@ -74,26 +72,21 @@ def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Se
     """
     if not good:
         return NO_COSTS
-    parameters = good[0].parameters or {}
     memory = [record.memory or {} for record in good]
     training = [record.training or {} for record in good]
     stepped = [t for t in training if t.get("step_s")]
     peaks = [m.get("train") for m in memory]
-    energies = [t["energy_j"] for t in training if t.get("energy_j") is not None]
+    metered = [*training, *(record.scoring or {} for record in good)]
     kinds = (profile or {}).get("memory_by_kind") or {}
+    cells = _latencies(latency)
     return Costs(
-        adapter_parameters=parameters.get("adapter"),
-        head_parameters=parameters.get("head"),
-        stored_bytes=parameters.get("stored_bytes"),
-        train_peak_bytes=_median([headline_bytes(p) for p in peaks]),
-        train_peak_reserved_bytes=_median([p["peak_reserved_bytes"] for p in peaks if p]),
+        figures={m.name: m.of_runs(good) for m in measures()} | {SLOWDOWN.name: _worst(cells)},
+        train_peak_reserved_bytes=median_of([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
-        score_peak_bytes=_median([headline_bytes(m.get("score")) for m in memory]),
+        score_peak_bytes=median_of([headline_bytes(m.get("score")) for m in memory]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
-        train_energy_j=statistics.fmean(energies) if energies else None,
-        energy_kind=next((t["taken_by"] for t in training if t.get("taken_by")), None),
-        train_s=statistics.fmean(t["fit_s"] if "fit_s" in t else sum(t["step_s"]) for t in training),
-        latency=_latencies(latency),
+        energy_kind=next((t["taken_by"] for t in metered if t.get("taken_by")), None),
+        latency=cells,
         latency_others_cpu_share=max(
             (s for r in latency if (s := (r.meters or {}).get("others_cpu_share")) is not None), default=None
         ),
@@ -102,20 +95,22 @@ def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Se
     )
 
 
+def _worst(cells: Sequence[Latency]) -> float | None:
+    """The slow-down, merged where the method merges, in the worst cell."""
+    slow = [one.value for cell in cells if (one := cell.merged or cell.unmerged) is not None]
+    return max(slow, default=None)
+
+
 MEMORY_KINDS = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "other_bytes")
 
 
 def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str, int]]) -> dict[str, Any]:
     """What the timed steps tell."""
     step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
-    tokens = sum(float(after_warmup(t["tokens"]).sum()) for t in stepped)
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
     norms = [norm for t in stepped for norm in t["gradient_norms"]]
-    median, p95 = np.quantile(step_s, (0.5, 0.95))
-    found = {
-        "step_ms": float(median) * 1e3,
-        "step_p95_ms": float(p95) * 1e3,
-        "tokens_per_s": tokens / float(step_s.sum()),
+    found: dict[str, Any] = {
+        "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3,
         "data_share": data_s / (data_s + all_s),
         "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms),
     }
@@ -177,26 +172,6 @@ def quantile_ms(
     """Of a variant's rounds in one cell, all processes together."""
     rounds = [ms for cell in cells for ms in cell[times].get(variant, [])]
     return float(np.quantile(rounds, share)) if rounds else None
-
-
-def headline_bytes(peak: dict[str, Any] | None) -> int | None:
-    """The figure that stands for a peak: allocated on a GPU, above the model on a CPU."""
-    if peak is None:
-        return None
-    allocated: int | None = peak["peak_allocated_bytes"]
-    above: int | None = peak["peak_above_model_bytes"]
-    return allocated if allocated is not None else above
-
-
-def step_ms(record: Record) -> float | None:
-    """The median step of one run."""
-    steps = (record.training or {}).get("step_s")
-    return float(np.median(after_warmup(steps))) * 1e3 if steps else None
-
-
-def _median(values: Sequence[int | None]) -> int | None:
-    known = [v for v in values if v is not None]
-    return int(statistics.median(known)) if known else None
 
 
 def curve_end(good: Sequence[Record], metric: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..records.results import Result
 from ..stats.sequential import SeedSchedule
+from .quantities import HEAD, TRAINED, measures
 
 if TYPE_CHECKING:
     from .table import Row, Table
@@ -141,7 +142,7 @@ def _guards(table: Table) -> list[str]:
 
 def _is_frozen(row: Row) -> bool:
     """Whether nothing of it trains, not even a head."""
-    return not row.costs.adapter_parameters and not row.costs.head_parameters
+    return not row.costs.of(TRAINED) and not row.costs.of(HEAD)
 
 
 def _further(table: Table) -> list[str]:
@@ -161,7 +162,7 @@ def _further(table: Table) -> list[str]:
 def _rates(table: Table, results: list[Result]) -> list[str]:
     """Where the learning rates come from."""
     rate = results[0].record.run.head_learning_rate
-    has_head = any(row.costs.head_parameters for row in table.rows)
+    has_head = any(row.costs.of(HEAD) for row in table.rows)
     head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
     tuned = [row for row in table.rows if row.tuned]
     given = [row for row in table.rows if row.learning_rate and not row.tuned]
@@ -217,12 +218,10 @@ def _costs(table: Table) -> list[str]:
         )
     notes += _inside_a_step(rows)
     notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
-    energies = [row for row in rows if row.costs.train_energy_j is not None]
-    if energies:
-        each = ", ".join(f"{row.label} {row.costs.train_energy_j:,.0f} J" for row in energies)
-        notes.append(
-            f"Energy of one training run ({energies[0].costs.energy_kind}, neighbours included): {each}."
-        )
+    for measure in measures():
+        known = [row for row in rows if row.costs.of(measure) is not None]
+        if known and measure.note:
+            notes.append(f"{measure.label.capitalize()}: {measure.note.format_map(vars(known[0].costs))}.")
     if any(row.seconds_to_reference for row in rows):
         notes.append(
             f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from ..errors import UsageError, unknown
 from ..stats.estimate import ALPHA, MOST_SEEDS, Estimate, seeds_that_decide
-from .pairs import SCORE, Pair, PairedFigure
+from .pairs import Pair, PairedFigure
+from .quantities import SCORE
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 NOT_JUDGED = "not judged"  # of one figure alone

@@ -8,7 +8,7 @@ inference over the processes that took them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,15 +23,16 @@ from ..records.results import MethodScores, Result, method_scores, newest_source
 from ..records.runs import Run
 from ..records.setting import SOURCES, comparable_in, setting_of
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
-from .costs import headline_bytes, over_base, step_ms
+from .costs import over_base
+from .quantities import COMPARED, SCORE, SLOWDOWN, Measure, measures_in
 from .titles import title_of
 
-SCORE = "score"  # stands for the primary metric, whatever a task calls it
 Key = tuple[Any, ...]
 
 
 # What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
 PLACES = ("gpu", "driver", "cuda", "processor", "threads", "jobs")
+LATENCY = "latency"  # milliseconds of a forward pass, by cell
 SHORT = 4  # how much of a key is method, model, task and number of training items
 SIDES = ("in A", "in B")
 
@@ -201,7 +202,7 @@ def _pair(key: Key, a: _Side, b: _Side) -> Pair:
             lacking += missing
     figures += _latencies(method, a.latency, b.latency)
     if bool(a.latency) != bool(b.latency):
-        lacking += ["latency", "slowdown"]
+        lacking += [LATENCY, SLOWDOWN.name]
     return Pair(
         method=method,
         model=model,
@@ -278,45 +279,49 @@ def _difference(a: MethodScores, b: MethodScores, name: str) -> Estimate:
 
 
 def _costs(a: list[Result], b: list[Result]) -> tuple[list[PairedFigure], list[str]]:
-    """Time and memory by seed; numbers and bytes are the same in every seed, so one run tells them exactly."""
-    measured: list[tuple[str, str, Callable[[Record], float | None]]] = [
-        ("step", "step ms", step_ms),
-        ("peak", "train peak MB", lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6)),
-    ]
-    counted: list[tuple[str, str, Callable[[Record], float | None]]] = [
-        ("stored", "stored kB", lambda r: _scaled((r.parameters or {}).get("stored_bytes"), 1e3)),
-        ("trained", "trained", lambda r: _scaled((r.parameters or {}).get("adapter"), 1)),
-    ]
+    """What is measured by seed, then what is counted; and the names that one side lacks."""
     found: list[PairedFigure] = []
     lacking = []
     seedless = all(result.seedless for result in (*a, *b))
-    for name, label, of in measured:
-        both = [(of(x.record), of(y.record)) for x, y in zip(a, b, strict=True)]
-        pairs = [(x, y) for x, y in both if x and y]
-        if pairs:
-            logs = np.log([y / x for x, y in pairs])
-            values = np.median(pairs, axis=0)
-            found.append(
-                PairedFigure(
-                    name,
-                    label,
-                    float(values[0]),
-                    float(values[1]),
-                    mean_estimate(logs),
-                    True,
-                    seedless=seedless,
-                )
-            )
-        elif any(x or y for x, y in both):
-            lacking.append(name)
-    for name, label, of in counted:
-        x, y = of(a[0].record), of(b[0].record)
-        if x is not None and y is not None:
-            exact = Estimate(_log_ratio(x, y), 0.0, 1.0, len(a))
-            found.append(PairedFigure(name, label, x, y, exact, relative=True, seedless=True))
-        elif (x is None) != (y is None):
-            lacking.append(name)
+    for measure in reversed(measures_in(COMPARED)):
+        both = [
+            (measure.of_runs([one.record]), measure.of_runs([other.record]))
+            for one, other in zip(a, b, strict=True)
+        ]
+        figure = _counted(measure, *both[0], len(a)) if measure.exact else _sampled(measure, both, seedless)
+        if figure is not None:
+            found.append(figure)
+        elif _is_lacking(measure, both):
+            lacking.append(measure.name)
     return found, lacking
+
+
+Both = tuple[float | None, float | None]  # of one seed, in A and in B
+
+
+def _sampled(measure: Measure, both: Sequence[Both], seedless: bool) -> PairedFigure | None:
+    pairs = [(x, y) for x, y in both if x and y]
+    if not pairs:
+        return None
+    change = mean_estimate(np.log([y / x for x, y in pairs]))
+    a, b = (measure.shown(float(middle)) for middle in np.median(pairs, axis=0))
+    return PairedFigure(measure.name, measure.header, a, b, change, relative=True, seedless=seedless)
+
+
+def _counted(measure: Measure, a: float | None, b: float | None, seeds: int) -> PairedFigure | None:
+    """It is the same in every seed, so one run tells it exactly."""
+    if a is None or b is None:
+        return None
+    change = Estimate(_log_ratio(a, b), 0.0, 1.0, seeds)
+    shown = measure.shown(a), measure.shown(b)
+    return PairedFigure(measure.name, measure.header, *shown, change, relative=True, seedless=True)
+
+
+def _is_lacking(measure: Measure, both: Sequence[Both]) -> bool:
+    """Whether one side has the figure and the other has not."""
+    if measure.exact:
+        return (both[0][0] is None) != (both[0][1] is None)
+    return any(x or y for x, y in both)
 
 
 def _log_ratio(a: float, b: float) -> float:
@@ -324,10 +329,6 @@ def _log_ratio(a: float, b: float) -> float:
     if a == b:
         return 0.0
     return math.log(b / a) if a and b else math.copysign(math.inf, b - a)
-
-
-def _scaled(number: float | None, unit: float) -> float | None:
-    return None if number is None else number / unit
 
 
 def _latencies(method: str, a: list[Record], b: list[Record]) -> list[PairedFigure]:
@@ -340,13 +341,13 @@ def _latencies(method: str, a: list[Record], b: list[Record]) -> list[PairedFigu
         if len(one) and len(other):
             ms = math.exp(one.mean()), math.exp(other.mean())
             change = difference_of(mean_estimate(other), mean_estimate(one))
-            found.append(PairedFigure("latency", f"{where} ms", *ms, change, relative=True, over="processes"))
+            found.append(PairedFigure(LATENCY, f"{where} ms", *ms, change, relative=True, over="processes"))
         slow_a, slow_b = over_base(cells_a[place], method), over_base(cells_b[place], method)
         if slow_a is not None and slow_b is not None:
             change = difference_of(slow_b.estimate, slow_a.estimate)
             ratios = math.exp(slow_a.log_ratio), math.exp(slow_b.log_ratio)
             label = f"{where} over base"
-            found.append(PairedFigure("slowdown", label, *ratios, change, relative=True, over="processes"))
+            found.append(PairedFigure(SLOWDOWN.name, label, *ratios, change, relative=True, over="processes"))
     return found
 
 

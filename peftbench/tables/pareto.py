@@ -11,27 +11,28 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .quantities import SCORE, Measure
+from .axes import Axis
+from .quantities import SCORE
 from .table import Table
 
 SURELY, MAYBE, OFF = "surely", "maybe", "off"
 
 
-def front(table: Table, x: Measure, y: Measure) -> list[str | None]:
+def front(table: Table, x: Axis, y: Axis) -> list[str | None]:
     """For each row whether it is on the front: `surely`, `maybe` or `off`; None where it lacks one of the two."""
     return fronts(table, (x, y))[x.name, y.name]
 
 
-def fronts(table: Table, measures: Sequence[Measure]) -> dict[tuple[str, str], list[str | None]]:
-    """The front of every two measures, in the order given."""
-    shown = {measure.name: _shown(table, measure) for measure in measures}
+def fronts(table: Table, axes: Sequence[Axis]) -> dict[tuple[str, str], list[str | None]]:
+    """The front of every two axes, in the order given."""
+    shown = {axis.name: _shown(table, axis) for axis in axes}
     return {
         (x.name, y.name): _front(x, y, shown[x.name], shown[y.name])
-        for x, y in itertools.combinations(measures, 2)
+        for x, y in itertools.combinations(axes, 2)
     }
 
 
-def _front(x: Measure, y: Measure, by_x: _Shown, by_y: _Shown) -> list[str | None]:
+def _front(x: Axis, y: Axis, by_x: _Shown, by_y: _Shown) -> list[str | None]:
     have = [i for i in range(len(x.values)) if x.values[i] is not None and y.values[i] is not None]
     found: list[str | None] = [None] * len(x.values)
     for i in have:
@@ -57,24 +58,24 @@ class _Shown:
     not_worse: list[list[bool]]
 
 
-def _shown(table: Table, measure: Measure) -> _Shown:
+def _shown(table: Table, axis: Axis) -> _Shown:
     rows = range(len(table.rows))
-    gaps = [[_gap(table, measure, i, j) for j in rows] for i in rows]
+    gaps = [[_gap(table, axis, i, j) for j in rows] for i in rows]
     return _Shown(
         [[gap is not None and gap[1] < 0 for gap in line] for line in gaps],
         [[gap is not None and gap[0] >= 0 for gap in line] for line in gaps],
     )
 
 
-def _gap(table: Table, measure: Measure, i: int, j: int) -> tuple[float, float] | None:
+def _gap(table: Table, axis: Axis, i: int, j: int) -> tuple[float, float] | None:
     """Between which two numbers row i is better than row j; None where that is not known."""
-    sign = 1.0 if measure.higher_is_better else -1.0
-    if measure.name == SCORE:
+    sign = 1.0 if axis.higher_is_better else -1.0
+    if axis.name == SCORE:
         paired = table.pairwise.get((table.rows[i].label, table.rows[j].label))
         if paired is not None:
             half = None if paired.seeds < 2 else paired.half_width()
             return None if half is None else (sign * paired.value - half, sign * paired.value + half)
-    one, other = measure.values[i], measure.values[j]
+    one, other = axis.values[i], axis.values[j]
     if one is None or other is None or None in (one.low, one.high, other.low, other.high):
         return None
     ends = (sign * (one.low - other.high), sign * (one.high - other.low))  # type: ignore[operator]

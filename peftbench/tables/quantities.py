@@ -1,121 +1,203 @@
-"""The figures that plots put on their axes, each with its interval."""
+"""What is measured of a method's costs, each figure declared once.
+
+Columns, axes, pictures, comparisons, the gate, limits, CSV, JSON and footnotes read these declarations. A new measure is one entry
+of `MEASURES`, and what writes its raw figure into the record. Families (metrics of quality, a slow-down for each cell of a grid) are
+made where they are shown: they have statistics of their own.
+
+The command line reads this module at every start: it imports no arrays.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..records.record import Record
-from ..stats.estimate import Estimate, t_quantile
-from .costs import headline_bytes, step_ms
-from .table import Row, Table
+from .limits import Limit, count, energy, share, size
 
-SCORE = "score"
+if TYPE_CHECKING:
+    from ..records.record import Record
 
-
-@dataclass(frozen=True)
-class Value:
-    """A figure with the interval it lies in; both ends are the figure where it is counted, None where one run tells no spread."""
-
-    value: float
-    low: float | None
-    high: float | None
+SCORE = "score"  # stands for the primary metric, whatever a task calls it
+COLUMN, AXIS, PICTURE, COMPARED = "column", "axis of the page", "axis of a picture", "compare and its gate"
+EVERYWHERE = frozenset((COLUMN, AXIS, PICTURE, COMPARED))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One axis."""
+    """One figure of a method."""
 
-    name: str
-    label: str  # with its unit
-    higher_is_better: bool
-    log: bool  # shown on a logarithmic axis, where every value is above 0
-    values: tuple[Value | None, ...]  # a row each, as in the table
+    name: str  # as --columns, --sort and --fail-on know it
+    raw: str  # as CSV, JSON and pandas know it, with the unit that it is kept in; "": they have one for each cell of a grid
+    label: str
+    unit: str  # that it is shown in; "": a plain number
+    of_runs: Callable[
+        [Sequence[Record]], float | None
+    ]  # of a method's good runs; of one run alone, that seed's
+    scale: float = 1.0  # kept units in one that is shown
+    form: str = ",.0f"  # of the shown number
+    exact: bool = False  # counted, so that one run tells it; else sampled, with an interval over the seeds
+    higher_is_better: bool = False
+    log: bool = False  # where every value is above 0, a logarithmic axis fits
+    on_axis: str = ""  # label of an axis, where the short one says too little
+    places: frozenset[str] = EVERYWHERE
+    always: bool = False  # its column stands there although no row knows it
+    limit: Limit | None = None  # of `--advise`
+    note: str = ""  # a footnote where some row knows it; names of `Costs` in braces
 
+    @property
+    def header(self) -> str:
+        return f"{self.label} {self.unit}".strip()
 
-def measures_of(table: Table) -> list[Measure]:
-    """Those that some row of the table has a value for, the primary metric first."""
-    percent = 100.0 if table.is_share else 1.0
-    by_row = [_records_of(table, row) for row in table.rows]
+    @property
+    def axis(self) -> str:
+        return (self.on_axis or self.label) + (f", {self.unit}" if self.unit else "")
 
-    def rows(of: Callable[[Row], Value | None]) -> tuple[Value | None, ...]:
-        return tuple(of(row) if row.status == "ok" else None for row in table.rows)
+    def shown(self, figure: float) -> float:
+        """In the unit that it is shown in."""
+        return figure / self.scale
 
-    def seeds(of: Callable[[Record], float | None]) -> tuple[Value | None, ...]:
-        return tuple(_over_seeds([v for r in records if (v := of(r)) is not None]) for records in by_row)
+    def text(self, figure: float) -> str:
+        return f"{self.shown(figure):{self.form}}"
 
-    unit = f", {table.unit}" if table.unit else ""
-    found = [
-        Measure(SCORE, f"{table.metric}{unit}", table.higher_is_better, False, rows(lambda r: _of(r.score, percent))),
-        Measure("nll", "negative log-likelihood an item, nats", False, False, rows(lambda r: _of(r.quality.get("nll")))),
-        Measure("trained", "numbers trained beside the head", False, True, rows(lambda r: _exactly(r.costs.adapter_parameters))),
-        Measure("stored", "stored, kB", False, True, rows(lambda r: _exactly(r.costs.stored_bytes, 1e3))),
-        Measure("peak", "train peak, MB", False, False, seeds(lambda r: _scaled(headline_bytes((r.memory or {}).get("train")), 1e6))),
-        Measure("step", "training step, ms", False, False, seeds(step_ms)),
-        Measure("train_s", "training, s", False, False, seeds(_train_s)),
-        Measure("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
-    ]  # fmt: skip
-    places = dict.fromkeys((c.batch, c.length) for row in table.rows for c in row.costs.latency)
-    for kind in ("unmerged", "merged"):
-        for batch, length in places:
-            label = f"slow-down at {batch}x{length} {kind}, %"
-            values = rows(lambda r, p=(batch, length), k=kind: _slowdown(r, p, k))  # type: ignore[misc]
-            found.append(Measure(f"{kind}_{batch}x{length}", label, False, False, values))
-    return [measure for measure in found if any(value is not None for value in measure.values)]
-
-
-def _records_of(table: Table, row: Row) -> list[Record]:
-    return [r for r in table.records if r.status == "ok" and of_row(r, row)]
+    def with_unit(self, figure: float) -> str:
+        return self.text(figure) + ("%" if self.unit == "%" else f" {self.unit}".rstrip())
 
 
-def of_row(record: Record, row: Row) -> bool:
-    """Whether a run of a table is one of a row's."""
-    return record.run.method == row.method and (record.run.learning_rate or None) == row.learning_rate
+def measures() -> tuple[Measure, ...]:
+    """All of them, in the order of columns. Comparisons and limits go backwards: what was taken before what was counted."""
+    return MEASURES
 
 
-def _of(estimate: Estimate | None, times: float = 1.0) -> Value | None:
-    if estimate is None:
+def measures_in(place: str) -> list[Measure]:
+    """Those that are shown in one place."""
+    return [measure for measure in measures() if place in measure.places]
+
+
+def limited() -> dict[str, tuple[Measure, Limit]]:
+    """By name, those that `--advise` may be limited by."""
+    return {m.name: (m, m.limit) for m in reversed(measures()) if m.limit is not None}
+
+
+def headline_bytes(peak: Mapping[str, Any] | None) -> int | None:
+    """The figure that stands for a peak: allocated on a GPU, above the model on a CPU."""
+    if peak is None:
         return None
-    half = estimate.half_width() if estimate.seeds > 1 else None  # items alone tell no method from another
-    value = estimate.value * times
-    if half is None:
-        return Value(value, None, None)
-    return Value(value, value - half * times, value + half * times)
+    allocated: int | None = peak["peak_allocated_bytes"]
+    above: int | None = peak["peak_above_model_bytes"]
+    return allocated if allocated is not None else above
 
 
-def _exactly(number: float | None, unit: float = 1.0) -> Value | None:
-    return None if number is None else Value(number / unit, number / unit, number / unit)
+def median_of(values: Sequence[int | None]) -> int | None:
+    """The median of those that are known."""
+    import statistics
+
+    known = [value for value in values if value is not None]
+    return int(statistics.median(known)) if known else None
 
 
-def _scaled(number: float | None, unit: float) -> float | None:
-    return None if number is None else number / unit
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
-def _over_seeds(values: Sequence[float]) -> Value | None:
-    """The mean over the seeds with its t interval."""
-    if not values:
+def _counted(name: str) -> Callable[[Sequence[Record]], float | None]:
+    return lambda runs: (runs[0].parameters or {}).get(name)
+
+
+def _peak_bytes(runs: Sequence[Record]) -> float | None:
+    return median_of([headline_bytes((run.memory or {}).get("train")) for run in runs])
+
+
+def _stepped(runs: Sequence[Record]) -> list[dict[str, Any]]:
+    return [run.training for run in runs if run.training and run.training.get("step_s")]
+
+
+def _step_ms(runs: Sequence[Record]) -> float | None:
+    """The median of the steps of all runs together."""
+    stepped = _stepped(runs)
+    if not stepped:
         return None
-    middle = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Value(middle, None, None)
-    variance = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
-    half = t_quantile(0.025, len(values) - 1) * math.sqrt(variance / len(values))
-    return Value(middle, max(0.0, middle - half), middle + half)
+    import numpy as np
+
+    from ..stats.estimate import after_warmup
+
+    return float(np.quantile(np.concatenate([after_warmup(t["step_s"]) for t in stepped]), 0.5)) * 1e3
 
 
-def _train_s(record: Record) -> float | None:
-    training: dict[str, Any] = record.training or {}
-    if "fit_s" in training:
-        return float(training["fit_s"])
-    return float(sum(training["step_s"])) if training.get("step_s") else None
-
-
-def _slowdown(row: Row, place: tuple[int, int], kind: str) -> Value | None:
-    cell = next((c for c in row.costs.latency if (c.batch, c.length) == place), None)
-    slow = None if cell is None else (cell.merged if kind == "merged" else cell.unmerged)
-    if slow is None:
+def _tokens_per_s(runs: Sequence[Record]) -> float | None:
+    stepped = _stepped(runs)
+    if not stepped:
         return None
-    low, high = slow.interval()
-    return Value(slow.value * 100, low * 100, high * 100)
+    import numpy as np
+
+    from ..stats.estimate import after_warmup
+
+    tokens = sum(float(after_warmup(t["tokens"]).sum()) for t in stepped)
+    return tokens / float(np.concatenate([after_warmup(t["step_s"]) for t in stepped]).sum())
+
+
+def _train_s(runs: Sequence[Record]) -> float | None:
+    def of(training: Mapping[str, Any]) -> float | None:
+        if "fit_s" in training:
+            return float(training["fit_s"])
+        return float(sum(training["step_s"])) if training.get("step_s") else None
+
+    return _mean_of([of(run.training or {}) for run in runs])
+
+
+def _train_energy_j(runs: Sequence[Record]) -> float | None:
+    return _mean_of([(run.training or {}).get("energy_j") for run in runs])
+
+
+def _energy_per_item_j(runs: Sequence[Record]) -> float | None:
+    scored = [run.scoring for run in runs if run.scoring and run.scoring["energy_j"] is not None]
+    return _mean_of([scoring["energy_j"] / scoring["items"] for scoring in scored])
+
+
+def _of_no_training(runs: Sequence[Record]) -> float | None:
+    """It comes of other runs: see `costs`."""
+    return None
+
+
+TRAINED = Measure(
+    "trained", "adapter_parameters", "trained", "", _counted("adapter"), exact=True, log=True, always=True,
+    on_axis="numbers trained beside the head",
+    limit=Limit("--max-trained", "Numbers that train beside the head.", count),
+)  # fmt: skip
+HEAD = Measure(
+    "head", "head_parameters", "head", "", _counted("head"), exact=True, places=frozenset((COLUMN,)), always=True
+)  # fmt: skip
+STORED = Measure(
+    "stored", "stored_bytes", "stored", "kB", _counted("stored_bytes"), 1e3, exact=True, log=True, always=True,
+    places=EVERYWHERE - {PICTURE}, limit=Limit("--max-stored", "Of what a task keeps, as in 10MB.", size),
+)  # fmt: skip
+SLOWDOWN = Measure(
+    "slowdown", "", "slow-down", "%", _of_no_training, 0.01, "+.1f", places=frozenset(),
+    limit=Limit("--max-slowdown", "Of inference, merged where it merges, as in 2%.", share),
+)  # fmt: skip
+PEAK = Measure(
+    "peak", "train_peak_bytes", "train peak", "MB", _peak_bytes, 1e6, always=True,
+    limit=Limit("--max-vram", "Train peak, as in 16GB.", size),
+)  # fmt: skip
+STEP = Measure(
+    "step", "step_ms", "step", "ms", _step_ms, form=",.1f", always=True, on_axis="training step",
+    places=EVERYWHERE - {PICTURE},
+)  # fmt: skip
+TOKENS = Measure(
+    "tokens", "tokens_per_s", "tokens/s", "", _tokens_per_s, higher_is_better=True, always=True,
+    places=frozenset((COLUMN,)),
+)  # fmt: skip
+TRAIN_S = Measure("train_s", "train_s", "training", "s", _train_s, places=frozenset((AXIS,)))
+TRAIN_ENERGY = Measure(
+    "train_energy", "train_energy_j", "train energy", "J", _train_energy_j,
+    limit=Limit("--max-train-energy", "Of one training run, as in 2kJ.", energy),
+    note="of one training run ({energy_kind}, neighbours included)",
+)  # fmt: skip
+ENERGY = Measure(
+    "energy", "energy_per_item_j", "energy an item", "J", _energy_per_item_j, form=",.3g",
+    limit=Limit("--max-energy", "Of scoring one test item, as in 20mJ.", energy),
+    note="of scoring the test split, over its items ({energy_kind}, neighbours included)",
+)  # fmt: skip
+MEASURES = (TRAINED, HEAD, STORED, SLOWDOWN, PEAK, STEP, TOKENS, TRAIN_S, TRAIN_ENERGY, ENERGY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -19,7 +18,6 @@ import pytest
 
 from peftbench import defaults
 from peftbench.cli.app import main
-from peftbench.jobs import inline_engine
 
 from ..support.commands import TINY, peftbench
 
@@ -183,12 +181,9 @@ def test_mistakes_get_one_line_and_status_2(
     (home / "one.csv").write_text("text,label\n" + "".join(f"word {i},a\n" for i in range(40)))
     (home / "broken.py").write_text("1 / 0\n")
     monkeypatch.chdir(home)
-    monkeypatch.setattr(
-        "peftbench.engine.named.engine_named", lambda: contextlib.nullcontext(inline_engine())
-    )
     before = sorted((home / "runs").iterdir())
     with pytest.raises(SystemExit) as ended:
-        main(["run", *arguments])
+        main(["run", "--engine", "inline", *arguments])
     out, err = capsys.readouterr()
     assert ended.value.code == 2
     assert out == "" and err.startswith("peftbench: ") and said in err and err.count("\n") == 1, err

@@ -43,7 +43,9 @@ def test_an_svg_is_the_same_each_time_and_strange_names_stay_text(tables: list[T
 
 def test_methods_that_train_nothing_have_a_picture_too(tables: list[Table]) -> None:
     rows = tuple(
-        dataclasses.replace(row, costs=dataclasses.replace(row.costs, adapter_parameters=0))
+        dataclasses.replace(
+            row, costs=dataclasses.replace(row.costs, figures={**row.costs.figures, "trained": 0})
+        )
         for row in tables[0].rows
     )
     assert made([dataclasses.replace(tables[0], rows=rows)], "png")

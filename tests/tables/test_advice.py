@@ -12,7 +12,7 @@ from peftbench.records.results import Result
 from peftbench.records.runs import Run
 from peftbench.render.advice import advice_text
 from peftbench.stats.estimate import Estimate, seeds_that_decide
-from peftbench.tables.advice import ANYTHING, Limits, advise_on, limits_of
+from peftbench.tables.advice import advise_on, limits_of
 
 from ..support.commands import peftbench
 from ..support.results import result
@@ -29,7 +29,7 @@ def results(make_run: Callable[..., Run], tmp_path: Path) -> list[Result]:
 
 
 def test_without_limits_the_best_is_named(results: list[Result]) -> None:
-    (advice,) = advise_on(results, "full", ANYTHING)
+    (advice,) = advise_on(results, "full", {})
     said = advice_text([advice])
     assert "use full: 9" in said and "better than every other one inside the limits" in said
     assert "behind: " in said and not advice.excluded and advice.undecided is None
@@ -46,15 +46,15 @@ def test_the_best_set_is_formed_inside_the_limits(
         memory = {"train": {**(one.record.memory or {})["train"], "peak_above_model_bytes": 900_000_000}}  # type: ignore[dict-item]
         one.record.__dict__["memory"] = {**(one.record.memory or {}), **memory}
         heavy.append(one)
-    (advice,) = advise_on([*others, *heavy], "full", Limits(peak_bytes=600e6))
+    (advice,) = advise_on([*others, *heavy], "full", {"peak": 600e6})
     said = advice_text([advice])
     assert "use lora: 7" in said and "full: train peak 900 MB, above 600 MB" in said
-    (nothing,) = advise_on([*others, *heavy], "full", Limits(peak_bytes=1e6))
+    (nothing,) = advise_on([*others, *heavy], "full", {"peak": 1e6})
     assert nothing.left is None and "no method is inside the limits" in advice_text([nothing])
 
 
 def test_what_was_not_measured_is_not_judged(results: list[Result]) -> None:
-    (advice,) = advise_on(results, "full", Limits(slowdown=0.02))
+    (advice,) = advise_on(results, "full", {"slowdown": 0.02})
     assert advice.left is None and len(advice.unknown) == 3
     assert "not measured, so not judged: lora: slow-down" in advice_text([advice])
 
@@ -69,11 +69,11 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(
         for method, share in (("full", 0.80), ("lora", 0.78))
         for seed in range(3)
     ]
-    said = advice_text(advise_on(both, "full", ANYTHING))
+    said = advice_text(advise_on(both, "full", {}))
     assert "these can't be told from the best: " in said and "the cheapest of them to store is" in said
     assert "seeds" in said
     one_seed = [r for r in both if r.record.run.seed == 0]
-    assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", ANYTHING))
+    assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", {}))
 
 
 def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -88,10 +88,8 @@ def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tm
         for method in ("full", "lora")
         for seed in range(3)
     ]
-    (alone,) = advise_on(own, "full", ANYTHING)
-    mixed = next(
-        a for a in advise_on([*own, *others], "full", ANYTHING) if a.table.settings["attention"] is None
-    )
+    (alone,) = advise_on(own, "full", {})
+    mixed = next(a for a in advise_on([*own, *others], "full", {}) if a.table.settings["attention"] is None)
     assert alone.undecided is not None and mixed.undecided == alone.undecided
 
 
@@ -106,16 +104,24 @@ def test_seeds_shrink_their_own_part_alone() -> None:
 
 
 def test_limits_in_words() -> None:
-    assert limits_of("16GB", "2%", "10 MB", "1,000") == Limits(16e9, 0.02, 10e6, 1000.0)
-    assert limits_of("1GiB", None, None, None).peak_bytes == 2**30
-    for words, said in (
-        (("x", None), "is no size"),
-        (("3 parsecs", None), "is no size"),
-        ((None, "2"), "is no share"),
-        ((None, "x%"), "is no number"),
+    words = {"peak": "16GB", "slowdown": "2%", "stored": "10 MB", "trained": "1,000", "energy": "20 mJ"}
+    assert limits_of(words) == {
+        "peak": 16e9,
+        "slowdown": 0.02,
+        "stored": 10e6,
+        "trained": 1000.0,
+        "energy": 0.02,
+    }
+    assert limits_of({"peak": "1GiB", "stored": None}) == {"peak": 2**30}
+    for name, text, said in (
+        ("peak", "x", "--max-vram 'x' is no size"),
+        ("peak", "3 parsecs", "is no size"),
+        ("slowdown", "2", "is no share"),
+        ("slowdown", "x%", "is no number"),
+        ("energy", "2MJ", "is no energy"),  # mega or milli?
     ):
         with pytest.raises(UsageError, match=said):
-            limits_of(words[0], words[1], None, None)
+            limits_of({name: text})
 
 
 def test_limits_without_advice_are_a_mistake(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from peftbench.records.runs import Run
+from peftbench.tables.axes import Axis, Value, axes_of
 from peftbench.tables.pareto import MAYBE, OFF, SURELY, front
-from peftbench.tables.quantities import Measure, Value, measures_of
 from peftbench.tables.table import Table
 from peftbench.tables.tabulate import tabulate
 
@@ -30,16 +30,16 @@ def table(make_run: Callable[..., Run], tmp_path: Path) -> Table:
     return made
 
 
-def exactly(*numbers: float | None) -> Measure:
-    return measure(*(None if n is None else (n, n, n) for n in numbers))
+def exactly(*numbers: float | None) -> Axis:
+    return axis(*(None if n is None else (n, n, n) for n in numbers))
 
 
-def measure(*values: tuple[float, float | None, float | None] | None) -> Measure:
-    return Measure("cost", "cost", False, False, tuple(None if v is None else Value(*v) for v in values))
+def axis(*values: tuple[float, float | None, float | None] | None) -> Axis:
+    return Axis("cost", "cost", False, False, tuple(None if v is None else Value(*v) for v in values))
 
 
-def score(table: Table) -> Measure:
-    return next(m for m in measures_of(table) if m.name == "score")
+def score(table: Table) -> Axis:
+    return next(m for m in axes_of(table) if m.name == "score")
 
 
 def test_each_answer_of_a_front(table: Table) -> None:
@@ -52,10 +52,10 @@ def test_each_answer_of_a_front(table: Table) -> None:
     # As cheap, and better: not worse in one, better in the other.
     assert front(table, exactly(1, 1, 1), y) == [OFF, OFF, SURELY]
     # Costs that can't be told apart may go either way for who is worse in quality, and not for who is best.
-    wide = measure((2, 0.5, 3.5), (2, 0.5, 3.5), (2, 0.5, 3.5))
+    wide = axis((2, 0.5, 3.5), (2, 0.5, 3.5), (2, 0.5, 3.5))
     assert front(table, wide, y) == [MAYBE, MAYBE, SURELY]
     # One run tells no spread, so nothing is shown by it.
-    assert front(table, measure((2, None, None), (1, None, None), (3, None, None)), y) == [
+    assert front(table, axis((2, None, None), (1, None, None), (3, None, None)), y) == [
         MAYBE,
         MAYBE,
         SURELY,
@@ -89,8 +89,8 @@ def test_where_more_is_better_the_front_turns_around(table: Table) -> None:
     assert front(table, up, score(table)) == [OFF, OFF, SURELY]
 
 
-def test_measures_say_what_the_table_says_with_intervals_over_seeds(table: Table) -> None:
-    found = {one.name: one for one in measures_of(table)}
+def test_axes_say_what_the_table_says_with_intervals_over_seeds(table: Table) -> None:
+    found = {one.name: one for one in axes_of(table)}
     row = table.rows[0]
     value = found["score"].values[0]
     assert row.score is not None and value is not None and value.high is not None
@@ -102,7 +102,7 @@ def test_measures_say_what_the_table_says_with_intervals_over_seeds(table: Table
     assert "forgetting" not in found and "unmerged_1x8" not in found
     training = table.records[0].training or {}
     training["step_s"] = [0.08] * 20  # of the first seed: 50 ms in the other two
-    step = next(m for m in measures_of(table) if m.name == "step").values[0]
+    step = next(m for m in axes_of(table) if m.name == "step").values[0]
     half = scipy_stats.t.isf(0.025, 2) * 30 / 3  # the deviation of 80, 50, 50 is 30 / sqrt 3
     assert step is not None and step.value == pytest.approx(60) and step.high == pytest.approx(60 + half)
     assert step.low == pytest.approx(60 - half)

@@ -1,0 +1,46 @@
+"""Where a comparison is done and kept, and the options of each command together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import defaults
+from ..engine.sweep import Execution
+from ..option import EXECUTION, OUTPUT, option, option_of, options_of
+from ..option_types import FLAG, PATH, TEXT
+from .latency_request import LatencyRequest
+from .request import Comparison
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a comparison is done and kept."""
+
+    engine: str = option(
+        defaults.ENGINE,
+        "What does the runs: local, or inline (in this process, for debuggers), or one of your own.",
+        EXECUTION,
+        TEXT,
+    )
+    dry_run: bool = option(False, "Print the plan and run nothing.", EXECUTION, FLAG)
+    store: str = option(defaults.STORE, "Folder of results.", OUTPUT, PATH)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """How a command prints; a Python program gets a DataFrame instead."""
+
+    report: str = option(
+        defaults.REPORT, "Report: see `peftbench list reports`.", OUTPUT, TEXT, "format", completes="report"
+    )
+    quiet: bool = option(False, "No progress.", OUTPUT, FLAG)
+
+
+RUN_OPTIONS = options_of(Comparison, Execution, Session)
+LATENCY_OPTIONS = [
+    *options_of(LatencyRequest),
+    option_of(Execution, "timeout_s"),
+    option_of(Execution, "retry_failed"),
+    option_of(Session, "engine"),
+    option_of(Session, "store"),
+]

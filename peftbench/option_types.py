@@ -1,0 +1,165 @@
+"""Types of an option's value: how text, or what a Python program gives, becomes it.
+
+Each parser takes the option as a user writes it (`--train-size`) and what was given, so that its error can name both.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import spec
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class OptionType:
+    """A type of values."""
+
+    metavar: str  # what the help shows in its place
+    annotation: Any  # of the Python door
+    parse: Callable[[str, Any], Any]
+    show: Callable[[Any], Any] = lambda value: value  # a default as a user would write it
+
+
+def _flag(option: str, given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise UsageError(f"{option} must be True or False, not {given!r}")
+    return given
+
+
+def _whole(option: str, given: Any) -> int:
+    try:
+        if isinstance(given, bool):
+            raise TypeError
+        return int(given) if isinstance(given, str) else operator.index(given)
+    except (TypeError, ValueError):
+        raise UsageError(f"{option} must be a whole number, not {given!r}") from None
+
+
+def _number(option: str, given: Any) -> float:
+    try:
+        if isinstance(given, bool):
+            raise TypeError
+        number = float(given)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{option} must be a number, not {given!r}")
+    return number
+
+
+def _text(option: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise UsageError(f"{option} must be text, not {given!r}")
+    return given
+
+
+def _spec(option: str, given: Any) -> str:
+    return str(spec.parse(_text(option, given)))
+
+
+def _listed(option: str, given: Any, example: str) -> list[Any]:
+    """What a Python program gives as a list."""
+    if isinstance(given, Iterable) and not isinstance(given, bytes):
+        return list(given)
+    raise UsageError(f"{option} must be a list, or text as in {example}, not {given!r}")
+
+
+def _specs(option: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return tuple(str(one) for one in spec.parse_list(given))
+    return tuple(_spec(option, one) for one in _listed(option, given, "NAME,NAME:FIELD=VALUE"))
+
+
+def _names(option: str, given: Any) -> tuple[str, ...]:
+    names = given.split(",") if isinstance(given, str) else _listed(option, given, "NAME,NAME")
+    return tuple(name for one in names if (name := _text(option, one).strip()))
+
+
+def _size(option: str, given: Any) -> int | None:
+    if given is None or (isinstance(given, str) and given.strip().lower() == "all"):
+        return None
+    try:
+        return _whole(option, given)
+    except UsageError:
+        raise UsageError(f"{option} {given!r} is no number of items; write it as in 100,1000,all") from None
+
+
+def _sizes(option: str, given: Any) -> tuple[int | None, ...]:
+    if isinstance(given, str):
+        given = [part.strip() for part in given.split(",") if part.strip()]
+    elif not isinstance(given, Iterable):
+        given = [given]  # one number
+    return tuple(_size(option, one) for one in given)
+
+
+def _cells(option: str, given: Any) -> tuple[tuple[int, int], ...]:
+    if isinstance(given, str):
+        given = [] if given.strip().lower() in ("", "none") else given.split(",")
+    return tuple(_cell(option, one) for one in _listed(option, given, "1x32,4x32"))
+
+
+def _cell(option: str, given: Any) -> tuple[int, int]:
+    try:
+        batch, length = given.strip().lower().split("x") if isinstance(given, str) else given
+        cell = _whole(option, batch), _whole(option, length)
+    except (TypeError, ValueError, UsageError):
+        cell = 0, 0
+    if min(cell) < 1:
+        said = given.strip() if isinstance(given, str) else given
+        raise UsageError(f"{option} {said!r} is not BATCHxLENGTH; write it as in 1x32,4x32")
+    return cell
+
+
+def _path(option: str, given: Any) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"{option} must be a path, not {given!r}")
+    return Path(given)
+
+
+def _folder(option: str, given: Any) -> str:
+    path = _path(option, given).expanduser()
+    if not path.is_dir():
+        raise UsageError(f"{option} {str(given)!r} is not a folder")
+    return str(path.resolve())
+
+
+def plugin_paths(given: Any, option: str = "--plugins") -> tuple[str, ...]:
+    """Those that are given and those of PEFTBENCH_PLUGINS."""
+    given = [given] if isinstance(given, str | os.PathLike) else _listed(option, given, "FILE")
+    named = [part for part in os.environ.get("PEFTBENCH_PLUGINS", "").split(os.pathsep) if part]
+    return (*(str(_path(option, one)) for one in given), *named)
+
+
+def _joined(values: Sequence[Any]) -> str:
+    return ",".join(map(str, values))
+
+
+FLAG = OptionType("", bool, _flag)
+WHOLE = OptionType("INT", int, _whole)
+NUMBER = OptionType("FLOAT", float, _number)
+TEXT = OptionType("TEXT", str, _text)
+SPEC = OptionType("SPEC", str, _spec)
+SPECS = OptionType("SPEC,...", str | Sequence[str], _specs, _joined)
+NAMES = OptionType("NAME,...", str | Sequence[str], _names, _joined)
+SIZES = OptionType(
+    "INT|all,...",
+    str | int | Sequence[int | str | None],
+    _sizes,
+    lambda sizes: _joined(["all" if size is None else size for size in sizes]),
+)
+CELLS = OptionType(
+    "INTxINT,...",
+    str | Sequence[tuple[int, int]],
+    _cells,
+    lambda cells: _joined([f"{batch}x{length}" for batch, length in cells]),
+)
+PATH = OptionType("PATH", str | Path, lambda option, given: str(_path(option, given)))
+FOLDER = OptionType("DIR", str | Path, _folder)
+PATHS = OptionType("PATH", Sequence[str | Path], lambda option, given: plugin_paths(given, option))

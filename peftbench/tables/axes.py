@@ -1,0 +1,117 @@
+"""What plots put on their axes: the measures of a table with their values, each in its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..records.record import Record
+from ..stats.estimate import Estimate, t_quantile
+from .quantities import AXIS, SCORE, SLOWDOWN, Measure, measures_in
+from .table import Row, Table
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure with the interval it lies in; both ends are the figure where it is counted, None where one run tells no spread."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A measure with its values in one table."""
+
+    name: str
+    label: str  # with its unit
+    higher_is_better: bool
+    log: bool  # shown on a logarithmic axis, where every value is above 0
+    values: tuple[Value | None, ...]  # a row each, as in the table
+
+
+def axes_of(table: Table) -> list[Axis]:
+    """Those that some row of the table has a value for: quality, costs, then what latency runs tell cell by cell."""
+    percent = 100.0 if table.is_share else 1.0
+
+    def rows(of: Callable[[Row], Value | None]) -> tuple[Value | None, ...]:
+        return tuple(of(row) if row.status == "ok" else None for row in table.rows)
+
+    unit = f", {table.unit}" if table.unit else ""
+    found = [
+        Axis(SCORE, f"{table.metric}{unit}", table.higher_is_better, False, rows(lambda r: _of(r.score, percent))),
+        Axis("nll", "negative log-likelihood an item, nats", False, False, rows(lambda r: _of(r.quality.get("nll")))),
+        *(_axis(measure, table) for measure in measures_in(AXIS)),
+        Axis("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
+    ]  # fmt: skip
+    places = dict.fromkeys((c.batch, c.length) for row in table.rows for c in row.costs.latency)
+    for kind in ("unmerged", "merged"):
+        for batch, length in places:
+            label = f"{SLOWDOWN.label} at {batch}x{length} {kind}, {SLOWDOWN.unit}"
+            values = rows(lambda r, p=(batch, length), k=kind: _slowdown(r, p, k))  # type: ignore[misc]
+            found.append(Axis(f"{kind}_{batch}x{length}", label, False, False, values))
+    return [axis for axis in found if any(value is not None for value in axis.values)]
+
+
+def _axis(measure: Measure, table: Table) -> Axis:
+    """Of what was counted, the row's figure; else the mean over the seeds with its interval."""
+
+    def of(row: Row) -> Value | None:
+        if row.status != "ok":
+            return None
+        if measure.exact:
+            return _exactly(measure, row.costs.of(measure))
+        by_seed = (measure.of_runs([record]) for record in _records_of(table, row))
+        return _over_seeds([measure.shown(figure) for figure in by_seed if figure is not None])
+
+    values = tuple(of(row) for row in table.rows)
+    return Axis(measure.name, measure.axis, measure.higher_is_better, measure.log, values)
+
+
+def _records_of(table: Table, row: Row) -> list[Record]:
+    return [r for r in table.records if r.status == "ok" and of_row(r, row)]
+
+
+def of_row(record: Record, row: Row) -> bool:
+    """Whether a run of a table is one of a row's."""
+    return record.run.method == row.method and (record.run.learning_rate or None) == row.learning_rate
+
+
+def _of(estimate: Estimate | None, times: float = 1.0) -> Value | None:
+    if estimate is None:
+        return None
+    half = estimate.half_width() if estimate.seeds > 1 else None  # items alone tell no method from another
+    value = estimate.value * times
+    if half is None:
+        return Value(value, None, None)
+    return Value(value, value - half * times, value + half * times)
+
+
+def _exactly(measure: Measure, figure: float | None) -> Value | None:
+    if figure is None:
+        return None
+    shown = measure.shown(figure)
+    return Value(shown, shown, shown)
+
+
+def _over_seeds(values: Sequence[float]) -> Value | None:
+    """The mean over the seeds with its t interval."""
+    if not values:
+        return None
+    middle = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Value(middle, None, None)
+    variance = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
+    half = t_quantile(0.025, len(values) - 1) * math.sqrt(variance / len(values))
+    return Value(middle, max(0.0, middle - half), middle + half)
+
+
+def _slowdown(row: Row, place: tuple[int, int], kind: str) -> Value | None:
+    cell = next((c for c in row.costs.latency if (c.batch, c.length) == place), None)
+    slow = None if cell is None else (cell.merged if kind == "merged" else cell.unmerged)
+    if slow is None:
+        return None
+    low, high = slow.interval()
+    return Value(*(SLOWDOWN.shown(figure) for figure in (slow.value, low, high)))

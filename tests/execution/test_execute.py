@@ -1,0 +1,38 @@
+"""One run from start to end: what stands in its record, phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftbench.execution import score
+from peftbench.execution.execute import execute
+from peftbench.execution.train import train
+from peftbench.measure import energy
+from peftbench.records.record import Record
+from peftbench.records.runs import Conditions, Run
+from peftbench.tables.quantities import ENERGY, TRAIN_ENERGY
+
+
+def test_energy_is_that_of_its_phase(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor that takes 3 J to train and 8 J to score."""
+    used = {"microjoules": 0.0}
+
+    def taking(joules: float, phase: Callable[..., Any]) -> Callable[..., Any]:
+        def metered(*given: Any, **named: Any) -> Any:
+            used["microjoules"] += joules * 1e6
+            return phase(*given, **named)
+
+        return metered
+
+    monkeypatch.setattr(energy, "rapl", lambda powercap: {"package": used["microjoules"]})
+    monkeypatch.setattr("peftbench.execution.execute.train", taking(3.0, train))
+    monkeypatch.setattr(score.Scorer, "predict", taking(8.0, score.Scorer.predict))
+    record = Record.from_text(execute(make_run(steps=1), tmp_path, Conditions()).to_text())
+    assert record.scoring == {"items": 40, "taken_by": "RAPL packages", "energy_j": 8.0}
+    assert ENERGY.of_runs([record]) == pytest.approx(0.2) and TRAIN_ENERGY.of_runs([record]) == 3.0
