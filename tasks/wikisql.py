@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from peftbench import Completion, Decoding, UsageError, task
+from peftbench import Completion, Decoding, TextMetric, UsageError, task
 from peftbench.data.published import Published
+from peftbench.objectives.text_metrics import mean, scores
 
 from ._published import carve, datasets_of, some_sources
 
@@ -27,6 +29,23 @@ PUBLISHED = Published("wikisql", layout=".jsonl and its .tables.jsonl")
 READ = ("train", "validation")
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
 OPERATORS = ("=", ">", "<", "OP")
+
+
+def _asks_the_same(hypothesis: str, references: list[str]) -> bool:
+    """Whether a query on one table asks what a reference asks: case, space and the conditions' order are nothing.
+
+    WikiSQL's own script compares the numbers of columns (Zhong et al. 2017), this one their names.
+    """
+    return _form(hypothesis) in [_form(one) for one in references]
+
+
+def _form(text: str) -> tuple[str, frozenset[str]]:
+    # A column's name may hold the word "where", so the table's end is looked for.
+    said, _, where = " ".join(text.lower().split()).partition(" from table where ")
+    return said.removesuffix(" from table"), frozenset(where.split(" and "))
+
+
+LOGICAL_FORM = TextMetric("logical_form", statistics=partial(scores, _asks_the_same), value=mean)
 
 
 @task("wikisql", version="1")
@@ -47,7 +66,7 @@ class WikiSql:
 
     @property
     def objective(self) -> Completion:
-        return Completion(("logical_form", "exact_match"), Decoding(self.beams, self.max_new_tokens))
+        return Completion((LOGICAL_FORM, "exact_match"), Decoding(self.beams, self.max_new_tokens))
 
     def fingerprint(self) -> str:
         PUBLISHED.lines(READ)

