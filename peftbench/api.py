@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .comparison.compare import compare, plan
+from .comparison.compare import compare, planned_runs
 from .comparison.dry_run import plan_rows
 from .comparison.request import Comparison, check_request
 from .comparison.session import RUN_OPTIONS, Printed, Session
@@ -41,7 +41,7 @@ def run(*in_order: Any, **given: Any) -> pd.DataFrame:
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            return pd.DataFrame(plan_rows(plan(asked, engine), asked.trials, store, how))
+            return pd.DataFrame(plan_rows(planned_runs(asked, engine), asked.trials, store, how))
         compared = compare(asked, store, engine, how)
     return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
 

@@ -113,7 +113,7 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
     return {"record": record.to_text()}
 
 
-def _check(job: asked.Check, out: Path) -> Answer:
+def _check(job: asked.CheckPlugin, out: Path) -> Answer:
     from .inspection.check_method import check_file
 
     with published.looked_for_in(job.data_dir):
@@ -155,7 +155,7 @@ _DOERS: dict[type[asked.Job], Callable[[Any, Path], Answer]] = {
     asked.Plan: _plan,
     asked.PlanLatency: _plan_latency,
     asked.Execute: _execute,
-    asked.Check: _check,
+    asked.CheckPlugin: _check,
     asked.Verify: _verify,
     asked.Export: _export,
     asked.Analyze: _analyze,

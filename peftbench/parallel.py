@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .errors import PeftbenchError
 
 T = TypeVar("T")
-MANY = 2_000  # runs from which on a report is made so: below it takes no longer than forking is worth
+MANY_RUNS = 2_000  # runs from which on a report is made so: below it takes no longer than forking is worth
 MOST = 4  # processes; each copies what it touches
 AT_ONCE = 4  # things that a process makes before it says so
 _function: Callable[[int], Any]  # in a process that was forked for it
@@ -34,7 +34,7 @@ def parallel_map(function: Callable[[int], T], count: int, runs: int) -> list[T]
         Exception: what the function raised.
     """
     processes = min(MOST, len(os.sched_getaffinity(0)), count) if sys.platform == "linux" else 1
-    if runs < MANY or processes < 2:
+    if runs < MANY_RUNS or processes < 2:
         return [function(i) for i in range(count)]
     forked = multiprocessing.get_context("fork")
     with (

@@ -104,7 +104,7 @@ def build(spec: Spec, cls: type[Any], kind: str) -> Any:
         raise UsageError(f"{kind} {spec}: {error}") from error
 
 
-def canonical(name: str, instance: Any) -> str:
+def canonical_spec(name: str, instance: Any) -> str:
     """The SPEC of `instance`: its name and every field that differs from the default, in field order."""
     changed = []
     for field in dataclasses.fields(instance):

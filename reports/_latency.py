@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftbench.render.columns import Cell
-from peftbench.render.markdown import pipe_table, plain
+from peftbench.render.markdown import pipe_table, plain_text
 from peftbench.tables.latency import LatencyTable, Timing, Variant
 
 from ._published import published_for
@@ -20,7 +20,7 @@ def latency_markdown(tables: Sequence[LatencyTable]) -> str:
 
 
 def _one(table: LatencyTable) -> str:
-    lines = [plain(f"### Latency of {table.model}"), ""]
+    lines = [plain_text(f"### Latency of {table.model}"), ""]
     if table.caption:
         lines += [table.caption, ""]
     sources = []
@@ -33,7 +33,7 @@ def _one(table: LatencyTable) -> str:
         headers = ["variant", "parameters", *section.cells]
         text = pipe_table(headers, [[Cell(text) for text in line] for line in body])
         lines += [f"**{section.title}**", "", text, ""]
-    lines += [plain(f"- {note}") for note in [*table.footnotes, *dict.fromkeys(sources)]]
+    lines += [plain_text(f"- {note}") for note in [*table.footnotes, *dict.fromkeys(sources)]]
     return "\n".join(lines) + "\n"
 
 

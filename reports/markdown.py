@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from peftbench import report
 from peftbench.render.columns import MISSING, Cell, score, text_rows, with_interval
-from peftbench.render.markdown import pipe_table, plain
+from peftbench.render.markdown import pipe_table, plain_text
 from peftbench.tables.summary import RANKED_TASKS, Summary, summarise
 from peftbench.tables.table import Row, Table
 from peftbench.tables.titles import title_of
@@ -27,9 +27,9 @@ def _one(table: Table) -> str:
     headers, body = text_rows(table)
     text = pipe_table(headers, body)
     title = title_of(table.task, table.settings["train_items"], table.model)
-    lines = [plain(f"### {title}"), "", plain(table.caption), "", text, ""]
-    lines += [plain(f"- **{row.label}** {_trouble(row)}") for row in table.rows if row.reason]
-    lines += [plain(f"- {note}") for note in table.footnotes]
+    lines = [plain_text(f"### {title}"), "", plain_text(table.caption), "", text, ""]
+    lines += [plain_text(f"- **{row.label}** {_trouble(row)}") for row in table.rows if row.reason]
+    lines += [plain_text(f"- {note}") for note in table.footnotes]
     return "\n".join(lines) + "\n"
 
 
@@ -58,7 +58,7 @@ def _summary(summary: Summary) -> str:
             line += [with_interval(method.difference, 100.0, sign="+"), tally]
         body.append([Cell(text) for text in (*line, f"{method.mean_rank:.1f}")])
     text = pipe_table(headers, body)
-    lines = [plain(f"### {len(summary.tasks)} tasks with {summary.model}"), "", text, ""]
+    lines = [plain_text(f"### {len(summary.tasks)} tasks with {summary.model}"), "", text, ""]
     lines.append(
         "- ± is the 95 % interval over tasks: what another task would say. Better and worse: the task's own interval "
         "excludes 0; equal: shown to lie within ±1 point."
@@ -82,7 +82,7 @@ def _sizes(found: Sizes) -> str:
     unit = f" {found.unit}" if found.unit else ""
     text = pipe_table(headers, body)
     lines = [
-        plain(f"### {found.metric}{unit} by training items, {found.task} with {found.model}"),
+        plain_text(f"### {found.metric}{unit} by training items, {found.task} with {found.model}"),
         "",
         text,
         "",

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from peftbench import PeftbenchError
-from peftbench.parallel import MANY, parallel_map
+from peftbench.parallel import MANY_RUNS, parallel_map
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one processor alone"
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_many_are_made_by_others_and_few_are_not() -> None:
-    made = parallel_map(lambda i: (i, "x" * 200_000, os.getpid()), 23, MANY)  # more than a pipe holds
+    made = parallel_map(lambda i: (i, "x" * 200_000, os.getpid()), 23, MANY_RUNS)  # more than a pipe holds
     assert [i for i, _, _ in made] == list(range(23))
     assert len({pid for _, _, pid in made}) > 1 and os.getpid() not in {pid for _, _, pid in made}
-    assert {pid for pid in parallel_map(lambda i: os.getpid(), 5, MANY - 1)} == {os.getpid()}
-    assert parallel_map(lambda i: i, 0, MANY) == []
+    assert {pid for pid in parallel_map(lambda i: os.getpid(), 5, MANY_RUNS - 1)} == {os.getpid()}
+    assert parallel_map(lambda i: i, 0, MANY_RUNS) == []
 
 
 def test_what_one_raises_is_raised_and_one_that_dies_is_said() -> None:
@@ -34,7 +34,7 @@ def test_what_one_raises_is_raised_and_one_that_dies_is_said() -> None:
         return i
 
     with pytest.raises(ValueError, match="the eighth"):
-        parallel_map(bad, 20, MANY)
+        parallel_map(bad, 20, MANY_RUNS)
 
     def killed(i: int) -> int:
         if i == 3:
@@ -42,13 +42,13 @@ def test_what_one_raises_is_raised_and_one_that_dies_is_said() -> None:
         return i
 
     with pytest.raises(PeftbenchError, match="was killed"):
-        parallel_map(killed, 20, MANY)
+        parallel_map(killed, 20, MANY_RUNS)
 
     def unspeakable(i: int) -> object:
         return lambda: i
 
     with pytest.raises(Exception, match="pickle"):
-        parallel_map(unspeakable, 20, MANY)
+        parallel_map(unspeakable, 20, MANY_RUNS)
 
 
 def test_nothing_is_left_behind_where_the_report_is_killed(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_lists_split_outside_quotes_only() -> None:
 
 
 def test_canonical_names_what_differs_from_the_default() -> None:
-    assert spec.canonical("toy", Toy()) == "toy"
-    assert spec.canonical("toy", build("toy:path='a:b':rank=4:scale=1.0")) == "toy:rank=4:path='a:b'"
-    assert build(spec.canonical("toy", Toy(path="a,b"))) == Toy(path="a,b")
+    assert spec.canonical_spec("toy", Toy()) == "toy"
+    assert spec.canonical_spec("toy", build("toy:path='a:b':rank=4:scale=1.0")) == "toy:rank=4:path='a:b'"
+    assert build(spec.canonical_spec("toy", Toy(path="a,b"))) == Toy(path="a,b")
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ def check_command(
 ) -> None:
     """Does a method keep its claims, on tiny CPU models of three families? Do a task's splits and metrics hold up?"""
     from ..engine.answers import ask
-    from ..engine.jobs import Check
+    from ..engine.jobs import CheckPlugin
     from ..engine.named import engine_named
     from ..render.checks import checks_text
 
     with engine_named() as engine:
-        answer = ask(Check(what, plugins_of(plugins), folder_of(data_dir)), engine)
+        answer = ask(CheckPlugin(what, plugins_of(plugins), folder_of(data_dir)), engine)
     typer.echo(checks_text(answer["checked"]), nl=False)
     if any(one["outcome"] == "fail" for one in answer["checked"]):
         raise typer.Exit(1)

@@ -20,7 +20,7 @@ def options() -> list[Option]:
 
 def run_command(given: Mapping[str, Any]) -> None:
     """Run a comparison and print its table; what the store already holds is not run again."""
-    from ..comparison.compare import compare, plan
+    from ..comparison.compare import compare, planned_runs
     from ..comparison.dry_run import plan_text
     from ..comparison.request import Comparison, check_request
     from ..comparison.session import Printed, Session
@@ -39,7 +39,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            typer.echo(plan_text(plan(asked, engine), asked.trials, store, how), nl=False)
+            typer.echo(plan_text(planned_runs(asked, engine), asked.trials, store, how), nl=False)
             return
         with Display(printed.quiet) as display:
             compared = compare(asked, store, engine, how, display)

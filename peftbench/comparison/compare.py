@@ -9,7 +9,7 @@ from typing import Protocol
 from ..engine.answers import ask
 from ..engine.jobs import Plan, PlanLatency
 from ..engine.protocol import Engine, Event
-from ..engine.sweep import ALONE, Execution, sweep
+from ..engine.sweep import ONE_BY_ONE, Execution, sweep
 from ..errors import UsageError
 from ..records.record import FAIL, Record
 from ..records.results import Result
@@ -73,7 +73,7 @@ def compare(
     asked: Comparison,
     store: Store,
     engine: Engine,
-    how: Execution = ALONE,
+    how: Execution = ONE_BY_ONE,
     watcher: Watcher = NOBODY,
     select: Selection = lambda planned: planned,
 ) -> Compared:
@@ -87,7 +87,7 @@ def compare(
     """
     sequence = asked.sequence
     how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
-    planned = select(plan(asked, engine))
+    planned = select(planned_runs(asked, engine))
     _check_jobs(planned, how, engine)
 
     def do(runs: list[Planned]) -> list[Result]:
@@ -107,7 +107,11 @@ def compare(
 
 
 def compare_latency(
-    asked: LatencyRequest, store: Store, engine: Engine, how: Execution = ALONE, watcher: Watcher = NOBODY
+    asked: LatencyRequest,
+    store: Store,
+    engine: Engine,
+    how: Execution = ONE_BY_ONE,
+    watcher: Watcher = NOBODY,
 ) -> list[Record]:
     """Measure inference of several methods over one shared base, in some fresh processes.
 
@@ -120,7 +124,7 @@ def compare_latency(
     return [stored.record for stored in _followed(planned, store, engine, how, watcher)]
 
 
-def plan(asked: Comparison, engine: Engine) -> list[Planned]:
+def planned_runs(asked: Comparison, engine: Engine) -> list[Planned]:
     """What a comparison would run, at preset learning rates.
 
     Raises:

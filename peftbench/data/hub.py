@@ -43,7 +43,7 @@ def dataset(path: str, config: str | None) -> dict[str, Any]:
         if is_folder and any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(str(folder))
         else:
-            found = load(str(folder) if is_folder else path, config)
+            found = load_splits(str(folder) if is_folder else path, config)
     except UsageError:
         raise
     except Exception as error:
@@ -55,7 +55,7 @@ def dataset(path: str, config: str | None) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 
-def load(path: str, config: str | None, split: str | None = None) -> Any:
+def load_splits(path: str, config: str | None, split: str | None = None) -> Any:
     """A data set by folder or hub id; of one that is still a script on the hub, the hub's own conversion to Parquet."""
     import datasets
 

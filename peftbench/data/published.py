@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from ..errors import UsageError
 from .files import FILE_KINDS, NeededColumn, checked, endings, opened, read, sha256_of
-from .hub import load
+from .hub import load_splits
 
 VARIABLE = "PEFTBENCH_DATA_DIR"
 OTHER_NAMES = (("validation", "dev"), ("validation", "valid"))  # what a split's file may be called
@@ -178,7 +178,7 @@ class Published:
             raise UsageError(self._lacking([split]))
         name = self.hub if self.config is None else f"{self.hub} ({self.config})"
         try:
-            rows = load(self.hub, self.config, split)
+            rows = load_splits(self.hub, self.config, split)
         except Exception as error:
             said = " ".join(str(error).split())[:120]
             raise UsageError(

@@ -17,7 +17,7 @@ from .protocol import Engine, Event
 ANSWER, LOG = "answer.json", "log.txt"
 
 
-def do(
+def do_alone(
     job: Job, engine: Engine, out: Path, watch: Callable[[Event], None]
 ) -> tuple[int, dict[str, Any] | None]:
     """Do one job alone; returns its exit code and its answer, if it gave one."""
@@ -40,7 +40,7 @@ def ask(job: Job, engine: Engine) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="peftbench-") as folder:
         out = Path(folder)
-        code, answer = do(job, engine, out, _only_notices)
+        code, answer = do_alone(job, engine, out, _only_notices)
         if answer is None:
             last = (log_tail(out) or ["no log"])[-1]
             raise PeftbenchError(f"the {job.name} failed ({exit_reason(code)}): {last}")

@@ -49,7 +49,7 @@ class Execute(Job):
 
 
 @dataclass(frozen=True)
-class Check(Job):
+class CheckPlugin(Job):
     """Whether a method keeps its claims, or a task holds up."""
 
     name = "check"
@@ -99,7 +99,7 @@ class Look(Job):
 
 
 JOBS: dict[str, type[Job]] = {
-    job.name: job for job in (Plan, PlanLatency, Execute, Check, Verify, Export, Analyze, Look)
+    job.name: job for job in (Plan, PlanLatency, Execute, CheckPlugin, Verify, Export, Analyze, Look)
 }
 
 

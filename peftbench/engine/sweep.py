@@ -52,7 +52,7 @@ class Execution:
 
 
 ALONE_KINDS = ("latency",)  # nothing else may run beside these
-ALONE = Execution()  # one run after the other, as they come
+ONE_BY_ONE = Execution()  # one run after the other, as they come
 
 
 @dataclass
@@ -91,7 +91,7 @@ def sweep(
     planned: Iterable[Planned],
     store: Store,
     engine: Engine,
-    how: Execution = ALONE,
+    how: Execution = ONE_BY_ONE,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Iterator[tuple[Planned, Stored]]:
     """Do what the store does not hold yet; yields each run with its record as it is there.

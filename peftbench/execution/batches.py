@@ -123,7 +123,7 @@ def shuffled_items(items: int, count: int) -> IntArray:
     return np.sort(shuffled[:count])
 
 
-def encode(
+def encode_splits(
     name: str, objective: Objective, load: Any, tokenizer: Any, max_length: int, cache_key: str
 ) -> dict[str, Encoded]:
     """The tokenised splits of the task `name`, from the cache or made by `load()` and `tokenizer`, then cached.

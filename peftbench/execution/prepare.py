@@ -105,7 +105,7 @@ def encode(run: Run, task: Task, tokenizer: Any) -> dict[str, batches.Encoded]:
     identity = run.identity
     key = batches.cache_key(run.task, identity["task"], identity["data"], run.model, identity["model"])
     objective, length = objective_for(run, task), run.budget.max_length
-    encoded = batches.encode(run.task, objective, task.splits, tokenizer, length, key)
+    encoded = batches.encode_splits(run.task, objective, task.splits, tokenizer, length, key)
     wanted = run.budget.train_items
     if wanted is None:
         return encoded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..render.columns import Cell
-from ..render.markdown import pipe_table, plain
+from ..render.markdown import pipe_table, plain_text
 from .page import CONTRADICTED, Page, Picture
 
 
@@ -18,16 +18,18 @@ def page_markdown(page: Page, name: str | None = None) -> str:
     Args:
         name: of the page's files; None: it stands alone, and its pictures are in the HTML file.
     """
-    parts = [f"# {plain(page.title)}", plain(page.caption)]
+    parts = [f"# {plain_text(page.title)}", plain_text(page.caption)]
     if page.differs:
-        parts.append("Differs from the paper:\n\n" + "\n".join(f"- {plain(line)}" for line in page.differs))
+        parts.append(
+            "Differs from the paper:\n\n" + "\n".join(f"- {plain_text(line)}" for line in page.differs)
+        )
     if name is None and page.pictures:
         titles = "; ".join(picture.title for picture in page.pictures)
-        parts.append(plain(f"Drawn with --out FOLDER: {titles}."))
+        parts.append(plain_text(f"Drawn with --out FOLDER: {titles}."))
     elif name is not None:
-        parts += [f"![{plain(one.title)}]({file})" for file, one in pictures_of(page, name).items()]
+        parts += [f"![{plain_text(one.title)}]({file})" for file, one in pictures_of(page, name).items()]
     for table in page.tables:
-        parts += [f"## {plain(table.title)}", pipe_table(table.headers, table.body, table.left)]
+        parts += [f"## {plain_text(table.title)}", pipe_table(table.headers, table.body, table.left)]
     parts += ["## What the paper says of it", page.how_judged]
     verdicts = page.verdicts
     body = [

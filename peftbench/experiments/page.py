@@ -83,10 +83,10 @@ class Page:
 
     @property
     def verdicts(self) -> list[str]:
-        return judge(self.statements)
+        return verdicts_of(self.statements)
 
 
-def judge(statements: Sequence[Statement], alpha: float = ALPHA) -> list[str]:
+def verdicts_of(statements: Sequence[Statement], alpha: float = ALPHA) -> list[str]:
     """The verdict of each."""
     sides = [(s.p_true, s.p_false) for s in statements if s.p_true is not None and s.p_false is not None]
     adjusted = iter(holm([min(both) for both in sides]))  # only one of the two can be an error

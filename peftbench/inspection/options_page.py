@@ -9,7 +9,7 @@ from pathlib import Path
 from ..comparison.session import LATENCY_OPTIONS, RUN_OPTIONS, Printed
 from ..option import Option, in_panels, options_of
 from ..option_types import FLAG
-from ..render.markdown import plain
+from ..render.markdown import plain_text
 
 HEAD = """<!-- made by `make docs` from the declarations in peftbench/comparison/ and peftbench/engine/sweep.py -->
 
@@ -47,7 +47,7 @@ def _row(one: Option) -> str:
         value = ("|".join(one.choices) or one.type.metavar).replace("|", "\\|")
         spelled = f"`{one.flag} {value}`"
         default = f"`{one.shown_default}`" if one.shown_default not in (None, ()) else ""
-    return f"| {spelled} | {default} | {plain(one.help)} |"
+    return f"| {spelled} | {default} | {plain_text(one.help)} |"
 
 
 if __name__ == "__main__":

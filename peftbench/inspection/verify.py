@@ -70,10 +70,10 @@ def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None
     identity = {**record.run.identity, **now}
     conditions = Conditions(curve_points=len(record.curve or ()))
     again = execute(dataclasses.replace(run, identity=identity), out, conditions)
-    return compare(Result(record, folder), Result(again, out), _differences(record, identity))
+    return compare_runs(Result(record, folder), Result(again, out), _differences(record, identity))
 
 
-def compare(then: Result, now: Result, differs: Sequence[str]) -> Reproduction:
+def compare_runs(then: Result, now: Result, differs: Sequence[str]) -> Reproduction:
     """The verdict on a run that was done twice."""
     metric = (then.record.metric or {"name": "nll"})["name"]
     if metric not in (then.record.quality or {}):  # of a trial whose metric is dear

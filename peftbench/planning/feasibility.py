@@ -45,7 +45,9 @@ def floor(prepared: Prepared, trains: bool) -> Floor:
     )
 
 
-def why_not(prepared: Prepared, trains: bool, device: Device, whole_first: bool = False) -> str | None:
+def why_not_fitting(
+    prepared: Prepared, trains: bool, device: Device, whole_first: bool = False
+) -> str | None:
     """Why it can't fit, or None.
 
     Args:

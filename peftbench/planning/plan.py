@@ -22,7 +22,7 @@ from ..models.source import Source
 from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
-from .cell import Cell, runs_of
+from .combination import Combination, runs_of
 from .devices import resolve_device, resolve_dtype
 
 ORDER_OF_KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
@@ -88,7 +88,7 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
                     depends_on = of_task | beside
-            cell = Cell(here, model, task_name, device, dtype, revision, depends_on)
+            cell = Combination(here, model, task_name, device, dtype, revision, depends_on)
             for method, baseline in methods.items():
                 runs = runs_of(cell, method, baseline)
                 planned += [dataclasses.replace(item, reference=method == reference) for item in runs]
@@ -120,7 +120,7 @@ def named_task(text: str) -> tuple[str, dict[str, str]]:
         raise UsageError(f"task {text!r}: {reason}")
     for notice in build.notices_of(task):
         notify(f"{text}: {notice}")
-    return spec.canonical(spec.parse(text).name, task), build.task_identity(text)
+    return spec.canonical_spec(spec.parse(text).name, task), build.task_identity(text)
 
 
 def _check_sizes(sizes: Sequence[int | None], text: str) -> None:

@@ -47,7 +47,7 @@ def run_identity(method: str, revision: str, of_task: Mapping[str, str]) -> dict
 def canonical(text: str) -> str:
     """A method's SPEC as records spell it: the entry's own name, fields in order, defaults left out."""
     instance, _ = build_method(text)
-    return spec.canonical(registry.get("method", spec.parse(text).name).name, instance)
+    return spec.canonical_spec(registry.get("method", spec.parse(text).name).name, instance)
 
 
 def build_task(text: str) -> Task:

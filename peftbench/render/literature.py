@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..tables.literature import PublishedRow, of_task
 from ..tables.table import Table
 from .columns import MISSING, Cell, with_interval
-from .markdown import pipe_table, plain
+from .markdown import pipe_table, plain_text
 
 UNLIKE = "Not measured here: another program, machine and budget, often another model; differences to the rows above are no news of the methods alone."
 
@@ -61,13 +61,13 @@ def _section(title: str, rows: Sequence[PublishedRow], notes: Sequence[str]) -> 
             line += [_scaled(any_of.peak_bytes, 1e9, 1), _scaled(any_of.train_s, 1, 0), _scaled(any_of.stored_bytes, 1e6, 1)]  # fmt: skip
         body.append(line)
     lines = [
-        plain(f"### {title}"),
+        plain_text(f"### {title}"),
         "",
         pipe_table(headers, [[Cell(text) for text in line] for line in body], left=2),
         "",
     ]
-    lines += [f"- Published: {plain(source)}" for source in _sources(rows)]
-    lines += [f"- {plain(note)}" for note in notes]
+    lines += [f"- Published: {plain_text(source)}" for source in _sources(rows)]
+    lines += [f"- {plain_text(note)}" for note in notes]
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from .columns import Cell
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """In one line, without control characters, and with no tag that a browser would take for one."""
     visible = "".join(char for char in " ".join(text.split()) if char.isprintable())
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible)
@@ -18,7 +18,7 @@ def plain(text: str) -> str:
 
 def in_table(cell: Cell) -> str:
     """A cell whose pipes end no column."""
-    text = plain(cell.text).replace("|", "\\|")
+    text = plain_text(cell.text).replace("|", "\\|")
     return f"**{text}**" if cell.bold else text
 
 

@@ -9,7 +9,7 @@ from ..tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of
 from ..tables.pairs import Pair, Paired, PairedFigure
 from ..tables.titles import title_of
 from .columns import MISSING, Cell, in_brackets
-from .markdown import pipe_table, plain
+from .markdown import pipe_table, plain_text
 
 HOW_TO_READ = (
     "B − A is paired by seed and test item, ± its 95 % interval over both; p is Holm's over all pairs. Costs: B over A, with the "
@@ -34,18 +34,18 @@ def check_comparable(paired: Paired, force: bool) -> None:
 
 def pairs_text(paired: Paired, verdicts: Sequence[Verdict], a: str, b: str) -> str:
     """The comparison, the verdicts first."""
-    lines = [plain(f"### {b} against {a}"), ""]
+    lines = [plain_text(f"### {b} against {a}"), ""]
     for verdict in verdicts:
-        lines.append(plain(f"- {SIGNS[verdict.outcome]} **{verdict.limit.text}** {verdict.outcome}"))
-        lines += ["  " + plain(f"- {reason}") for reason in verdict.reasons]
+        lines.append(plain_text(f"- {SIGNS[verdict.outcome]} **{verdict.limit.text}** {verdict.outcome}"))
+        lines += ["  " + plain_text(f"- {reason}") for reason in verdict.reasons]
     if verdicts:
         lines.append("")
     by_place: dict[tuple[str, str, int | None], list[Pair]] = {}
     for pair in paired.pairs:
         by_place.setdefault((pair.task, pair.model, pair.train_items), []).append(pair)
     for (task, model, items), pairs in by_place.items():
-        lines += [plain(f"**{title_of(task, items, model)}**"), "", _table(pairs), ""]
-    lines += [f"- {plain(note)}" for note in _notes(paired)]
+        lines += [plain_text(f"**{title_of(task, items, model)}**"), "", _table(pairs), ""]
+    lines += [f"- {plain_text(note)}" for note in _notes(paired)]
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from .costs import NO_COSTS, Costs
 from .rate_curve import RateCurve
 
 MARGIN = 0.01  # differences inside it count as none: one point of a share
-Method = tuple[str, float]  # its SPEC and its learning rate
+MethodAtRate = tuple[str, float]  # its SPEC and its learning rate
 
 
 @dataclass(frozen=True)

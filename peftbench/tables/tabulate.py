@@ -22,7 +22,7 @@ from ..stats.sequential import SeedSchedule
 from . import footnotes
 from .costs import Costs, costs_of, curve_end, seconds_to
 from .rate_curve import rate_curve
-from .table import MARGIN, Method, Row, Table
+from .table import MARGIN, MethodAtRate, Row, Table
 
 
 def tables_of(
@@ -125,7 +125,7 @@ NO_METRIC: dict[str, Any] = {
 
 
 def _table(setting: Setting, results: list[Result], beside: _Beside, asked: _Asked) -> Table:
-    by_method: dict[Method, list[Result]] = {}
+    by_method: dict[MethodAtRate, list[Result]] = {}
     trials: dict[str, list[Result]] = {}
     for result in results:
         run = result.record.run
@@ -175,9 +175,11 @@ def _table(setting: Setting, results: list[Result], beside: _Beside, asked: _Ask
     return dataclasses.replace(table, footnotes=tuple(said))
 
 
-def _scores(by_method: dict[Method, list[Result]], seeds: Sequence[int]) -> dict[Method, MethodScores]:
+def _scores(
+    by_method: dict[MethodAtRate, list[Result]], seeds: Sequence[int]
+) -> dict[MethodAtRate, MethodScores]:
     """The scores of those that have any; all share the items of the first."""
-    scores: dict[Method, MethodScores] = {}
+    scores: dict[MethodAtRate, MethodScores] = {}
     for method, group in by_method.items():
         found = method_scores(group, seeds, next(iter(scores.values()), None))
         if found is not None:
@@ -186,8 +188,8 @@ def _scores(by_method: dict[Method, list[Result]], seeds: Sequence[int]) -> dict
 
 
 def _rows(
-    by_method: dict[Method, list[Result]], text: tuple[str, str] | None, baselines: Sequence[str]
-) -> dict[Method, Row]:
+    by_method: dict[MethodAtRate, list[Result]], text: tuple[str, str] | None, baselines: Sequence[str]
+) -> dict[MethodAtRate, Row]:
     """Rows before any figure; a method that stands there with two rates has them in its labels."""
     times = Counter(name for name, _ in by_method)
     return {
@@ -206,7 +208,11 @@ class _Compared:
     """The statistics of one table: every method by itself and against the reference."""
 
     def __init__(
-        self, scores: dict[Method, MethodScores], metric: dict[str, Any], anchor: Method | None, alpha: float
+        self,
+        scores: dict[MethodAtRate, MethodScores],
+        metric: dict[str, Any],
+        anchor: MethodAtRate | None,
+        alpha: float,
     ) -> None:
         self.scores, self.anchor, self.alpha = scores, anchor, alpha
         self.name: str = metric["name"]
@@ -227,7 +233,7 @@ class _Compared:
         marks = best_set_marks(list(of_primary.values()), pairs, metric["higher_is_better"], margin, alpha)
         self.marks = dict(zip(of_primary, marks, strict=True))
 
-    def quality(self, method: Method) -> dict[str, Any]:
+    def quality(self, method: MethodAtRate) -> dict[str, Any]:
         """The fields of a row that tell of quality."""
         scores = self.scores.get(method)
         if scores is None:
@@ -244,7 +250,7 @@ class _Compared:
             "nll_difference": self._nll_difference(method),
         }
 
-    def _nll_difference(self, method: Method) -> Estimate | None:
+    def _nll_difference(self, method: MethodAtRate) -> Estimate | None:
         if self.anchor is None or method == self.anchor:
             return None
         one, other = self.scores[method], self.scores[self.anchor]
@@ -261,7 +267,7 @@ def _text_of(result: Result) -> tuple[str, str] | None:
 
 
 def _row(
-    method: Method, label: str, baseline: bool, group: list[Result], text: tuple[str, str] | None
+    method: MethodAtRate, label: str, baseline: bool, group: list[Result], text: tuple[str, str] | None
 ) -> Row:
     """What a row says before any figure."""
     good = [r.record for r in group if r.record.status == "ok"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peftbench.engine.sweep import ALONE, sweep
+from peftbench.engine.sweep import ONE_BY_ONE, sweep
 from peftbench.experiments.page import Asked, PageTable, Statement, exactly, inside
 from peftbench.planning.latency import Step, plan_profile
 from peftbench.records.store import Store
@@ -86,7 +86,7 @@ def memory(asked: Asked, full: str, lora: str) -> tuple[list[StepPeaks], str]:
     if refusal := next((item.refusal for item in planned.values() if item.refusal), None):
         return [], refusal
     peaks: dict[tuple[Place, str], Peak] = {}
-    done = sweep(planned.values(), Store(asked.store), asked.engine, ALONE, lambda event: None)
+    done = sweep(planned.values(), Store(asked.store), asked.engine, ONE_BY_ONE, lambda event: None)
     for key, (item, stored) in zip(planned, done, strict=True):
         place, method = key
         asked.say(f"a training step of {method} at {place[0]}x{place[1]}: {stored.record.status}")

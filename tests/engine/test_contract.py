@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from peftbench import UsageError
-from peftbench.engine.answers import answer_in, ask, do, log_tail
-from peftbench.engine.jobs import JOBS, Analyze, Check, Execute, Job, Look, job_from_json
+from peftbench.engine.answers import answer_in, ask, do_alone, log_tail
+from peftbench.engine.jobs import JOBS, Analyze, CheckPlugin, Execute, Job, Look, job_from_json
 from peftbench.engine.named import engine_named
 from peftbench.engine.protocol import Capacity, Device, Engine, Event
 from peftbench.engine.sweep import sweep
@@ -61,7 +61,7 @@ def test_a_run_answers_with_its_record_and_says_how_far_it_is(
 ) -> None:
     said: list[Event] = []
     run = make_run("lora", steps=3)
-    code, answer = do(Execute(run, Conditions(threads=1)), engine, tmp_path, said.append)
+    code, answer = do_alone(Execute(run, Conditions(threads=1)), engine, tmp_path, said.append)
     assert code == 0 and answer is not None
     record = Record.from_text(answer["record"])
     assert record.status == "ok" and record.key == run.key
@@ -89,15 +89,17 @@ def test_events_name_their_job_and_its_exit_is_the_last(
 
 def test_what_is_wrong_with_what_was_asked_is_the_users_error(engine: Engine) -> None:
     with pytest.raises(UsageError, match="unknown method or task 'lroa'"):
-        ask(Check("lroa", (), None), engine)
+        ask(CheckPlugin("lroa", (), None), engine)
     assert ask(Look(), engine)["cores"] >= 1  # and the engine goes on
 
 
 def test_a_job_that_fails_leaves_its_reason_in_its_log(engine: Engine, tmp_path: Path) -> None:
-    code, answer = do(Analyze(str(tmp_path / "absent"), None, None, ()), engine, tmp_path, lambda event: None)
+    code, answer = do_alone(
+        Analyze(str(tmp_path / "absent"), None, None, ()), engine, tmp_path, lambda event: None
+    )
     assert (code != 0 and answer is None) or (answer is not None and "error" in answer)
     broken = Analyze(cast(str, 5), None, None, ())  # as no program of ours would ask
-    code, answer = do(broken, engine, tmp_path, lambda event: None)
+    code, answer = do_alone(broken, engine, tmp_path, lambda event: None)
     assert code == 1 and answer is None and "TypeError" in log_tail(tmp_path)[-1]
     with pytest.raises(PeftbenchError, match=r"the analysis failed \(ended with status 1\): TypeError"):
         ask(broken, engine)

@@ -15,7 +15,7 @@ import pytest
 
 from peftbench.engine.named import engine_named
 from peftbench.engine.protocol import Engine, Event
-from peftbench.engine.sweep import ALONE, Execution, is_missing, sweep
+from peftbench.engine.sweep import ONE_BY_ONE, Execution, is_missing, sweep
 from peftbench.errors import UsageError
 from peftbench.records.record import Record
 from peftbench.records.runs import Planned, Run
@@ -81,7 +81,7 @@ def planned(run: Run) -> Planned:
     return Planned(run, False, 1, 1, None)
 
 
-def do(runs: list[Run], store: Store, works: Engine, how: Execution = ALONE) -> list[Record]:
+def do(runs: list[Run], store: Store, works: Engine, how: Execution = ONE_BY_ONE) -> list[Record]:
     items = [planned(run) for run in runs]
     return [stored.record for _, stored in sweep(items, store, works, how, lambda event: None)]
 
@@ -104,7 +104,7 @@ def test_a_fault_is_a_record_and_the_next_run_goes_on(
     store = Store(tmp_path / "store")
     bad, good = make_run(f"faults:how={how}", plugins=(plugin,)), make_run("lora")
     # The limit is the bad run's alone: a busy machine may be slower than it with the good one.
-    (failed,) = do([bad], store, works, Execution(timeout_s=6.0) if how == "hang" else ALONE)
+    (failed,) = do([bad], store, works, Execution(timeout_s=6.0) if how == "hang" else ONE_BY_ONE)
     (fine,) = do([good], store, works)
     assert failed.status == "failed" and fine.status == "ok"
     assert any(part in (failed.reason or "") for part in reason.split("|")), failed.reason
@@ -231,7 +231,7 @@ def test_deleted_weights_do_not_make_a_result_invalid(finished: Path, make_run: 
     (store.root / run.key / "0001" / "adapter.safetensors").unlink()
     stored = store.get(run.key)
     assert stored is not None
-    assert not is_missing(planned(run), stored, ALONE)
+    assert not is_missing(planned(run), stored, ONE_BY_ONE)
     assert is_missing(planned(run), stored, Execution(keep_weights=True))
 
 

@@ -72,13 +72,13 @@ def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
 
     tokenizer = byte_tokenizer()
     arguments = ("t", objective, load, tokenizer)
-    first = batches.encode(*arguments, 16, "key-1")
-    again = batches.encode(*arguments, 16, "key-1")
+    first = batches.encode_splits(*arguments, 16, "key-1")
+    again = batches.encode_splits(*arguments, 16, "key-1")
     assert len(calls) == 1 and np.array_equal(
         first["test"].lists["input_ids"].values, again["test"].lists["input_ids"].values
     )
-    batches.encode(*arguments, 8, "key-1")
-    batches.encode(*arguments, 16, "key-2")
+    batches.encode_splits(*arguments, 8, "key-1")
+    batches.encode_splits(*arguments, 16, "key-2")
     assert len(calls) == 3
     assert first["train"].lengths.tolist() == [4, 3]
     assert first["train"].groups(np.array([1, 0])).tolist() == ["1", "0"]
@@ -89,7 +89,7 @@ def test_an_empty_split_is_named() -> None:
 
     full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
     with pytest.raises(UsageError, match="no rows in its validation split"):
-        batches.encode(
+        batches.encode_splits(
             "t",
             Classification(("a", "b")),
             lambda: {"train": full},

@@ -41,7 +41,7 @@ def encoded(objective: Completion, rows: dict[str, list[str]], key: str, length:
     import datasets
 
     splits = dict.fromkeys(("train", "validation", "test"), datasets.Dataset.from_dict(rows))
-    return batches.encode("t", objective, lambda: splits, byte_tokenizer(), length, key)["test"]
+    return batches.encode_splits("t", objective, lambda: splits, byte_tokenizer(), length, key)["test"]
 
 
 def test_a_decoder_reads_source_end_target_end() -> None:

@@ -21,7 +21,7 @@ from peftbench.experiments.page import (
     above,
     exactly,
     inside,
-    judge,
+    verdicts_of,
 )
 from peftbench.render.columns import Cell
 from peftbench.stats.estimate import Estimate
@@ -32,7 +32,7 @@ def statement(p_true: float | None, p_false: float | None) -> Statement:
 
 
 def verdict(sides: tuple[float | None, float | None]) -> str:
-    return judge([statement(*sides)])[0]
+    return verdicts_of([statement(*sides)])[0]
 
 
 def test_a_mean_above_a_limit_comes_out_each_way() -> None:
@@ -62,9 +62,9 @@ def test_a_mean_inside_a_margin_comes_out_each_way() -> None:
 
 def test_the_correction_is_over_all_statements_of_a_page() -> None:
     alone, others = statement(0.02, 0.98), [statement(0.3, 0.7)] * 3
-    assert judge([alone]) == [CONFIRMED]
-    assert judge([alone, *others]) == [UNDECIDED] * 4
-    assert judge([statement(None, None), alone]) == [
+    assert verdicts_of([alone]) == [CONFIRMED]
+    assert verdicts_of([alone, *others]) == [UNDECIDED] * 4
+    assert verdicts_of([statement(None, None), alone]) == [
         NOT_TESTABLE,
         CONFIRMED,
     ]  # what is not tested costs nothing
@@ -111,16 +111,16 @@ def test_statements_of_the_claims_come_out_each_way() -> None:
     good = [claims.Counted("lora:rank=4", "18.8M", 18_874_368)]
     bad = [claims.Counted("lora:rank=4", "18.8M", 19_874_368)]
     total = 174_604_259_328
-    assert [judge(claims._of_parameters(rows, total, 18_874_368))[0] for rows in (good, bad)] == [
+    assert [verdicts_of(claims._of_parameters(rows, total, 18_874_368))[0] for rows in (good, bad)] == [
         CONFIRMED,
         CONTRADICTED,
     ]
-    assert [judge(claims._of_parameters(good, total, n))[1] for n in (18_874_368, 188_743_680)] == [
+    assert [verdicts_of(claims._of_parameters(good, total, n))[1] for n in (18_874_368, 188_743_680)] == [
         CONFIRMED,
         CONTRADICTED,
     ]
-    assert judge(claims._of_bytes(total, 18_874_368)) == [CONFIRMED, CONFIRMED]
-    assert judge(claims._of_bytes(total, total // 4)) == [CONTRADICTED, CONTRADICTED]
+    assert verdicts_of(claims._of_bytes(total, 18_874_368)) == [CONFIRMED, CONFIRMED]
+    assert verdicts_of(claims._of_bytes(total, total // 4)) == [CONTRADICTED, CONTRADICTED]
 
 
 def test_the_command(

@@ -12,7 +12,7 @@ import pytest
 
 from peftbench import UsageError
 from peftbench.execution.execute import execute
-from peftbench.inspection.verify import Reproduction, compare, verify
+from peftbench.inspection.verify import Reproduction, compare_runs, verify
 from peftbench.records.record import Record, check_verifiable
 from peftbench.records.results import Result
 from peftbench.records.runs import Conditions, Run
@@ -76,14 +76,14 @@ def test_the_interval_decides(stored: tuple[Record, Path], tmp_path: Path) -> No
         (0.5, "not reproduced"),
     ):
         now = dataclasses.replace(record, quality={**quality, "accuracy": quality["accuracy"] - shift})
-        found = compare(Result(record, folder), Result(now, other), [])
+        found = compare_runs(Result(record, folder), Result(now, other), [])
         assert found.outcome == outcome and found.changed_items == 40 and found.reproduced == (shift < 0.5)
         said = verdict_text(dataclasses.asdict(found), metric_is_share=True)
         assert said.startswith(("reproduced " if found.reproduced else "") + outcome) and said.endswith(
             "nothing else differs\n"
         )
     frame.iloc[:-1].to_parquet(other / "predictions.parquet")
-    assert compare(Result(record, folder), Result(record, other), []).outcome == "not reproduced"
+    assert compare_runs(Result(record, folder), Result(record, other), []).outcome == "not reproduced"
 
 
 def test_what_can_not_be_verified_is_said(stored: tuple[Record, Path]) -> None:

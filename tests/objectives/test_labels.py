@@ -126,7 +126,7 @@ def test_long_columns_are_mapped_from_files_not_held(cache: Any) -> None:
         return {"input_ids": [[1, 2, 3]] * len(texts)}
 
     splits = dict.fromkeys(("train", "validation", "test"), rows)
-    encoded = batches.encode("t", Regression(), lambda: splits, tokenizer, 8, "mapped")["train"]
+    encoded = batches.encode_splits("t", Regression(), lambda: splits, tokenizer, 8, "mapped")["train"]
     values = encoded.lists["input_ids"].values
     assert isinstance(values.base, np.memmap) and values.dtype == np.int32 and len(encoded) == 50
     assert encoded.numbers["labels"].tolist() == [1.5] * 50

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from peftbench import UsageError, defaults
-from peftbench.comparison.compare import plan as plan_by
+from peftbench.comparison.compare import planned_runs as plan_by
 from peftbench.comparison.request import Comparison, check_request
 from peftbench.engine.named import engine_named
 from peftbench.engine.sweep import _refused

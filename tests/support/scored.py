@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from peftbench.reports.paper._scored import Scored, Setting
 
-from peftbench.experiments.page import Statement, judge
+from peftbench.experiments.page import Statement, verdicts_of
 from peftbench.records.results import MethodScores
 from peftbench.stats.estimate import Groups, Scores
 
@@ -51,4 +51,4 @@ def scored(levels: Mapping[str, float], losses: Mapping[str, float] | None = Non
 
 def verdicts(statements: list[Statement] | tuple[Statement, ...]) -> set[str]:
     """Each on its own, so that one does not correct another."""
-    return {judge([one])[0] for one in statements}
+    return {verdicts_of([one])[0] for one in statements}

@@ -17,7 +17,7 @@ from .counts import Counts, counts_of
 
 
 @dataclass(frozen=True)
-class Cell:
+class Combination:
     """One model and task of a comparison, and where its runs are to be done."""
 
     asked: Comparison
@@ -35,7 +35,7 @@ class Cell:
         return defaults.LATENCY_GRID[self.device.kind] if grid is None else grid
 
 
-def runs_of(cell: Cell, method: str, baseline: bool) -> list[Planned]:
+def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
     """The runs of a method: training by size and seed, latency by process, and one look inside a step.
 
     Args:
@@ -91,7 +91,7 @@ def _rate(asked: Comparison, method: str, baseline: bool) -> tuple[Any, float]:
     return declared.claims, declared.preset.learning_rate
 
 
-def _first(cell: Cell, method: str, rate: float) -> Run:
+def _first(cell: Combination, method: str, rate: float) -> Run:
     """The training run of seed 0."""
     asked = cell.asked
     return Run(
@@ -116,7 +116,7 @@ def _first(cell: Cell, method: str, rate: float) -> Run:
     )
 
 
-def _costs(cell: Cell, first: Run, counts: Counts) -> list[Run]:
+def _costs(cell: Combination, first: Run, counts: Counts) -> list[Run]:
     """What a pass and a step cost does not depend on how many items there are to train on."""
     whole = dataclasses.replace(
         first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
