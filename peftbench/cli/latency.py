@@ -13,6 +13,7 @@ from .options import load_reports
 
 
 def options() -> list[Option]:
+    """What the command takes."""
     from ..comparison.session import LATENCY_OPTIONS, Printed
 
     return [*LATENCY_OPTIONS, *options_of(Printed)]

@@ -51,6 +51,7 @@ def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def folder_of(path: Path | None) -> str | None:
+    """Of --data-dir, as a comparison takes it."""
     folder: str | None = option_of(Comparison, "data_dir").value(path)
     return folder
 

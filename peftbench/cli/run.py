@@ -13,6 +13,7 @@ from .options import load_reports, write
 
 
 def options() -> list[Option]:
+    """What the command takes."""
     from ..comparison.session import RUN_OPTIONS, Printed
 
     return [*RUN_OPTIONS, *options_of(Printed)]

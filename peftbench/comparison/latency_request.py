@@ -9,18 +9,18 @@ from typing import Any
 from .. import defaults
 from ..errors import UsageError
 from ..from_json import from_json
-from ..option import COMPARED, EXECUTION, MEASUREMENT, at_least, option, verify
+from ..option import COMPARED, EXECUTION, MEASUREMENT, Check, at_least, option, verify
 from ..option_types import CELLS, TEXT, WHOLE
 from ..records.runs import EXECUTIONS, LatencyGrid
 from .request import device_option, methods_option, models_option, plugins_option
 
 
-def some_cells(option: str, value: tuple[tuple[int, int], ...] | None) -> None:
+def _some_cells(option: str, value: tuple[tuple[int, int], ...] | None) -> None:
     if value == ():
         raise UsageError(f"{option} none leaves nothing to measure; write it as in 1x32,4x32")
 
 
-def none_or_several(why: str) -> Any:
+def _none_or_several(why: str) -> Check:
     def check(option: str, value: int | None) -> None:
         if value is not None and (value < 0 or value == 1):
             raise UsageError(f"{option} must be 2 or more, or 0 for none, not {value}: {why}")
@@ -36,7 +36,7 @@ class LatencyRequest:
     models: tuple[str, ...] = models_option(" A config alone will do.")
     tasks: int = option(
         0, "Also switch between so many tasks' adapters, and mix them in a batch.", COMPARED, WHOLE,
-        check=none_or_several("one is never switched"),
+        check=_none_or_several("one is never switched"),
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
     cells: tuple[tuple[int, int], ...] | None = option(
@@ -45,7 +45,7 @@ class LatencyRequest:
         MEASUREMENT,
         CELLS,
         "latency-grid",
-        check=some_cells,
+        check=_some_cells,
     )
     processes: int = option(
         defaults.LATENCY_PROCESSES, "Fresh processes.", MEASUREMENT, WHOLE, check=at_least(1)
@@ -55,7 +55,7 @@ class LatencyRequest:
     )
     new_tokens: int | None = option(
         None, "Tokens that a generative model decodes a round; 0: none.", MEASUREMENT, WHOLE,
-        check=none_or_several("the first comes with the prompt"),
+        check=_none_or_several("the first comes with the prompt"),
     )  # fmt: skip
     execution: str = option(
         "eager", "eager, compile (torch.compile) or cuda-graphs.", EXECUTION, TEXT, choices=EXECUTIONS

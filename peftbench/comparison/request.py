@@ -32,6 +32,7 @@ SOME_NAME = not_empty("needs a name; leave it out for the starter's")
 
 
 def methods_option() -> Any:
+    """What is compared."""
     return option(
         tuple(defaults.METHODS.split(",")), "SPEC,SPEC,... as in lora:rank=4,adapter.", COMPARED, SPECS,
         check=SOME_METHODS, completes="method",
@@ -39,11 +40,13 @@ def methods_option() -> Any:
 
 
 def models_option(also: str = "") -> Any:
+    """On which models; `also` is said in the help."""
     said = f"Starter name, folder or hub id; several with commas.{also}"
     return option((defaults.MODEL,), said, COMPARED, NAMES, "model", check=SOME_NAME, completes="model")
 
 
 def plugins_option() -> Any:
+    """What is loaded first."""
     return option((), "A Python file or folder with methods, tasks or reports.", COMPARED, PATHS)
 
 
@@ -54,15 +57,16 @@ def data_dir_option() -> Any:
 
 
 def device_option() -> Any:
+    """Where it runs."""
     return option("auto", "auto, cpu or cuda.", EXECUTION, TEXT, choices=("auto", "cpu", "cuda"))
 
 
-def known_budget(option: str, value: str) -> None:
+def _known_budget(option: str, value: str) -> None:
     if value not in defaults.BUDGETS:
         raise unknown("budget", value, defaults.BUDGETS, "one of " + ", ".join(defaults.BUDGETS))
 
 
-def sizes_in_range(option: str, value: Sequence[int | None]) -> None:
+def _sizes_in_range(option: str, value: Sequence[int | None]) -> None:
     if not value:
         raise UsageError(f"{option} is empty; give some, as in {option} 100,1000,all")
     if small := [size for size in value if size is not None and size < 2]:
@@ -93,7 +97,7 @@ class Comparison:
     data_dir: str | None = data_dir_option()
     budget: str = option(
         defaults.BUDGET, "quick: 60 steps, 3 seeds, presets; standard: 1 epoch, 5 seeds, tuned.", BUDGET, TEXT,
-        choices=defaults.BUDGETS, check=known_budget,
+        choices=defaults.BUDGETS, check=_known_budget,
     )  # fmt: skip
     seeds: int | None = option(
         None, "Runs of each method; default: the budget's.", BUDGET, WHOLE, check=above_zero
@@ -133,7 +137,7 @@ class Comparison:
     )
     train_sizes: tuple[int | None, ...] = option(
         (None,), "Items of the training split, as in 100,1000,all: a table each, and one over them.", BUDGET, SIZES,
-        "train-size", check=sizes_in_range,
+        "train-size", check=_sizes_in_range,
     )  # fmt: skip
     latency_grid: tuple[tuple[int, int], ...] | None = option(
         None, "Cells of batch x length, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS

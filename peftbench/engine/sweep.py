@@ -27,7 +27,7 @@ from .jobs import Execute
 from .protocol import Engine, Event
 
 
-def above_zero_seconds(option: str, value: float | None) -> None:
+def _above_zero_seconds(option: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise UsageError(f"{option} must be above 0 seconds, not {value:g}")
 
@@ -40,7 +40,7 @@ class Execution:
         1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=above_zero
     )
     timeout_s: float | None = option(
-        None, "Seconds after which a run is ended.", EXECUTION, NUMBER, "timeout", check=above_zero_seconds
+        None, "Seconds after which a run is ended.", EXECUTION, NUMBER, "timeout", check=_above_zero_seconds
     )
     retry_failed: bool = option(False, "Run failures again.", EXECUTION, FLAG)
     keep_weights: bool = option(False, "Keep whole models too, not adapters alone.", OUTPUT, FLAG)
