@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import spec
 from ..errors import UsageError
 from ..execution.execute import execute
 from ..execution.restore import load_sources
 from ..measure.environment import describe
 from ..models.resolve import resolve_model
-from ..plugins import build, registry
+from ..plugins import build
 from ..records.differences import differing, differing_software
 from ..records.record import NOT_REPRODUCED, Record, check_verifiable
 from ..records.results import Result, method_scores
-from ..records.runs import Conditions, Run
+from ..records.runs import Conditions
 from ..stats.estimate import estimate
 
 PLACES = (
@@ -66,7 +65,9 @@ def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None
     check_verifiable(record)
     load_sources(record.run, plugins)
     run = record.run if data_dir is None else dataclasses.replace(record.run, data_dir=data_dir)
-    identity = {**record.run.identity, **_identity(run)}
+    revision = resolve_model(run.model).revision
+    now = build.run_identity(run.method, revision, build.task_identity(run.task))
+    identity = {**record.run.identity, **now}
     conditions = Conditions(curve_points=len(record.curve or ()))
     again = execute(dataclasses.replace(run, identity=identity), out, conditions)
     return compare(Result(record, folder), Result(again, out), _differences(record, identity))
@@ -104,17 +105,6 @@ def _changed(one: pd.DataFrame, other: pd.DataFrame) -> int:
         if column in one:
             same &= one[column].to_numpy() == other[column].to_numpy()
     return int((~same).sum())
-
-
-def _identity(run: Run) -> dict[str, str]:
-    """What the run's results depend on, as it is now."""
-    entry, task = registry.get("task", spec.parse(run.task).name), build.build_task(run.task)
-    return {
-        "method": build.method_identity(run.method),
-        "task": f"{entry.declared} {entry.source_sha256()}",
-        "data": task.fingerprint(),
-        "model": resolve_model(run.model).revision,
-    }
 
 
 def _differences(record: Record, identity: dict[str, Any]) -> list[str]:

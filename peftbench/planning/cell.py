@@ -25,7 +25,8 @@ class Cell:
     task: str  # canonical SPEC
     device: Device
     dtype: str  # of the compute
-    identity: dict[str, Any]  # of model, task and data
+    revision: str  # of the model's files
+    of_task: dict[str, str]  # identity of the task and its data, and of the text that is forgotten
 
     @property
     def latency_grid(self) -> tuple[tuple[int, int], ...]:
@@ -107,7 +108,7 @@ def _first(cell: Cell, method: str, rate: float) -> Run:
         dtype=cell.dtype,
         grid=None,
         plugins=resolved_plugins(asked.plugins),
-        identity={**cell.identity, "method": build.method_identity(method)},
+        identity=build.run_identity(method, cell.revision, cell.of_task),
         data_dir=asked.data_dir,
         attention=asked.attention,
         forgetting=asked.forgetting,

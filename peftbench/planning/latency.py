@@ -60,11 +60,11 @@ def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
                 cells, asked.rounds, asked.execution, new_tokens if generates else 0, asked.tasks
             ),
             plugins=resolved_plugins(asked.plugins),
-            identity={"model": source.revision},
+            identity={},
         )
         refused, good = [], []
         for method in methods:
-            identity = {**run.identity, "method": build.method_identity(method)}
+            identity = build.run_identity(method, source.revision, {})
             one = dataclasses.replace(run, method=method, identity=identity)
             refusal = counts_of(one, device).refusal
             if refusal is None:
@@ -76,7 +76,7 @@ def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
         together = dataclasses.replace(
             run,
             method=",".join(one.method for one in good),
-            identity={**run.identity, "method": " ".join(one.identity["method"] for one in good)},
+            identity={**good[0].identity, "method": " ".join(one.identity["method"] for one in good)},
         )
         planned += refused
         for process in range(asked.processes):
@@ -118,7 +118,7 @@ def plan_profile(method: str, step: Step, capacity: Capacity) -> Planned:
         dtype=step.dtype,
         grid=None,
         plugins=(),
-        identity={"model": source.revision, **of_task, "method": build.method_identity(method)},
+        identity=build.run_identity(method, source.revision, of_task),
     )
     counts = counts_of(run, device)
     return Planned(run, False, counts.adapter, counts.head, counts.refusal)

@@ -81,15 +81,14 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
             if task_name in of_suites and (reason := _refusal(model, task_name)) is not None:
                 notify(f"{task_name} left out: {reason}")
                 continue
-            identity = {"model": revision, **of_task}
-            here = asked
+            here, depends_on = asked, of_task
             if asked.forgetting is not None:
                 objective = build.build_task(task_name).objective
                 if task_name in of_suites and not forgetting.writes_on(objective, "causal"):
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
-                    identity |= beside
-            cell = Cell(here, model, task_name, device, dtype, identity)
+                    depends_on = of_task | beside
+            cell = Cell(here, model, task_name, device, dtype, revision, depends_on)
             for method, baseline in methods.items():
                 runs = runs_of(cell, method, baseline)
                 planned += [dataclasses.replace(item, reference=method == reference) for item in runs]
@@ -121,10 +120,7 @@ def named_task(text: str) -> tuple[str, dict[str, str]]:
         raise UsageError(f"task {text!r}: {reason}")
     for notice in build.notices_of(task):
         notify(f"{text}: {notice}")
-    name = spec.parse(text).name
-    entry = registry.get("task", name)
-    identity = {"task": f"{entry.declared} {entry.source_sha256()}", "data": task.fingerprint()}
-    return spec.canonical(name, task), identity
+    return spec.canonical(spec.parse(text).name, task), build.task_identity(text)
 
 
 def _check_sizes(sizes: Sequence[int | None], text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from .. import defaults, spec
 from . import registry
@@ -24,6 +25,23 @@ def method_identity(text: str) -> str:
     instance, _ = build_method(text)
     read = getattr(instance, "fingerprint", lambda: "")()
     return " ".join(filter(None, [registry.get("method", spec.parse(text).name).source_sha256(), read]))
+
+
+def task_identity(text: str) -> dict[str, str]:
+    """What a task's results depend on beside its fields: its version and source, and its data."""
+    entry = registry.get("task", spec.parse(text).name)
+    return {"task": f"{entry.declared} {entry.source_sha256()}", "data": build_task(text).fingerprint()}
+
+
+def run_identity(method: str, revision: str, of_task: Mapping[str, str]) -> dict[str, str]:
+    """What a run's results depend on beside its words; its key holds it.
+
+    Args:
+        method: SPEC.
+        revision: of the model's files.
+        of_task: the task's identity, and that of a text beside it; empty where there is none.
+    """
+    return {"model": revision, **of_task, "method": method_identity(method)}
 
 
 def canonical(text: str) -> str:

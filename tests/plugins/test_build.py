@@ -1,0 +1,32 @@
+"""From a SPEC to what it names, and to what its results depend on."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from peftbench.plugins import build, registry
+
+CORE = Path(__file__).resolve().parents[2] / "peftbench"
+
+
+def test_a_runs_identity_is_of_its_model_its_task_and_its_method() -> None:
+    of_task = build.task_identity("synthetic:train_items=8")
+    entry = registry.get("task", "synthetic")
+    assert of_task["task"] == f"{entry.declared} {entry.source_sha256()}" and of_task["data"]
+    found = build.run_identity("lora:rank=2", "revision", of_task)
+    assert found == {"model": "revision", **of_task, "method": build.method_identity("lora")}
+
+
+def test_an_identity_is_put_together_in_one_place() -> None:
+    """Whoever plans, verifies or times a run asks for it, so that none can forget a part."""
+    asking = {
+        str(file.relative_to(CORE))
+        for file in CORE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("method_identity")
+    }
+    assert asking == {
+        "plugins/build.py",
+        "execution/restore.py",
+    }  # the latter asks whether a method's source changed
