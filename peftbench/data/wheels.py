@@ -145,6 +145,7 @@ def _download(name: str, wheel: Wheel, staging: Path) -> Path:
     scratch.mkdir()
     command = [
         sys.executable,
+        "-P",  # a file named pip.py in the current folder is not pip
         "-m",
         "pip",
         "download",
