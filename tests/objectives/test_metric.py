@@ -1,4 +1,4 @@
-"""A stranger's task brings its own data, as a pinned wheel, and its own metric; the core knows neither."""
+"""Metrics of one's own, of a task that brings its data as a wheel too; the core knows neither."""
 
 from __future__ import annotations
 
