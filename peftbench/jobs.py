@@ -15,6 +15,7 @@ from typing import Any
 
 from . import progress
 from .data import published
+from .engine import answers
 from .engine import jobs as asked
 from .engine.inline import InlineEngine
 from .errors import NotSupported, PeftbenchError
@@ -30,6 +31,11 @@ def do(job: asked.Job, out: Path) -> Answer:
         return _DOERS[type(job)](job, out)
     except PeftbenchError as error:
         return {"error": str(error)}
+
+
+def carry_out(job: asked.Job, out: Path, send: Callable[[dict[str, Any]], None]) -> int:
+    """Do a job in a process of its own, as `engine.answers.carry_out` says; what an engine calls where it has brought a job."""
+    return answers.carry_out(job, out, do, send)
 
 
 def inline_engine() -> InlineEngine:

@@ -22,13 +22,13 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import progress
-from .engine.answers import LOG, write_answer
+from .engine.answers import FAILED, LOG
 from .engine.jobs import job_from_json
-from .records.store import unwritable
 
 # The modelling module of a planned model is among them only after its first job; these serve the starters.
 LIBRARIES = (
@@ -103,8 +103,7 @@ def _obey(message: dict[str, Any], children: dict[int, int], events: int) -> Non
     elif hasattr(os, "fork"):
         children[_start(message, events)] = message["number"]
     else:
-        _do(message, events)
-        _ended(message["number"], 0, events)
+        _ended(message["number"], _do(message, events), events)
 
 
 def _ended(number: int, code: int, events: int) -> None:
@@ -120,28 +119,27 @@ def _start(message: dict[str, Any], events: int) -> int:
         child = os.fork()
     if child:
         return child
+    code = FAILED
     try:
-        _do(message, events, server)
-    except BaseException as error:  # noqa: BLE001  nothing may return into the server's loop
-        if unwritable(error) is None:  # which was told already
-            traceback.print_exc()
-        os._exit(1)
+        code = _do(message, events, server)
+    except BaseException:  # noqa: BLE001  nothing may return into the server's loop
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
-def _attend(server: int) -> None:
+def _attend(server: int, send: Callable[[dict[str, Any]], None]) -> None:
     """Send memory readings; end this process when the server is gone."""
     while os.getppid() == server:
-        progress.send({"memory": progress.memory_now()})
+        send({"memory": progress.memory_now()})
         time.sleep(ATTENTION_PERIOD_S)
     os._exit(1)
 
 
-def _do(message: dict[str, Any], events: int, server: int | None = None) -> None:
-    """One job: its output to the log, its answer to a file."""
+def _do(message: dict[str, Any], events: int, server: int | None = None) -> int:
+    """One job, its output to the log; returns the code of its exit."""
     out = Path(message["out"])
     log = os.open(out / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -153,17 +151,11 @@ def _do(message: dict[str, Any], events: int, server: int | None = None) -> None
         line = json.dumps({"job": message["number"], **event}, ensure_ascii=False)
         os.write(events, line.encode("utf-8", "replace") + b"\n")
 
-    with progress.reported_to(send):
-        if server is not None:
-            threading.Thread(target=_attend, args=(server,), daemon=True).start()
-        try:
-            from . import jobs
+    if server is not None:
+        threading.Thread(target=_attend, args=(server, send), daemon=True).start()
+    from . import jobs
 
-            write_answer(jobs.do(job_from_json(message["job"]), out), out)
-        except BaseException as error:
-            if (said := unwritable(error)) is not None:  # then the next run would fail as well
-                send({"unwritable": said})
-            raise
+    return jobs.carry_out(job_from_json(message["job"]), out, send)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import progress
 from ..errors import PeftbenchError, UsageError
 from ..progress import notify
+from ..records.store import unwritable
 from .jobs import Job
 from .protocol import Engine, Event
 
 ANSWER, LOG = "answer.json", "log.txt"
+FAILED = 1  # the exit code of a job that raised something
+Doer = Callable[[Job, Path], dict[str, Any]]  # does a job, its files into a folder; returns its answer
 
 
 def do_alone(
@@ -49,8 +56,28 @@ def ask(job: Job, engine: Engine) -> dict[str, Any]:
     return answer
 
 
-def write_answer(answer: dict[str, Any], out: Path) -> None:
-    (out / ANSWER).write_text(json.dumps(answer), encoding="utf-8")
+def carry_out(job: Job, out: Path, do: Doer, send: Callable[[dict[str, Any]], None]) -> int:
+    """Do a job where it was brought to: all that an engine owes it in its own process.
+
+    Its answer is left in the folder `out`, or the traceback of what it raised, in the log.
+
+    Args:
+        send: takes what the job says on its way, as events without the job's number.
+
+    Returns:
+        The code of its exit, which the engine sends as the last event.
+    """
+    with progress.reported_to(send):
+        try:
+            (out / ANSWER).write_text(json.dumps(do(job, out)), encoding="utf-8")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a job raises ends that job alone
+            if (said := unwritable(error)) is not None:  # then the next one would fail as well
+                send({"unwritable": said})
+            sys.stdout.flush()  # the traceback is the last that the log says
+            with contextlib.suppress(OSError), (out / LOG).open("a", encoding="utf-8") as log:
+                traceback.print_exc(file=log)
+            return FAILED
+    return 0
 
 
 def answer_in(out: Path) -> dict[str, Any] | None:

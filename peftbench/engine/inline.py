@@ -6,22 +6,14 @@ measures of memory and time means little.
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from .. import progress
-from ..records.store import unwritable
-from .answers import LOG, write_answer
+from .answers import Doer, carry_out
 from .jobs import Job, Look
 from .protocol import Capacity, Event
 
-KILLED, FAILED = -9, 1
-Doer = Callable[
-    [Job, Path], dict[str, Any]
-]  # does a job in this process, its files into a folder; returns its answer
+KILLED = -9
 
 
 class InlineEngine:
@@ -61,13 +53,5 @@ class InlineEngine:
 
     def _do_next(self) -> None:
         number, job, out = self._waiting.popleft()
-        code = 0
-        with progress.reported_to(lambda event: self._said.append({"job": number, **event})):  # type: ignore[typeddict-item]
-            try:
-                write_answer(self._do(job, out), out)
-            except Exception as error:  # noqa: BLE001  whatever a job raises ends that job alone
-                code = FAILED
-                if (said := unwritable(error)) is not None:  # then the next one would fail as well
-                    progress.send({"unwritable": said})
-                (out / LOG).write_text(traceback.format_exc(), encoding="utf-8")
+        code = carry_out(job, out, self._do, lambda event: self._said.append({"job": number, **event}))  # type: ignore[typeddict-item]
         self._said.append({"job": number, "exit": code})

@@ -12,7 +12,7 @@ import pytest
 from peftbench import UsageError
 from peftbench.engine.answers import answer_in, ask, do_alone, log_tail
 from peftbench.engine.jobs import JOBS, Analyze, CheckPlugin, Execute, Job, Look, job_from_json
-from peftbench.engine.named import engine_named
+from peftbench.engine.named import engine_named, names
 from peftbench.engine.protocol import Capacity, Device, Engine, Event
 from peftbench.engine.sweep import sweep
 from peftbench.errors import PeftbenchError
@@ -34,7 +34,7 @@ class Crashes(LoRA):
 """
 
 
-@pytest.fixture(scope="module", params=["local", "inline"])
+@pytest.fixture(scope="module", params=names())  # an installed one is taken up by itself
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with engine_named(request.param) as made:
         yield made
@@ -128,7 +128,7 @@ def test_a_job_is_killed_and_the_others_go_on(engine: Engine, make_run: Make, tm
 
 
 def test_it_is_closed_twice() -> None:
-    for name in ("local", "inline"):
+    for name in names():
         with engine_named(name) as made:
             made.close()
 
