@@ -55,11 +55,11 @@ def test_nothing_is_left_behind_where_the_report_is_killed(tmp_path: Path) -> No
     script = tmp_path / "report.py"
     script.write_text(
         "import time\n"
-        "from peftbench.parallel import MANY, parallel_map\n"
+        "from peftbench.parallel import MANY_RUNS, parallel_map\n"
         "def slow(i):\n"
         "    time.sleep(0.05)\n"
         "    return 'x' * 300_000\n"
-        "parallel_map(slow, 4000, MANY)\n"
+        "parallel_map(slow, 4000, MANY_RUNS)\n"
     )
     report = psutil.Popen([sys.executable, str(script)])
     for _ in range(200):

@@ -163,7 +163,8 @@ def test_advice_is_limited_by_it(case: Case, runs: Runs) -> None:
 
 def test_the_program_has_the_limits_that_are_declared() -> None:
     command: Any = typer.main.get_command(app)
-    known = {option for parameter in command.commands["report"].params for option in parameter.opts}
+    report = command.get_command(command.make_context("peftbench", [], resilient_parsing=True), "report")
+    known = {option for parameter in report.params for option in parameter.opts}
     declared = {one.limit.option for one in MEASURES if one.limit}
     assert {option for option in known if option.startswith("--max-")} == declared
     assert {"--max-vram", "--max-slowdown", "--max-stored", "--max-trained", "--max-energy"} <= declared
