@@ -163,20 +163,11 @@ def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
 def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     """One object a line; a missing value is null. Names that no object has are reported with those that the first has."""
     rows: list[dict[str, Any]] = []
-    with opened(file) as source:
-        for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
-            if not line.strip():
-                continue
-            try:
-                item = json.loads(line)
-            except ValueError as error:
-                raise _Wrong(f"line {number} is not JSON: {_said(error)}") from error
-            if not isinstance(item, dict):
-                raise _Wrong(f"line {number} is no JSON object, as in {{{wanted[0]!r}: ...}}")
-            rows.append(item)
-            if len(rows) == BATCH_ROWS:
-                yield _batch(rows, wanted)
-                rows = []
+    for item in json_objects(file):
+        rows.append(item)
+        if len(rows) == BATCH_ROWS:
+            yield _batch(rows, wanted)
+            rows = []
     if rows:
         yield _batch(rows, wanted)
 
@@ -231,6 +222,26 @@ def opened(file: Path) -> Any:
     if file.suffix == ".xz":
         return lzma.open(file, "rb")
     return pa.input_stream(str(file), compression="detect" if file.suffix in _PACKED else None)
+
+
+def json_objects(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one JSON object a line, packed or not.
+
+    Raises:
+        UsageError: a line is something else.
+    """
+    with opened(file) as source:
+        for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
+            if not line.strip():
+                continue
+            where = f"data file {str(file)!r}: line {number}"
+            try:
+                item = json.loads(line)
+            except ValueError as error:
+                raise UsageError(f"{where} is not JSON: {_said(error)}") from error
+            if not isinstance(item, dict):
+                raise UsageError(f'{where} is no JSON object, as in {{"name": ...}}')
+            yield item
 
 
 def _said(error: Exception) -> str:

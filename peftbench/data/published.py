@@ -7,7 +7,6 @@ In the folder a data set is a sub-folder with a file a split, `glue/sst2/train.j
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import UsageError
-from .files import FILE_KINDS, NeededColumn, checked, endings, opened, read, sha256_of
+from .files import FILE_KINDS, NeededColumn, checked, endings, json_objects, opened, read, sha256_of
 from .hub import load_splits
 
 VARIABLE = "PEFTBENCH_DATA_DIR"
@@ -126,7 +125,7 @@ class Published:
             UsageError: it does not read, or a line is no JSON object.
         """
         try:
-            yield from self._objects(file)
+            yield from json_objects(file)
         except (OSError, EOFError, UnicodeError) as error:
             raise UsageError(f"data file {str(file)!r} does not read as lines of JSON: {error}") from error
 
@@ -140,21 +139,6 @@ class Published:
         if not files:
             raise UsageError(self._lacking(splits))
         return files
-
-    def _objects(self, file: Path) -> Iterator[dict[str, Any]]:
-        with opened(file) as source:
-            for number, line in enumerate(io.TextIOWrapper(source, encoding="utf-8-sig"), start=1):
-                if not line.strip():
-                    continue
-                try:
-                    item = json.loads(line)
-                except ValueError as error:
-                    raise UsageError(
-                        f"data file {str(file)!r}: line {number} is not JSON: {error}"
-                    ) from error
-                if not isinstance(item, dict):
-                    raise UsageError(f"data file {str(file)!r}: line {number} is no JSON object")
-                yield item
 
     def beside(self, name: str) -> Path | None:
         """Another file of that name in the user's folder."""
