@@ -2,8 +2,9 @@
 
 The key of a run holds it, so that a method or a task that was changed is run again. It is the SHA-256 of the syntax tree of the
 file and of every sibling that the file imports. Comments, docstrings and formatting are not part of a tree; imports of the
-core are left out, so that moving a module of the core leaves results valid. What the core itself computes is told by
-`RESULT_VERSION`. The text is our own and not `ast.dump`, which differs between releases of Python.
+core are left out, unless they give a name another one (`as`), so that moving a module of the core leaves results valid. What
+the core itself computes is told by `RESULT_VERSION`. The text is our own and not `ast.dump`, which differs between releases
+of Python.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 CORE = "peftbench"
+PLUGINS = (f"{CORE}.methods.", f"{CORE}.tasks.")
+TYPES_ALONE = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 UNSAID = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that repeat what its shape says
 
 
@@ -54,15 +57,20 @@ def _bare(tree: ast.Module) -> ast.Module:
 def _is_silent(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    if isinstance(statement, ast.Import | ast.ImportFrom) and any(alias.asname for alias in statement.names):
+        return False  # what a name stands for is told nowhere else
     if isinstance(statement, ast.Import):
         return all(_is_core(alias.name) for alias in statement.names)
     if isinstance(statement, ast.ImportFrom):
         return not statement.level and (_is_core(statement.module or "") or statement.module == "__future__")
-    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+    return (
+        isinstance(statement, ast.If) and not statement.orelse and ast.unparse(statement.test) in TYPES_ALONE
+    )
 
 
 def _is_core(module: str) -> bool:
-    return module == CORE or module.startswith(f"{CORE}.")
+    """Methods and tasks are not part of it, though they stand beside it."""
+    return f"{module}.".startswith(f"{CORE}.") and not f"{module}.".startswith(PLUGINS)
 
 
 def _text(node: Any) -> str:
@@ -84,7 +92,7 @@ def _text(node: Any) -> str:
 
 
 def _with_siblings(file: Path) -> set[Path]:
-    """`file` and the files that it imports with `from .name import ...`, and theirs."""
+    """`file` and the files that it imports with `from .name import ...` or as a built-in's module, and theirs."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -99,11 +107,23 @@ def _with_siblings(file: Path) -> set[Path]:
 
 def _siblings(file: Path) -> Iterable[Path]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
+        if isinstance(node, ast.Import):
+            yield from _built_in(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield from _built_in([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+        elif isinstance(node, ast.ImportFrom) and node.level == 1:
             for name in [node.module] if node.module else [alias.name for alias in node.names]:
                 stem = name.split(".")[0]
                 sibling = file.with_name(f"{stem}.py")
-                built_in = sys.modules.get(f"{CORE}.methods.{stem}")
-                if not sibling.is_file() and built_in is not None and built_in.__file__:
-                    sibling = Path(built_in.__file__).resolve()
-                yield sibling
+                if sibling.is_file():
+                    yield sibling
+                else:
+                    yield from _built_in([f"{CORE}.methods.{stem}"])
+
+
+def _built_in(modules: Iterable[str]) -> Iterable[Path]:
+    """The files of those that are methods or tasks of the program."""
+    for name in modules:
+        module = sys.modules.get(name) if name.startswith(PLUGINS) else None
+        if module is not None and module.__file__:
+            yield Path(module.__file__).resolve()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +20,9 @@ from ._sibling import helped
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+if not TYPE_CHECKING:
+    SCALE = 2
 
 SIZE = 8  # why eight
 
@@ -77,6 +82,8 @@ def test_another_text_of_the_same_program_is_the_same(old: str, new: str, tmp_pa
         ("return helped(", "return not helped("),
         ("frozen=True", "frozen=False"),
         ("helped(sites", "sites(helped"),
+        ("SCALE = 2", "SCALE = 3"),  # it runs
+        ("    from torch import Tensor\n", "    from torch import Tensor\nelse:\n    SCALE = 4\n"),
     ],
 )
 def test_another_program_is_another(old: str, new: str, tmp_path: Path) -> None:
@@ -90,9 +97,33 @@ def test_a_sibling_is_part_of_it(tmp_path: Path) -> None:
     assert first != identity(tmp_path / "c", sibling="def helped(x): return x + x\n")
 
 
+def test_what_a_name_stands_for_is_part_of_it(tmp_path: Path) -> None:
+    """The body says `start` either way."""
+    program = "from peftbench.testing import {} as start\n\nstart()\n"
+    made = [identity(tmp_path / name, program.format(name)) for name in ("tiny_run", "probe")]
+    assert made[0] != made[1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from peftbench.methods.lora import LoRA", "import peftbench.methods.lora", "from .lora import LoRA"],
+)
+def test_a_built_in_that_it_stands_on_is_part_of_it(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = ModuleType("peftbench.methods.lora")
+    stand_in.__file__ = str(tmp_path / "lora.py")
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    made = []
+    for scale in (1, 2):
+        (tmp_path / "lora.py").write_text(f"SCALE = {scale}\n")
+        made.append(identity(tmp_path / "own", line + "\n"))
+    assert made[0] != made[1]
+
+
 def test_it_does_not_depend_on_the_release_of_python(tmp_path: Path) -> None:
     """As 3.11, 3.12 and 3.13 were seen to make it: the text that is hashed is our own."""
-    assert identity(tmp_path / "a").startswith("6b30977a99ebbe95")
+    assert identity(tmp_path / "a").startswith("d4446721466ce946")
 
 
 def test_of_a_toml_task_its_content_counts(tmp_path: Path) -> None:
