@@ -69,9 +69,8 @@ class Option:
         """
         if self.check is not None:
             self.check(self.flag, value)
-        if self.choices and value is not None and value not in self.choices:
-            hint = "one of " + ", ".join(self.choices)
-            raise unknown(f"value of {self.flag}:", str(value), self.choices, hint)
+        if self.choices and value is not None:
+            one_of(self.flag, value, self.choices)
 
 
 def option(
@@ -155,6 +154,16 @@ def refuse_unknown(given: Iterable[str], options: Iterable[Option]) -> None:
                 f"unknown option {name!r}; did you mean {by_field[near[0]]!r}? (help(peftbench.run))"
             )
         raise unknown("option", name, parameters, "help(peftbench.run)")
+
+
+def one_of(option: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of some words.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in choices:
+        raise unknown(f"value of {option}:", str(value), choices, "one of " + ", ".join(choices))
 
 
 def above_zero(option: str, value: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from .. import defaults
-from .options import OutOption, PluginsOption, StoreOption, choice, plugins_of, write
+from ..option import one_of
+from .options import OutOption, PluginsOption, StoreOption, plugins_of, write
 
 
 def analyze_command(
@@ -36,7 +37,7 @@ def analyze_command(
     from ..inspection.stored_runs import analyzable
     from ..render.analysis import analysis_text
 
-    choice("format", form, ("text", "json"))
+    one_of("--format", form, ("text", "json"))
     one = str(analyzable(run, store))
     two = None if other is None else str(analyzable(other, store))
     with engine_named() as engine:

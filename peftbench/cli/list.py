@@ -9,7 +9,8 @@ import typer
 
 from .. import defaults
 from ..errors import UsageError
-from .options import PluginsOption, StoreOption, choice, plugins_of
+from ..option import one_of
+from .options import PluginsOption, StoreOption, plugins_of
 
 
 def list_command(
@@ -26,7 +27,7 @@ def list_command(
 
     from .listing import listing
 
-    choice("format", form, ("text", "json", "markdown"))
+    one_of("--format", form, ("text", "json", "markdown"))
     if form == "markdown" and what != "methods":
         raise UsageError("--format markdown is there for `peftbench list methods`; write text or json")
     rows = listing(what, store, plugins_of(plugins))

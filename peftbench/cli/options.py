@@ -13,7 +13,7 @@ import typer
 
 from ..comparison.request import Comparison
 from ..comparison.session import Printed, Session
-from ..errors import UsageError, unknown
+from ..errors import UsageError
 from ..option import option_of
 from ..option_types import plugin_paths
 from .completion import completer
@@ -42,12 +42,6 @@ DataDirOption = Annotated[Path | None, _declared(Comparison, "data_dir")]
 PluginsOption = Annotated[list[Path] | None, _declared(Comparison, "plugins")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead of stdout.")]
 MOST_ON_A_TERMINAL = 1_000_000  # characters
-
-
-def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise unknown(f"value of --{option}:", value, choices, "one of " + ", ".join(choices))
-    return value
 
 
 def folder_of(path: Path | None) -> str | None:
