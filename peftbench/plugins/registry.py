@@ -41,12 +41,14 @@ class Entry:
     target: Any  # the dataclass of a method or task, the function of a report
     declared: Any  # what its decorator declared: a `Declaration`, a version, a file suffix
     path: Path
-    line: int
     also: Callable[[str], Mapping[str, str] | None] | None = None  # other names -> fields that they set
 
     @property
     def place(self) -> str:
-        return f"{self.path}:{self.line}"
+        """Its file and line. Looked for when it is asked: finding the line of a class means reading its file."""
+        written = self.path.suffix == ".py"
+        line = inspect.getsourcelines(inspect.unwrap(self.target))[1] if written else 1
+        return f"{self.path}:{line}"
 
     @property
     def summary(self) -> str:
@@ -74,9 +76,8 @@ def register(
     Raises:
         UsageError: the name is taken; both places are named.
     """
-    code = inspect.unwrap(target)
-    path = Path(inspect.getsourcefile(code) or "<unknown>").resolve()
-    enter(Entry(name, kind, target, declared, path, inspect.getsourcelines(code)[1], also))
+    path = Path(inspect.getsourcefile(inspect.unwrap(target)) or "<unknown>").resolve()
+    enter(Entry(name, kind, target, declared, path, also))
 
 
 def enter(entry: Entry) -> None:

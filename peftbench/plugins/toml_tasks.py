@@ -71,7 +71,7 @@ def declare(file: Path) -> None:
         namespace=namespace,
     )
     version = f"{kind.declared} {hashlib.sha256(kind.source_sha256().encode()).hexdigest()[:16]}"
-    enter(Entry(said["name"], "task", made, version, file, 1))
+    enter(Entry(said["name"], "task", made, version, file))
 
 
 def _text(value: Any, file: Path, names_a_file: bool) -> str:
