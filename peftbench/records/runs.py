@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-RESULT_VERSION = 4  # raise it when the trainer or a meter changes what it computes
+RESULT_VERSION = 5  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 
 
