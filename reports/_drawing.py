@@ -42,7 +42,7 @@ def picture(tables: Sequence[Table], form: str) -> bytes:
     known = _panels()
     panels = [
         (table, title, [draw for draw in known if draw(table, None)])
-        for table, title in zip(tables, titles_of(tables), strict=True)
+        for table, title in zip((table.as_shown for table in tables), titles_of(tables), strict=True)
     ]
     lines = [(table, title, draws) for table, title, draws in panels if draws]
     across = max((len(draws) for _, _, draws in lines), default=1)

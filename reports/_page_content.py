@@ -32,7 +32,7 @@ def content_of(tables: Sequence[Table]) -> str:
     titles = titles_of(tables)
 
     def made(i: int) -> str:
-        return _json(_table(tables[i], titles[i], environments))
+        return _json(_table(tables[i].as_shown, titles[i], environments))
 
     texts = parallel_map(made, len(tables), sum(len(table.records) for table in tables))
     return f'{{"tables":[{",".join(texts)}],"environments":{_json(environments)}}}'

@@ -28,7 +28,7 @@ def json(tables: Sequence[Table]) -> str:
             "caption": table.caption,
             "settings": dict(table.settings),
             "rows": selected(table),
-            "tuning": {row.label: tuning_curve(row) for row in table.rows if row.rate_curve},
+            "tuning": {row.label: tuning_curve(row) for row in table.shown_rows if row.rate_curve},
             "footnotes": list(table.footnotes),
         }
         for table in tables

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from peftbench import report
 from peftbench.render.columns import Cell, text_rows
 from peftbench.tables.table import Table
+from peftbench.tables.titles import titles_of
 
 HEAD = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -27,12 +28,18 @@ STRANGE = "?"  # what stands for a character that the fonts do not have
 @report("latex", suffix=".tex")
 def latex(tables: Sequence[Table]) -> str:
     """The document; its footnotes stand below each table."""
-    return HEAD + "\n".join(_one(table) for table in tables) + "\\end{document}\n"
+    titled = zip(tables, titles_of(tables), strict=True)
+    return HEAD + "\n".join(_one(table, title) for table, title in titled) + "\\end{document}\n"
 
 
-def _one(table: Table) -> str:
+def _one(table: Table, title: str) -> str:
     headers, body = text_rows(table)
-    lines = [r"\begin{table}[p]", r"\centering", r"\scriptsize", rf"\caption{{{_caption(table)}}}"]
+    lines = [
+        r"\begin{table}[p]",
+        r"\centering",
+        r"\scriptsize",
+        rf"\caption{{{escaped(f'{title}. {table.caption}')}}}",
+    ]
     lines += [
         r"\resizebox{\textwidth}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
@@ -43,18 +50,12 @@ def _one(table: Table) -> str:
         r"\bottomrule",
         r"\end{tabular}}",
     ]
-    notes = [f"{row.label}: {row.reason}." for row in table.rows if row.reason] + list(table.footnotes)
+    notes = [f"{row.label}: {row.reason}." for row in table.shown_rows if row.reason] + list(table.footnotes)
     if notes:
         lines += [r"\begin{itemize}\setlength\itemsep{0pt}"]
         lines += [rf"\item {escaped(note.replace('**', ''))}" for note in notes]
         lines += [r"\end{itemize}"]
     return "\n".join([*lines, r"\end{table}", r"\clearpage", ""])
-
-
-def _caption(table: Table) -> str:
-    size = table.settings["train_items"]
-    of = "" if size is None else f" ({size:,} training items)"
-    return escaped(f"{table.task}{of} with {table.model}. {table.caption}")
 
 
 def _row(cells: Sequence[Cell]) -> str:

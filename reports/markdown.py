@@ -9,7 +9,7 @@ from peftbench.render.columns import MISSING, Cell, score, text_rows, with_inter
 from peftbench.render.markdown import pipe_table, plain_text
 from peftbench.tables.summary import RANKED_TASKS, Summary, summarise
 from peftbench.tables.table import Row, Table
-from peftbench.tables.titles import title_of
+from peftbench.tables.titles import titles_of
 from peftbench.tables.train_sizes import Sizes, by_size
 
 from ._latency import latency_markdown
@@ -19,16 +19,16 @@ from ._latency import latency_markdown
 def markdown(tables: Sequence[Table]) -> str:
     """One row a method, baselines marked, units in the header, footnotes below; numbers of training items and tasks are
     summed up at the end."""
-    parts = [*(_one(table) for table in tables), *(_sizes(s) for s in by_size(tables))]
+    titled = zip(tables, titles_of(tables), strict=True)
+    parts = [*(_one(table, title) for table, title in titled), *(_sizes(s) for s in by_size(tables))]
     return "\n".join([*parts, *(_summary(s) for s in summarise(tables))])
 
 
-def _one(table: Table) -> str:
+def _one(table: Table, title: str) -> str:
     headers, body = text_rows(table)
     text = pipe_table(headers, body)
-    title = title_of(table.task, table.settings["train_items"], table.model)
     lines = [plain_text(f"### {title}"), "", plain_text(table.caption), "", text, ""]
-    lines += [plain_text(f"- **{row.label}** {_trouble(row)}") for row in table.rows if row.reason]
+    lines += [plain_text(f"- **{row.label}** {_trouble(row)}") for row in table.shown_rows if row.reason]
     lines += [plain_text(f"- {note}") for note in table.footnotes]
     return "\n".join(lines) + "\n"
 
@@ -58,7 +58,10 @@ def _summary(summary: Summary) -> str:
             line += [with_interval(method.difference, 100.0, sign="+"), tally]
         body.append([Cell(text) for text in (*line, f"{method.mean_rank:.1f}")])
     text = pipe_table(headers, body)
-    lines = [plain_text(f"### {len(summary.tasks)} tasks with {summary.model}"), "", text, ""]
+    title = f"### {len(summary.tasks)} tasks with {summary.model}" + (
+        f", {summary.apart}" if summary.apart else ""
+    )
+    lines = [plain_text(title), "", text, ""]
     lines.append(
         "- ± is the 95 % interval over tasks: what another task would say. Better and worse: the task's own interval "
         "excludes 0; equal: shown to lie within ±1 point."
@@ -82,7 +85,10 @@ def _sizes(found: Sizes) -> str:
     unit = f" {found.unit}" if found.unit else ""
     text = pipe_table(headers, body)
     lines = [
-        plain_text(f"### {found.metric}{unit} by training items, {found.task} with {found.model}"),
+        plain_text(
+            f"### {found.metric}{unit} by training items, {found.task} with {found.model}"
+            + (f", {found.apart}" if found.apart else "")
+        ),
         "",
         text,
         "",

@@ -32,6 +32,6 @@ def compare_command(
     with uncollected():
         paired = pair(results_at(a), results_at(b))
         check_comparable(paired, force)
-        verdicts = judge(limits, paired.pairs, paired.only_a)
+        verdicts = judge(limits, paired.pairs, paired.gone)
     write(pairs_text(paired, verdicts, str(a), str(b)), out)
     raise typer.Exit(status_of(verdicts))

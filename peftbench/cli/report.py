@@ -18,7 +18,10 @@ from .options import FormatOption, OutOption, StoreOption, uncollected, write
 def report_command(
     store: StoreOption = Path(defaults.STORE),
     report: FormatOption = defaults.REPORT,
-    baseline: Annotated[str, typer.Option(help="SPEC that differences are taken to.")] = defaults.REFERENCE,
+    baseline: Annotated[
+        str,
+        typer.Option(help="SPEC that differences are taken to, or one of its rates as in 'lora at 0.02'."),
+    ] = defaults.REFERENCE,
     columns: Annotated[
         str | None,
         typer.Option(

@@ -118,7 +118,7 @@ def sweep(
                     watch({"job": number, "started": item.run.to_json()})
                 else:
                     assert stored is not None
-                    yield item, stored
+                    yield item, _looked_at(stored, store, how)
             if not flying:
                 continue
             for event in engine.events(_until_next_deadline(flying)):
@@ -191,6 +191,13 @@ def _record(job: _InFlight, code: int, how: Execution) -> Record:
     if record.status != "ok":
         record = dataclasses.replace(record, failed_memory=job.memory, log_tail=log_tail(job.staging))
     return dataclasses.replace(record, sequence=how.sequence)
+
+
+def _looked_at(stored: Stored, store: Store, how: Execution) -> Stored:
+    """A stored run that a rule for adding seeds looks at is one of its looks, whoever made it."""
+    if how.sequence is None or stored.record.run.kind != "training" or stored.record.status != "ok":
+        return stored
+    return store.look_at(stored, how.sequence)
 
 
 def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:

@@ -13,24 +13,36 @@ from ..plugins.build import canonical
 from ..records.record import Record, check_verifiable
 from ..records.results import Result
 from ..records.store import RECORD, Store, Stored
+from ..tables.selection import Asked
 
 ADAPTER = "adapter.safetensors"
 
 
 def reference_among(results: Sequence[Result], asked: str) -> str:
-    """The SPEC that differences are taken to, as the records spell it.
+    """What differences are taken to, as the records spell it: a method's SPEC, or `SPEC at RATE`.
 
     Raises:
-        UsageError: none of the results is of that method. The default one may be missing.
+        UsageError: none of the results is of that method, or of that rate. The default one may be missing.
     """
-    known = sorted({result.record.run.method for result in results})
+    known = {result.record.run.method for result in results}
     if asked in known or asked == defaults.REFERENCE:
         return asked
-    with contextlib.suppress(UsageError):  # another name of it, or its fields in another order
-        asked = canonical(asked)
-    if asked not in known:
-        raise unknown("method of this store:", asked, known, "one of " + ", ".join(known))
-    return asked
+    wanted = Asked.of(asked)
+    method = wanted.method
+    if method not in known:
+        with contextlib.suppress(UsageError):  # another name of it, or its fields in another order
+            method = canonical(method)
+    if method not in known:
+        raise unknown("method of this store:", asked, sorted(known), "one of " + ", ".join(sorted(known)))
+    if wanted.rate is None:
+        return method
+    runs = [result.record.run for result in results]
+    rates = sorted({r.learning_rate for r in runs if r.kind == "training" and r.method == method})
+    if wanted.rate not in rates:
+        raise UsageError(
+            f"--baseline {asked!r}: {method} stands at {', '.join(f'{rate:g}' for rate in rates)}"
+        )
+    return f"{method} at {wanted.rate!r}"
 
 
 def verifiable(store: Path, run: str) -> Stored:

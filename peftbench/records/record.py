@@ -57,14 +57,18 @@ class Record:
     meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
     checks: list[dict[str, str]] | None = None  # the fields of `Check`
     notices: list[str] | None = None  # what a reader should know of the task's data
-    sequence: dict[str, Any] | None = (
-        None  # the rule by which seeds were added, where one was: see `sequence`
-    )
+    sequence: dict[str, Any] | None = None  # the rule by which seeds were added when it was made
+    looks: list[dict[str, Any]] | None = None  # further rules under which it was looked at since
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # beside the record: bytes and sha256
     environment: dict[str, Any] = field(default_factory=dict)
     started_at: str = ""  # UTC, ISO 8601
     wall_s: float | None = None
     schema: int = SCHEMA
+
+    @property
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule by which seeds were added while this run was looked at: each look spends of the same 5 %."""
+        return [rule for rule in (self.sequence, *(self.looks or ())) if rule is not None]
 
     def to_text(self) -> str:
         """Strict JSON: numbers that are not finite become null."""

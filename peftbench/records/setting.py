@@ -14,6 +14,8 @@ from .runs import Budget, Run
 # Hashes of what a run is made of, beside the method's source, and how a reader is told of them.
 SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
 
+SHORT = 8  # digits of a hash that a reader is shown
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -36,13 +38,14 @@ class Setting:
 
     @property
     def forward_pass(self) -> Hashable:
-        """What a forward pass of a method is the same for; `peftbench latency` has no task, so that its runs stand alone."""
-        return self.model, self.task, self.device, self.attention
+        """What a forward pass of a method is the same for, whatever it was trained on; `peftbench latency` has no task."""
+        task_version, _, model_files = self.sources
+        return self.model, model_files, self.task, task_version, self.device, self.attention
 
     @property
     def training_step(self) -> Hashable:
         """What a training step of a method is the same for."""
-        return self.forward_pass, self.dtype, self.checkpointing
+        return replace(self, head_learning_rate=0.0, budget=replace(self.budget, train_items=None))
 
     @property
     def all_but_size(self) -> Setting:
@@ -50,15 +53,23 @@ class Setting:
         return replace(self, budget=replace(self.budget, train_items=None))
 
     @property
-    def all_but_task(self) -> Hashable:
-        """What tables of several tasks must share to be summed up; steps and lengths may be each task's own."""
-        budget = self.budget.name, self.budget.train_items
-        return self.model, self.device, self.dtype, self.attention, self.checkpointing, *budget
+    def all_but_task(self) -> Setting:
+        """What tables of several tasks must share to be summed up: all but the task, its data and its own length."""
+        _, _, model_files = self.sources
+        budget = replace(self.budget, max_length=0)
+        return replace(self, task="", budget=budget, sources=(None, None, model_files))
 
     def conditions(self) -> dict[str, Any]:
         """By name, what is neither model, task nor budget."""
         names = ("device", "dtype", "head_learning_rate", "attention", "checkpointing")
         return {name: getattr(self, name) for name in names}
+
+    def versions(self) -> dict[str, str | None]:
+        """By name, the first digits of the hashes of what the runs were made of."""
+        return {
+            name: None if text is None else text[:SHORT]
+            for name, text in zip(SOURCES, self.sources, strict=True)
+        }
 
 
 def setting_of(run: Run) -> Setting:

@@ -111,6 +111,25 @@ class Store:
                 return Stored(record, place)
         raise AssertionError("unreachable")
 
+    def look_at(self, stored: Stored, rule: dict[str, Any]) -> Stored:
+        """Note in a record that it was looked at under a rule for adding seeds, once.
+
+        Raises:
+            UsageError: the store can't be written.
+        """
+        if rule in stored.record.rules:
+            return stored
+        record = dataclasses.replace(stored.record, looks=[*(stored.record.looks or ()), rule])
+        aside = stored.folder / f".{RECORD}-{_host()}-{os.getpid()}"
+        try:
+            aside.write_text(record.to_text(), encoding="utf-8")
+            _to_disk(aside)
+            aside.replace(stored.folder / RECORD)
+            _to_disk(stored.folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return Stored(record, stored.folder)
+
     def _unwritable(self, error: OSError) -> UsageError:
         said = error.strerror or str(error)
         return UsageError(

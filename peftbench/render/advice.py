@@ -28,6 +28,8 @@ def _one(item: Advice) -> str:
         lines.append("  no method is inside the limits")
     elif max(row.seeds_good for row in good) < 2 and len(good) > 1:
         lines.append("  one seed tells no method from another: add --seeds 3 or more")
+    elif len(good) == 1:
+        lines.append(f"  use {good[0].label}: {_shown(good[0], percent)}, the only one inside the limits")
     elif len(best) == 1:
         lines.append(
             f"  use {best[0].label}: {score(best[0], percent).text}, better than every other one inside the limits"

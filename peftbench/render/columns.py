@@ -47,7 +47,7 @@ def arranged(tables: Sequence[Table], columns: str | None, sort: str | None) -> 
 
     Args:
         columns: names with commas; None: the report's own.
-        sort: a name, with `:desc` behind it for the largest first; None: as the methods were asked for, baselines last.
+        sort: a name, with `:desc` behind it for the largest first; None: by name, baselines last.
 
     Raises:
         UsageError: no table has a column of that name.
@@ -67,22 +67,22 @@ def arranged(tables: Sequence[Table], columns: str | None, sort: str | None) -> 
         if name not in known:
             raise unknown("column", name, known, "short names: " + ", ".join(short))
     return [
-        dataclasses.replace(table, columns=names, rows=_sorted(table, by, order == "desc"))
+        dataclasses.replace(table, columns=names, order=_order(table, by, order == "desc"))
         for table in tables
     ]
 
 
-def _sorted(table: Table, by: str, descending: bool) -> tuple[Row, ...]:
-    """What has no figure stands last."""
+def _order(table: Table, by: str, descending: bool) -> tuple[int, ...]:
+    """The places of the rows as they are to be shown. What has no figure stands last."""
     if not by:
-        return table.rows
+        return ()
     known = known_columns()
     flat = known[by].flat if by in known else by
     values = [row.get(flat) for row in flat_rows(table)]
     have = [i for i, value in enumerate(values) if value is not None]
     as_text = any(isinstance(values[i], str) for i in have)
     have.sort(key=lambda i: _key(values[i], as_text), reverse=descending)
-    return tuple(table.rows[i] for i in [*have, *(i for i, value in enumerate(values) if value is None)])
+    return (*have, *(i for i, value in enumerate(values) if value is None))
 
 
 def _key(value: Any, as_text: bool) -> tuple[float, str]:
@@ -123,7 +123,7 @@ def text_rows(table: Table) -> tuple[list[str], list[list[Cell]]]:
     """Headers and cells. A row without figures has its status in its first place behind the method."""
     columns = columns_of(table)
     body = []
-    for row in table.rows:
+    for row in table.shown_rows:
         if row.status == "ok":
             body.append([column.cell(row, table) for column in columns])
             continue
@@ -229,7 +229,7 @@ def _raw(name: str) -> Column:
     """A figure of `flat_rows` as it is."""
 
     def cell(row: Row, table: Table) -> Cell:
-        place = next(i for i, other in enumerate(table.rows) if other is row)
+        place = next(i for i, other in enumerate(table.shown_rows) if other is row)
         return Cell(written(flat_rows(table)[place].get(name)))
 
     return Column(name, lambda table: name.replace("_", " "), cell, name)

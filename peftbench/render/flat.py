@@ -12,6 +12,7 @@ from ..tables.table import Row, Table
 # Of a table's settings, those that are columns of their own.
 SETTINGS = (
     "device", "dtype", "attention", "checkpointing", "steps", "epochs", "batch_size", "max_length", "train_items",
+    "accumulate", "head_learning_rate", "warmup_share", "clip_norm",
 )  # fmt: skip
 
 # Of its costs, those that every row has, in the order that scripts know; another measure follows where it is known.
@@ -29,9 +30,10 @@ def flat_rows(table: Table) -> list[dict[str, Any]]:
             "model": table.model,
             "task": table.task,
             **{name: table.settings[name] for name in SETTINGS},
+            **{f"{name}_version": text for name, text in table.setting.versions().items()},
             **_flat(row, table),
         }
-        for row in table.rows
+        for row in table.shown_rows
     ]
 
 

@@ -27,7 +27,7 @@ def check_comparable(paired: Paired, force: bool) -> None:
     """
     if not paired.pairs:
         a, b = (", ".join(names[:3]) or "no training run" for names in (paired.only_a, paired.only_b))
-        raise UsageError(f"no run of A pairs with one of B by method, task, model and training items: A has {a}; B has {b}")  # fmt: skip
+        raise UsageError(f"no run of A pairs with one of B by method, task, model and training items, or only by guessing which: A has {a}; B has {b}")  # fmt: skip
     if paired.unlike and not force:
         raise UsageError(f"A and B should not be compared: {'; '.join(paired.unlike)}; --force does so all the same")  # fmt: skip
 
@@ -57,7 +57,7 @@ def _table(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         by_label = {figure.label: figure for figure in pair.figures}
         score, nll = by_label.get(pair.metric), by_label.get("nll")
-        line = [pair.method, _seeds(pair)]
+        line = [pair.name, _seeds(pair)]
         line += [
             _value(score, "a"),
             _value(score, "b"),
@@ -89,7 +89,7 @@ def _notes(paired: Paired) -> list[str]:
         notes.append(f"compared by force, although: {'; '.join(paired.unlike)}")
     if paired.also:
         notes.append(f"also another: {'; '.join(paired.also)}")
-    for name, only in (("A", paired.only_a), ("B", paired.only_b)):
+    for name, only in (("A", paired.gone), ("B", paired.only_b)):
         if only:
             notes.append(f"only in {name}: {', '.join(only)}")
     return notes

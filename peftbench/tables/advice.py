@@ -55,6 +55,8 @@ def advise_on(results: Iterable[Result], baseline: str, allowed: Limits) -> list
             why, lacking = _beyond(row, allowed)
             if row.score is None:
                 excluded.append(f"{row.label}: {row.status}")
+            elif row.failed_checks:
+                excluded.append(f"{row.label}: fails its check {row.failed_checks[0].name!r}")
             elif why:
                 excluded.append(f"{row.label}: {', '.join(why)}")
             elif lacking:
@@ -78,13 +80,13 @@ def _furthest(table: Table, results: Sequence[Result]) -> Estimate | None:
     if len(best) < 2:
         return None
     of = {
-        row.method: [r for r in results if _reported(r, table) and _who(r) == (row.method, row.learning_rate)]
+        row.label: [r for r in results if _reported(r, table) and _who(r) == (row.method, row.learning_rate)]
         for row in best
     }
     seeds = sorted(
         {r.record.run.seed for its in of.values() for r in its if r.record.status == "ok" and not r.seedless}
     )
-    last, first = (method_scores(of[row.method], seeds) for row in (best[0], best[-1]))
+    last, first = (method_scores(of[row.label], seeds) for row in (best[0], best[-1]))
     if last is None or first is None:
         return None
     difference = first.figures[table.metric].minus(last.figures[table.metric])

@@ -7,43 +7,34 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..records.results import Result
-from ..stats.sequential import SeedSchedule
 from .quantities import HEAD, TRAINED, measures
 
 if TYPE_CHECKING:
+    from .selection import Selected
     from .table import Row, Table
 
 BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step times are not this run's alone
 
 
-def footnotes(
-    table: Table,
-    results: list[Result],
-    items: int,
-    groups: int,
-    seeds: int,
-    sequence: SeedSchedule | None,
-    stale: int,
-) -> list[str]:
+def footnotes(table: Table, chosen: Selected, items: int, groups: int) -> list[str]:
     """All footnotes, quality first.
 
     Args:
         items: of the test split, in `groups` groups.
-        seeds: of the method that has most.
-        stale: results of an older source of some method, which are not in the table.
     """
-    training = [r for r in results if r.record.run.kind == "training"]
-    notes = _quality(table, items, groups, seeds, sequence)
+    training = chosen.reported
+    notes = [f"{chosen.unchosen}."] if chosen.unchosen else []
+    notes += _quality(table, chosen, items, groups)
     notes += [f"Data: {said}." for said in dict.fromkeys(n for r in training for n in r.record.notices or ())]
     notes += _further(table)
     notes += _checks(table)
     notes += _guards(table)
-    notes += _rates(table, training)
+    notes += _rates(table, chosen)
     notes += _costs(table)
     notes += _place(training)
-    if stale:
+    if chosen.stale:
         notes.append(
-            f"{stale} results of an older source of a method are in the store and not in this table."
+            f"{chosen.stale} results of an older source of a method are in the store and not in this table."
         )
     return notes
 
@@ -52,8 +43,9 @@ def _points(table: Table, value: float) -> str:
     return f"{value * 100:.1f} points" if table.is_share else f"{value:.3g}"
 
 
-def _quality(table: Table, items: int, groups: int, seeds: int, sequence: SeedSchedule | None) -> list[str]:
+def _quality(table: Table, chosen: Selected, items: int, groups: int) -> list[str]:
     notes = []
+    seeds = len(chosen.seeds())
     level = f"{100 * (1 - table.alpha):.3g} %"
     if seeds > 1:
         notes.append(
@@ -62,11 +54,14 @@ def _quality(table: Table, items: int, groups: int, seeds: int, sequence: SeedSc
         )
         if table.resolution is not None:
             notes.append(f"This table resolves differences of about {_points(table, table.resolution)}.")
-        if sequence is not None:
-            looks = sequence.looks()
+        if odd := _other_seeds(chosen):
             notes.append(
-                f"Seeds were added until differences of {sequence.resolve:g} {'points' if table.is_share else ''} are resolved, at most "
-                f"{sequence.cap}: looks after {', '.join(map(str, looks))} seeds; this one may spend {table.alpha:.2g} of "
+                f"Not all rows have the same seeds ({odd}): a difference is over those that both have."
+            )
+        for rule in chosen.rules:
+            notes.append(
+                f"Seeds were added until differences of {rule.resolve:g} {'points' if table.is_share else ''} are resolved, at most "
+                f"{rule.cap}: looks after {', '.join(map(str, rule.looks()))} seeds; this one may spend {table.alpha:.2g} of "
                 ".05, intervals are that much wider and p-values scaled to be read against .05."
             )
         notes.append(
@@ -84,6 +79,17 @@ def _quality(table: Table, items: int, groups: int, seeds: int, sequence: SeedSc
             "No method is tested against another."
         )
     return notes
+
+
+def _other_seeds(chosen: Selected) -> str:
+    """The rows whose seeds are not all of the table's, each with its own."""
+    all_seeds = chosen.seeds()
+    own = {row: chosen.seeds(row) for row in chosen.rows}
+    return "; ".join(
+        f"{chosen.label(row)}: {', '.join(map(str, seeds))}"
+        for row, seeds in own.items()
+        if seeds and seeds != all_seeds
+    )
 
 
 def _checks(table: Table) -> list[str]:
@@ -159,9 +165,9 @@ def _further(table: Table) -> list[str]:
     return [f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}."]
 
 
-def _rates(table: Table, results: list[Result]) -> list[str]:
+def _rates(table: Table, chosen: Selected) -> list[str]:
     """Where the learning rates come from."""
-    rate = results[0].record.run.head_learning_rate
+    rate = chosen.setting.head_learning_rate
     has_head = any(row.costs.of(HEAD) for row in table.rows)
     head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
     tuned = [row for row in table.rows if row.tuned]
@@ -181,6 +187,11 @@ def _rates(table: Table, results: list[Result]) -> list[str]:
     if given:
         rates = ", ".join(f"{row.label} {row.learning_rate:g}" for row in given)
         notes.append(f"Learning rates, presets unless --lr was given, not tuned here: {rates}; {head}.")
+    if chosen.left_out:
+        others = [f"{method} at {rate:g}" for method, rate in chosen.left_out]
+        notes.append(
+            f"Beside tuned rates the store holds {', '.join(others)}, not shown; --baseline '{others[0]}' compares with it."
+        )
     return notes
 
 
@@ -190,9 +201,7 @@ def _rate_of(row: Row) -> str:
     trials = row.rate_curve.trials
     bad = [f"{trial.learning_rate:g}" for trial in trials if trial.losses is None]
     text = f"{row.label} {row.learning_rate:g} of {len(trials)} from {trials[0].learning_rate:g} to {trials[-1].learning_rate:g}"
-    curve = [
-        (k, t.mean) for k in (1, 3, 5) if k <= len(trials) and (t := row.rate_curve.best_of(k)) is not None
-    ]
+    curve = [(k, t.mean) for k in row.rate_curve.counts if (t := row.rate_curve.best_of(k)) is not None]
     losses = ", ".join(f"{mean:.3f} with {k}" for k, mean in curve)
     return (
         text + (f" (loss {losses}" if losses else " (") + (f"; failed: {', '.join(bad)}" if bad else "") + ")"
@@ -289,7 +298,7 @@ def _latency(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _place(results: list[Result]) -> list[str]:
+def _place(results: Sequence[Result]) -> list[str]:
     """Where the runs were done, and beside what."""
     records = [r.record for r in results if r.record.environment]
     if not records:

@@ -1,7 +1,6 @@
-"""Two sets of runs beside each other: which belong together, what each pair's figures differ by, and what else differs.
+"""Two sets of runs beside each other: what the figures of each pair of rows differ by (see `matching`), and what else differs.
 
-A run of A and one of B are a pair where method, model, task, number of training items and seed are the same. Quality is
-compared by seed and item as everywhere (see `stats`), costs by the logarithm of their ratio over the seeds, times of
+Quality is compared by seed and item as everywhere (see `stats`), costs by the logarithm of their ratio over the seeds, times of
 inference over the processes that took them.
 """
 
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,22 +17,18 @@ import numpy.typing as npt
 from ..objectives.item_metrics import ITEM_METRICS
 from ..objectives.text_metrics import TEXT_METRICS
 from ..records.differences import differing, differing_software
-from ..records.record import Record
-from ..records.results import MethodScores, Result, method_scores, newest_source
-from ..records.runs import Run
-from ..records.setting import SOURCES, comparable_in, setting_of
+from ..records.record import FAIL, Record
+from ..records.results import MethodScores, Result, method_scores
+from ..records.setting import SOURCES, comparable_in
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
 from .costs import over_base
+from .matching import Side, described_side, matching, said_of, sides_of
 from .quantities import COMPARED, SCORE, SLOWDOWN, Measure, measures_in
-from .titles import title_of
-
-Key = tuple[Any, ...]
-
+from .titles import told_apart
 
 # What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
 PLACES = ("gpu", "driver", "cuda", "processor", "threads", "jobs")
 LATENCY = "latency"  # milliseconds of a forward pass, by cell
-SHORT = 4  # how much of a key is method, model, task and number of training items
 SIDES = ("in A", "in B")
 
 
@@ -67,12 +62,19 @@ class Pair:
     unit: str
     figures: tuple[PairedFigure, ...]
     p_holm: float | None = None  # of the primary metric, over all pairs
-    problem: str | None = None  # a run that failed in B alone
+    problem: str | None = None  # a run that failed in B alone, or a claim that does not hold there
     lacking: tuple[str, ...] = ()  # figures that one of the two has
+    lost: tuple[int, ...] = ()  # seeds that A alone has
+    apart: str = ""  # what tells it from another pair of the same method, model and task
 
     @property
     def label(self) -> str:
-        return _said((self.method, self.model, self.task, self.train_items))
+        return said_of((self.method, self.model, self.task, self.train_items), self.apart)
+
+    @property
+    def name(self) -> str:
+        """What its row is called among the pairs of its task."""
+        return f"{self.method}, {self.apart}" if self.apart else self.method
 
     def named(self, name: str) -> list[PairedFigure]:
         """Its figures of that name."""
@@ -89,89 +91,39 @@ class Paired:
     unlike: tuple[str, ...] = ()  # why they should not be compared
     also: tuple[str, ...] = ()  # other differences, which may be what the comparison is for
 
-
-@dataclass(frozen=True)
-class _Side:
-    """The runs of one place in one of the two sets: alike in everything but the seed."""
-
-    training: dict[int, Result] = field(default_factory=dict)  # by seed, the newest
-    latency: list[Record] = field(default_factory=list)  # of its model, by process and grid
-
     @property
-    def good(self) -> dict[int, Result]:
-        return {seed: result for seed, result in self.training.items() if result.record.status == "ok"}
-
-    @property
-    def newest(self) -> str:
-        return max(result.record.started_at for result in self.training.values())
+    def gone(self) -> tuple[str, ...]:
+        """What A alone has: rows, and seeds of rows that both have."""
+        seeds = (
+            f"{pair.label}, seed{'s' if len(pair.lost) > 1 else ''} {', '.join(map(str, pair.lost))}"
+            for pair in self.pairs
+            if pair.lost
+        )
+        return (*self.only_a, *seeds)
 
 
 def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
     """Pair two sets of results."""
-    matched, only_a, only_b = _matched(_sides(a), _sides(b))
-    pairs = [_pair(key, one, other) for key, one, other in matched]
+    matched, left_a, left_b = matching(sides_of(a), sides_of(b))
+    named = [*(one for one, _ in matched), *left_a, *left_b]
+    apart = told_apart([(said_of(side.place), described_side(side)) for side in named])
+    pairs = [replace(_pair(*both), apart=said) for both, said in zip(matched, apart, strict=False)]
     tested = [(i, p) for i, one in enumerate(pairs) if (p := _p_of(one)) is not None]
     adjusted = holm([p for _, p in tested])
     for (i, _), p_holm in zip(tested, adjusted, strict=True):
         pairs[i] = replace(pairs[i], p_holm=p_holm)
     unlike: dict[str, None] = {}
     also: dict[str, None] = {}
-    for _, one, other in matched:
+    for one, other in matched:
         for first, second in _both(one, other):
             unlike |= dict.fromkeys(_unlike(first, second))
             also |= dict.fromkeys(_also(first, second))
+    alone = [said_of(side.place, said) for side, said in zip(named, apart, strict=True)][len(matched) :]
+    only_a, only_b = alone[: len(left_a)], alone[len(left_a) :]
     return Paired(tuple(pairs), tuple(only_a), tuple(only_b), tuple(unlike), tuple(also))
 
 
-def _sides(results: Sequence[Result]) -> dict[Key, _Side]:
-    """The runs of one set by all that they are alike in; of two sources of a method the newer counts."""
-    found: dict[Key, _Side] = {}
-    ordered = sorted(newest_source(results), key=lambda r: r.record.started_at)
-    for result in ordered:
-        run = result.record.run
-        if run.kind == "training":
-            found.setdefault(_place(run), _Side()).training[run.seed] = result
-    latencies: dict[Key, dict[Key, Record]] = {}
-    for result in ordered:
-        run = result.record.run
-        if run.kind == "latency" and result.record.status == "ok":
-            latencies.setdefault(_pass_of(run), {})[run.seed, run.grid] = result.record
-    for side in found.values():
-        run = next(iter(side.training.values())).record.run
-        side.latency.extend(latencies.get(_pass_of(run), {}).values())
-    return found
-
-
-def _place(run: Run) -> Key:
-    """What is the same within a side: method, model, task and number of training items first."""
-    return run.method, *run.cell, setting_of(run), run.weight_decay, run.learning_rate
-
-
-def _pass_of(run: Run) -> Key:
-    return run.method, setting_of(run).forward_pass
-
-
-def _matched(
-    a: dict[Key, _Side], b: dict[Key, _Side]
-) -> tuple[list[tuple[Key, _Side, _Side]], list[str], list[str]]:
-    """Those that are alike in all settings; of what is left, the newest of each side that share a method, model and task."""
-    found = [(key[:SHORT], a[key], b[key]) for key in a if key in b]
-    done = {key for key, _, _ in found}
-    left_a, left_b = (
-        {key[:SHORT]: side for key, side in sorted(sides.items(), key=lambda item: item[1].newest) if key[:SHORT] not in done}
-        for sides in (a, b)
-    )  # fmt: skip
-    found += [(key, side, left_b[key]) for key, side in left_a.items() if key in left_b]
-    only_a = [_said(key) for key in left_a if key not in left_b]
-    return found, only_a, [_said(key) for key in left_b if key not in left_a]
-
-
-def _said(key: Key) -> str:
-    method, model, task, items = key
-    return f"{method} on {title_of(task, items, model)}"
-
-
-def _both(a: _Side, b: _Side) -> list[tuple[Record, Record]]:
+def _both(a: Side, b: Side) -> list[tuple[Record, Record]]:
     """The records that are compared with each other. One that was killed or refused does not know where it ran."""
     seeds = [seed for seed in a.training if seed in b.training]
     pairs = [(a.training[seed].record, b.training[seed].record) for seed in seeds]
@@ -186,8 +138,8 @@ def _p_of(one: Pair) -> float | None:
     return figures[0].change.p_two_sided() if figures else None
 
 
-def _pair(key: Key, a: _Side, b: _Side) -> Pair:
-    method, model, task, items = key
+def _pair(a: Side, b: Side) -> Pair:
+    method, model, task, items = a.place
     good_a, good_b = a.good, b.good
     seeds = [seed for seed in sorted(good_a) if seed in good_b]
     metric = next((r.record.metric for r in (*good_b.values(), *good_a.values()) if r.record.metric), {})
@@ -216,15 +168,17 @@ def _pair(key: Key, a: _Side, b: _Side) -> Pair:
         figures=tuple(figures),
         problem=_problem(a, b),
         lacking=tuple(lacking),
+        lost=tuple(seed for seed in sorted(good_a) if seed not in b.training),
     )
 
 
-def _problem(a: _Side, b: _Side) -> str | None:
-    """What is good in A alone."""
+def _problem(a: Side, b: Side) -> str | None:
+    """What is good in A alone, or what B's method claims and does not hold."""
     lost = [r.record for seed, r in sorted(b.training.items()) if r.record.status != "ok" and seed in a.good]
-    if not lost:
-        return None
-    return f"{len(lost)} of {len(b.training)} runs of B {lost[0].status}: {lost[0].reason}"
+    if lost:
+        return f"{len(lost)} of {len(b.training)} runs of B {lost[0].status}: {lost[0].reason}"
+    failed = [c for r in b.good.values() for c in r.record.checks or () if c["outcome"] == FAIL]
+    return f"in B its check {failed[0]['name']!r} fails: {failed[0]['detail']}" if failed else None
 
 
 def _qualities(

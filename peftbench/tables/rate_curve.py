@@ -61,8 +61,18 @@ class RateCurve:
             j = 1 if means.get(1, math.inf) <= means.get(-1, math.inf) else -1
         return max(places) + 1 if j > 0 else min(places) - 1
 
+    @property
+    def counts(self) -> list[int]:
+        """Of 1, 3, 5 and all rates, those whose grid was tried: what an extended grid left out can't be spoken of."""
+        places = {trial.half_decade for trial in self.trials}
+        return [k for k in (1, 3, 5) if k < len(self.trials) and places.issuperset(grid(k))] + [
+            len(self.trials)
+        ]
+
     def best_of(self, count: int) -> Trial | None:
-        """What tuning with `count` rates would have chosen."""
+        """What tuning with `count` rates would have chosen, which must be one of `counts`."""
+        if count == len(self.trials):
+            return self.chosen
         wanted = set(grid(count))
         fewer = tuple(trial for trial in self.trials if trial.half_decade in wanted)
         return RateCurve(fewer, self.groups).chosen

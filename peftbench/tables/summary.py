@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..records.setting import Setting
 from ..stats.estimate import ALPHA, Estimate
 from .table import MARGIN, Row, Table
+from .titles import described, told_apart
 
 RANKED_TASKS = 10  # mean ranks over fewer tasks are mostly chance, and are said to be
 
@@ -42,43 +44,90 @@ class Summary:
     tasks: tuple[str, ...]
     left_out: tuple[str, ...]  # tasks whose metric is not a share: their units do not add
     methods: tuple[MethodSummary, ...]
+    setting: Setting  # of its first task
+    apart: str = ""  # what tells it from another summary of the same model
 
 
 def summarise(tables: Sequence[Table]) -> list[Summary]:
-    """One summary for each model, device, data type and reference that has tables of two tasks or more."""
-    by_model: dict[tuple[object, ...], list[Table]] = {}
+    """One summary for each setting that has tables of two tasks or more; only task, data and the task's own length may differ."""
+    alike: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
-        by_model.setdefault((table.reference, table.setting.all_but_task), []).append(table)
-    found = []
-    for group in by_model.values():
-        shares = [table for table in group if table.is_share]
-        if len({table.task for table in shares}) < 2 or not shares[0].reference:
+        anchor = table.labelled(table.reference)
+        if anchor is not None:
+            alike.setdefault((anchor.method, table.setting.all_but_task), []).append(table)
+    groups = [part for group in alike.values() for part in _once_a_task(group)]
+    found = [one for group in groups if (one := _summary(group)) is not None]
+    apart = told_apart([(one.model, described(one.setting.all_but_task)) for one in found])
+    return [replace(one, apart=said) for one, said in zip(found, apart, strict=True)]
+
+
+def _once_a_task(tables: Sequence[Table]) -> list[list[Table]]:
+    """Each task once: where one stands there at several lengths, each length is a summary of its own.
+
+    Where two tables of a task differ in its data alone, none of the two can be chosen, and there is no summary.
+    """
+    if len({table.task for table in tables}) == len(tables):
+        return [list(tables)]
+    by_length: dict[int, list[Table]] = {}
+    for table in tables:
+        by_length.setdefault(table.setting.budget.max_length, []).append(table)
+    return [group for group in by_length.values() if len({table.task for table in group}) == len(group)]
+
+
+def _summary(group: Sequence[Table]) -> Summary | None:
+    shares = [table for table in group if table.is_share]
+    reference = shares[0].labelled(shares[0].reference) if len(shares) > 1 else None
+    if reference is None:
+        return None
+    rows = _rows(shares)
+    summaries = (
+        _reference(name, its) if name == reference.method else _method(name, its)
+        for name, its in rows.items()
+    )
+    return Summary(
+        model=shares[0].model,
+        reference=reference.method,
+        tasks=tuple(table.task for table in shares),
+        left_out=tuple(table.task for table in group if not table.is_share),
+        methods=tuple(summary for summary in summaries if summary is not None),
+        setting=shares[0].setting,
+    )
+
+
+Placed = list[tuple[Table, Row]]
+
+
+def _rows(tables: Sequence[Table]) -> dict[str, Placed]:
+    """One row a table for each method; where the rates are neither tuned everywhere nor the same, for each rate by itself."""
+    found: dict[str, Placed] = {}
+    for method in dict.fromkeys(row.method for table in tables for row in table.rows):
+        every = [(t, row) for t in tables for row in t.rows if row.method == method and row.score is not None]
+        chosen = [(t, row) for t in tables if (row := t.row_of(method)) is not None]
+        rates = {row.learning_rate for _, row in chosen}
+        if len(chosen) == len({id(t) for t, _ in every}) and (
+            len(rates) < 2 or all(r.tuned for _, r in chosen)
+        ):
+            found[method] = chosen
             continue
-        methods = dict.fromkeys(row.method for table in shares for row in table.rows)
-        reference = shares[0].reference
-        found_of = (_reference(m, shares) if m == reference else _method(m, shares) for m in methods)
-        summaries = [summary for summary in found_of if summary is not None]
-        left_out = tuple(table.task for table in group if not table.is_share)
-        tasks = tuple(dict.fromkeys(table.task for table in shares))
-        found.append(Summary(shares[0].model, reference, tasks, left_out, tuple(summaries)))
+        for table, row in every:
+            found.setdefault(f"{method} at {row.learning_rate:g}", []).append((table, row))
     return found
 
 
-def _method(method: str, tables: Sequence[Table]) -> MethodSummary | None:
-    rows = [(table, row) for table in tables if (row := _row(table, method)) and row.difference]
-    if len(rows) < 2:
+def _method(name: str, placed: Placed) -> MethodSummary | None:
+    compared = [(1.0 if t.higher_is_better else -1.0, row.difference) for t, row in placed if row.difference]
+    if len(compared) < 2:
         return None
-    signed = [(1.0 if table.higher_is_better else -1.0, row) for table, row in rows]
-    values = np.asarray([sign * row.difference.value for sign, row in signed if row.difference])
+    values = np.asarray([sign * difference.value for sign, difference in compared])
     # Each task is one observation: the t over tasks asks what another task would say.
     overall = Estimate(
         float(values.mean()), float(values.var(ddof=1) / len(values)), len(values) - 1.0, len(values)
     )
-    outcomes = [_outcome(sign, row.difference) for sign, row in signed if row.difference]
-    ranks = [_rank(table, row) for table, row in rows]
+    outcomes = [_outcome(sign, difference) for sign, difference in compared]
+    ranks = [_rank(table, row) for table, row in placed if row.difference]
     return MethodSummary(
-        method,
-        len(rows),
+        name,
+        len(compared),
         overall,
         outcomes.count("win"),
         outcomes.count("tie"),
@@ -87,10 +136,10 @@ def _method(method: str, tables: Sequence[Table]) -> MethodSummary | None:
     )
 
 
-def _reference(method: str, tables: Sequence[Table]) -> MethodSummary | None:
+def _reference(name: str, placed: Placed) -> MethodSummary | None:
     """What the others are compared with: its rank alone."""
-    ranks = [_rank(table, row) for table in tables if (row := _row(table, method)) is not None]
-    return MethodSummary(method, len(ranks), None, 0, 0, 0, float(np.mean(ranks))) if len(ranks) > 1 else None
+    ranks = [_rank(table, row) for table, row in placed]
+    return MethodSummary(name, len(ranks), None, 0, 0, 0, float(np.mean(ranks))) if len(ranks) > 1 else None
 
 
 def _outcome(sign: float, difference: Estimate) -> str:
@@ -101,10 +150,6 @@ def _outcome(sign: float, difference: Estimate) -> str:
     if abs(value) + inner <= MARGIN:
         return "tie"
     return "win" if value > half else "loss" if value < -half else "undecided"
-
-
-def _row(table: Table, method: str) -> Row | None:
-    return next((row for row in table.rows if row.method == method and row.score is not None), None)
 
 
 def _rank(table: Table, row: Row) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..records.record import FAIL, Check, Record
@@ -14,7 +14,6 @@ from .costs import NO_COSTS, Costs
 from .rate_curve import RateCurve
 
 MARGIN = 0.01  # differences inside it count as none: one point of a share
-MethodAtRate = tuple[str, float]  # its SPEC and its learning rate
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Table:
     is_share: bool
     unit: str  # behind the metric's name
     higher_is_better: bool
-    reference: str | None  # the method that differences are taken to
+    reference: str | None  # the label of the row that differences are taken to
     caption: str
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
@@ -75,6 +74,7 @@ class Table:
         default_factory=dict
     )  # of labels: first minus second
     columns: tuple[str, ...] = ()  # that were asked for; none: the report's own
+    order: tuple[int, ...] = ()  # of the rows where they are shown; none: as they are. No figure hangs on it
     alpha: float = ALPHA  # the chance with which an interval may miss; less where seeds were added in looks
 
     @property
@@ -84,6 +84,26 @@ class Table:
     @property
     def task(self) -> str:
         return self.setting.task
+
+    @property
+    def shown_rows(self) -> tuple[Row, ...]:
+        """The rows in the order that was asked for."""
+        return tuple(self.rows[i] for i in self.order) if self.order else self.rows
+
+    @property
+    def as_shown(self) -> Table:
+        """The same with its rows where they are shown, for what draws them by their places."""
+        return replace(self, rows=self.shown_rows, order=())
+
+    def row_of(self, method: str) -> Row | None:
+        """The row that stands for a method: its only one with a score, else the tuned one; None where that is a guess."""
+        rows = [row for row in self.rows if row.method == method and row.score is not None]
+        chosen = rows if len(rows) == 1 else [row for row in rows if row.tuned]
+        return chosen[0] if len(chosen) == 1 else None
+
+    def labelled(self, label: str | None) -> Row | None:
+        """The row of that label."""
+        return next((row for row in self.rows if row.label == label), None)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,27 @@ import numpy as np
 from .. import defaults
 from ..parallel import parallel_map
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record
-from ..records.results import MethodScores, Result, method_scores, newest_source
-from ..records.runs import Run
-from ..records.setting import Setting, setting_of
+from ..records.results import MethodScores, Result, method_scores
 from ..stats.estimate import ALPHA, Estimate, Groups, best_set_marks, estimate, holm, paired_estimates
 from ..stats.sequential import SeedSchedule
 from . import footnotes
 from .costs import Costs, costs_of, curve_end, seconds_to
-from .rate_curve import rate_curve
-from .table import MARGIN, MethodAtRate, Row, Table
+from .selection import Asked, MethodAtRate, Selected, select
+from .table import MARGIN, Row, Table
 
 
 def tables_of(
-    results: Iterable[Result], reference: str = defaults.REFERENCE, sequence: SeedSchedule | None = None
+    results: Iterable[Result],
+    reference: str = defaults.REFERENCE,
+    rule: SeedSchedule | None = None,
 ) -> list[Table]:
-    """The comparison tables of some records."""
-    return tabulate(results, reference, defaults.BASELINES, sequence)
+    """The comparison tables of some records.
+
+    Args:
+        reference: the method that differences are taken to, where it is among them; `lora at 0.02` names a rate of it.
+        rule: by which seeds were added, beside those that the records name.
+    """
+    return tabulate(results, reference, defaults.BASELINES, rule)
 
 
 OUTCOMES = (FAIL, NOT_TESTED, PASS, NOT_CLAIMED)  # the worst first
@@ -39,81 +43,20 @@ def tabulate(
     results: Iterable[Result],
     reference: str,
     baselines: Sequence[str],
-    sequence: SeedSchedule | None = None,
+    rule: SeedSchedule | None = None,
 ) -> list[Table]:
-    """One table for each setting among the results.
+    """One table for each setting among the results; as `tables_of`, with the baselines' names.
 
     Args:
-        reference: the method that differences are taken to, where it is among them.
         baselines: the methods that are marked as such and stand last.
-        sequence: the rule by which seeds were added; by default what the records say.
     """
-    found = list(results)
-    current = newest_source(found)
-    asked = _Asked(reference, baselines, sequence, stale=len(found) - len(current))
-    current = _once(current)
-    by_setting: dict[Setting, list[Result]] = {}
-    beside = _Beside({}, {})
-    for result in current:
-        run = result.record.run
-        if run.kind in ("latency", "profile"):
-            beside.add(result.record)
-        else:
-            by_setting.setdefault(setting_of(run), []).append(result)
-    groups = [
-        (setting, group)
-        for setting, group in by_setting.items()
-        if any(r.record.run.kind == "training" for r in group)
+    selected = select(results, Asked.of(reference), baselines, rule)
+    runs = [one.reported for one in selected]
+    tables = parallel_map(lambda i: _table(selected[i], baselines), len(selected), sum(map(len, runs)))
+    return [
+        dataclasses.replace(table, records=tuple(result.record for result in its))
+        for table, its in zip(tables, runs, strict=True)
     ]
-    tables = parallel_map(lambda i: _table(*groups[i], beside, asked), len(groups), len(current))
-    records = [tuple(r.record for r in group if r.record.run.kind == "training") for _, group in groups]
-    return [dataclasses.replace(table, records=of) for table, of in zip(tables, records, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """How tables are to be made."""
-
-    reference: str
-    baselines: Sequence[str]
-    sequence: SeedSchedule | None
-    stale: int  # results of an older source
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """Runs that measured costs alone: several tables may share them. By method and what they are the same for."""
-
-    latencies: dict[tuple[str, Hashable], list[Record]]
-    profiles: dict[tuple[str, Hashable], dict[str, Any]]
-
-    def add(self, record: Record) -> None:
-        method, setting = record.run.method, setting_of(record.run)
-        if record.run.kind == "latency":
-            self.latencies.setdefault((method, setting.forward_pass), []).append(record)
-        else:
-            self.profiles[method, setting.training_step] = record.profile or {}
-
-    def costs(self, method: str, setting: Setting, good: Sequence[Record]) -> Costs:
-        """Of one method, with its good training runs."""
-        timed = self.latencies.get((method, setting.forward_pass), [])
-        profile = self.profiles.get((method, setting.training_step))
-        return costs_of(good, profile, [record for record in timed if record.status == "ok"])
-
-
-def _once(results: list[Result]) -> list[Result]:
-    """Each run once: where one was done with and without looking at what it forgets, the one that tells more."""
-    kept: dict[str, Result] = {}
-
-    def tells(result: Result) -> tuple[bool, bool, str]:
-        record = result.record
-        return record.status == "ok", record.run.forgetting is not None, record.started_at
-
-    for result in sorted(results, key=tells):
-        run = result.record.run
-        kept[result.record.key if run.forgetting is None else run.without_forgetting.key] = result
-    chosen = {id(result) for result in kept.values()}
-    return [result for result in results if id(result) in chosen]
 
 
 NO_METRIC: dict[str, Any] = {
@@ -124,59 +67,54 @@ NO_METRIC: dict[str, Any] = {
 }  # no run came to one
 
 
-def _table(setting: Setting, results: list[Result], beside: _Beside, asked: _Asked) -> Table:
-    by_method: dict[MethodAtRate, list[Result]] = {}
-    trials: dict[str, list[Result]] = {}
-    for result in results:
-        run = result.record.run
-        if run.kind == "tuning":
-            trials.setdefault(run.method, []).append(result)
-        else:
-            by_method.setdefault((run.method, run.learning_rate), []).append(result)
+def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
+    results, seeds, setting = chosen.reported, chosen.seeds(), chosen.setting
     metric = next((r.record.metric for r in results if r.record.metric), NO_METRIC)
-    seeds = sorted({r.record.run.seed for group in by_method.values() for r in group if _counts(r)})
-    schedules = (s for r in results if (s := SeedSchedule.from_json(r.record.sequence)))
-    sequence = asked.sequence or next(schedules, None)
-    alpha = ALPHA if sequence is None else sequence.alpha(len(seeds))
-    scores = _scores(by_method, seeds)
-    compared = _Compared(scores, metric, next((m for m in scores if m[0] == asked.reference), None), alpha)
-    text = _text_of(max(results, key=lambda r: (r.record.run.forgetting is not None, r.record.started_at)))
-    drafts = _rows(by_method, text, asked.baselines)
-    curves = {method: rate_curve(tried) for method, tried in trials.items()}
-    anchor = compared.anchor
-    target = curve_end([] if anchor is None else [r.record for r in by_method[anchor]], metric["name"])
-    rows = []
-    for method, draft in drafts.items():
-        good = [r.record for r in by_method[method] if r.record.status == "ok"]
+    alpha = min((rule.alpha(len(seeds)) for rule in chosen.rules), default=ALPHA)
+    scores = _scores(chosen.rows, seeds)
+    anchor = chosen.reference if chosen.reference in scores else None
+    text = _text_of(results)
+    rows = _rows(chosen, text, baselines)
+    sound = {method for method, row in rows.items() if not row.failed_checks}
+    compared = _Compared(scores, metric, anchor, alpha, sound)
+    target = curve_end([] if anchor is None else _good(chosen.rows[anchor]), metric["name"])
+    for method, draft in rows.items():
+        good = _good(chosen.rows[method])
         figures = compared.quality(method) | {
-            "rate_curve": curves.get(method[0]),
-            "costs": beside.costs(method[0], setting, good),
+            "rate_curve": chosen.curves.get(method[0]),
+            "costs": _costs_of(chosen, method),
             "seconds_to_reference": seconds_to(good, metric["name"], target, metric["higher_is_better"]),
         }
-        rows.append(dataclasses.replace(draft, **figures))
-    rows.sort(key=lambda row: asked.baselines.index(row.method) if row.baseline else -1)
+        rows[method] = dataclasses.replace(draft, **figures)
     table = Table(
         setting=setting,
         metric=metric["name"],
         is_share=metric["is_share"],
         unit=metric["unit"],
         higher_is_better=metric["higher_is_better"],
-        reference=anchor[0] if anchor else None,
-        caption=_caption(results[0].record.run, results, rows),
-        rows=tuple(rows),
+        reference=None if anchor is None else rows[anchor].label,
+        caption=_caption(chosen, list(rows.values())),
+        rows=tuple(rows.values()),
         footnotes=(),
-        forgetting=text[0] if text else None,
-        pairwise={(drafts[a].label, drafts[b].label): paired for (a, b), paired in compared.pairs.items()},
+        forgetting=None if text is None else text[0],
+        pairwise={(rows[a].label, rows[b].label): paired for (a, b), paired in compared.pairs.items()},
         alpha=alpha,
     )
-    said = footnotes.footnotes(
-        table, results, compared.items, compared.groups, len(seeds), sequence, asked.stale
-    )
+    said = footnotes.footnotes(table, chosen, compared.items, compared.groups)
     return dataclasses.replace(table, footnotes=tuple(said))
 
 
+def _good(group: Iterable[Result]) -> list[Record]:
+    return [result.record for result in group if result.record.status == "ok"]
+
+
+def _costs_of(chosen: Selected, method: MethodAtRate) -> Costs:
+    timed = [record for record in chosen.latencies.get(method[0], ()) if record.status == "ok"]
+    return costs_of(_good(chosen.rows[method]), chosen.profiles.get(method[0]), timed)
+
+
 def _scores(
-    by_method: dict[MethodAtRate, list[Result]], seeds: Sequence[int]
+    by_method: Mapping[MethodAtRate, Sequence[Result]], seeds: Sequence[int]
 ) -> dict[MethodAtRate, MethodScores]:
     """The scores of those that have any; all share the items of the first."""
     scores: dict[MethodAtRate, MethodScores] = {}
@@ -188,20 +126,13 @@ def _scores(
 
 
 def _rows(
-    by_method: dict[MethodAtRate, list[Result]], text: tuple[str, str] | None, baselines: Sequence[str]
+    chosen: Selected, text: tuple[str, str] | None, baselines: Sequence[str]
 ) -> dict[MethodAtRate, Row]:
-    """Rows before any figure; a method that stands there with two rates has them in its labels."""
-    times = Counter(name for name, _ in by_method)
+    """Rows before any figure."""
     return {
-        (name, rate): _row(
-            (name, rate), f"{name} at {rate:g}" if times[name] > 1 else name, name in baselines, group, text
-        )
-        for (name, rate), group in by_method.items()
+        row: _row(row, chosen.label(row), row[0] in baselines, group, text)
+        for row, group in chosen.rows.items()
     }
-
-
-def _counts(result: Result) -> bool:
-    return result.record.status == "ok" and not result.seedless
 
 
 class _Compared:
@@ -213,7 +144,9 @@ class _Compared:
         metric: dict[str, Any],
         anchor: MethodAtRate | None,
         alpha: float,
+        sound: Collection[MethodAtRate],
     ) -> None:
+        """Of rows that fail a check, which are not `sound`, none is marked or stands in the way of another's mark."""
         self.scores, self.anchor, self.alpha = scores, anchor, alpha
         self.name: str = metric["name"]
         of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
@@ -230,8 +163,17 @@ class _Compared:
         corrected = [min(1.0, p * ALPHA / alpha) for p in holm(list(tested.values()))]
         self.p_holm = dict(zip(tested, corrected, strict=True))
         margin = MARGIN if metric["is_share"] else 0.0
-        marks = best_set_marks(list(of_primary.values()), pairs, metric["higher_is_better"], margin, alpha)
-        self.marks = dict(zip(of_primary, marks, strict=True))
+        marked = [name for name in names if name in sound]
+        places = {names.index(name): place for place, name in enumerate(marked)}
+        between = {
+            (places[one], places[other]): paired
+            for (one, other), paired in pairs.items()
+            if one in places and other in places
+        }
+        marks = best_set_marks(
+            [of_primary[name] for name in marked], between, metric["higher_is_better"], margin, alpha
+        )
+        self.marks = dict(zip(marked, marks, strict=True))
 
     def quality(self, method: MethodAtRate) -> dict[str, Any]:
         """The fields of a row that tell of quality."""
@@ -260,17 +202,22 @@ class _Compared:
         return None if difference is None else estimate(difference, one.groups["nll"], self.alpha)
 
 
-def _text_of(result: Result) -> tuple[str, str] | None:
-    """The text on which it was looked what is forgotten, and its hash."""
+def _text_of(results: Iterable[Result]) -> tuple[str, str] | None:
+    """The text on which it was looked what is forgotten, and its hash: the one of most runs."""
+    texts = Counter(text for result in results if (text := _text(result)) is not None)
+    return max(texts, key=lambda text: (texts[text], text), default=None)
+
+
+def _text(result: Result) -> tuple[str, str] | None:
     run = result.record.run
     return None if run.forgetting is None else (run.forgetting, run.identity.get("forgetting", ""))
 
 
 def _row(
-    method: MethodAtRate, label: str, baseline: bool, group: list[Result], text: tuple[str, str] | None
+    method: MethodAtRate, label: str, baseline: bool, group: Sequence[Result], text: tuple[str, str] | None
 ) -> Row:
     """What a row says before any figure."""
-    good = [r.record for r in group if r.record.status == "ok"]
+    good = _good(group)
     bad = next((r.record for r in group if r.record.status != "ok"), None)
     return Row(
         method=method[0],
@@ -283,7 +230,7 @@ def _row(
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
         checks=_checks(good),
-        forgetting=_forgetting([r.record for r in group if r.record.status == "ok" and _text_of(r) == text]),
+        forgetting=_forgetting(_good(r for r in group if _text(r) == text)),
     )
 
 
@@ -317,23 +264,41 @@ def _reason(record: Record) -> str:
     return f"{record.reason}{phase}"
 
 
-def _caption(run: Run, results: list[Result], rows: list[Row]) -> str:
-    budget = run.budget
-    steps: set[int] = {r.record.training["steps"] for r in results if r.record.training}
-    length = (
-        f"{'/'.join(str(s) for s in sorted(steps))} steps"
-        if steps
-        else f"{budget.steps or budget.epochs} steps"
+def _caption(chosen: Selected, rows: list[Row]) -> str:
+    return _budget_said(chosen, rows) + _age_said(chosen.reported)
+
+
+def _age_said(results: Sequence[Result]) -> str:
+    """Of runs whose key this program would make otherwise: it would do them again."""
+    older = sum(result.record.run.key != result.record.key for result in results)
+    if not older:
+        return ""
+    return (
+        f" {older} of the {len(results)} runs are of an OLDER VERSION of the program, which computed something otherwise: the "
+        "same command does them anew."
     )
-    trained = f"{length} of {budget.batch_size} items, at most {budget.max_length} tokens"
+
+
+def _budget_said(chosen: Selected, rows: list[Row]) -> str:
+    setting, budget = chosen.setting, chosen.setting.budget
+    trained = [r.record.training for r in chosen.reported if r.record.training]
+    steps = sorted({training["steps"] for training in trained})
+    length = f"{'/'.join(map(str, steps))} steps" if steps else f"{budget.steps or budget.epochs} steps"
+    there = min((training["train_items"] for training in trained if "train_items" in training), default=None)
+    items = f"{budget.batch_size} items"
+    if there is not None and there < budget.batch_size:
+        items = f"{there} items ({budget.batch_size} asked for, {there} there)"
+    said = f"{length} of {items}, at most {budget.max_length} tokens"
     if budget.train_items is not None:
-        trained += f", from {budget.train_items:,} training items"
-    if run.attention is not None:
-        trained += f", {run.attention} attention"
-    if run.checkpointing:
-        trained += ", activations computed again for the backward pass"
+        said += f", from {budget.train_items:,} training items"
+    if budget.accumulate > 1:
+        said += f", each step in {budget.accumulate} parts"
+    if setting.attention is not None:
+        said += f", {setting.attention} attention"
+    if setting.checkpointing:
+        said += ", activations computed again for the backward pass"
     if budget.name == "quick":
-        return f"Quick budget ({trained}): costs are meaningful, the ranking is not."
+        return f"Quick budget ({said}): costs are meaningful, the ranking is not."
     rated = [row for row in rows if row.learning_rate]
     tuned = "; learning rates tuned on validation" if rated and all(row.tuned for row in rated) else ""
-    return f"{'Standard budget' if budget.name == 'standard' else 'Budget'}: {trained}{tuned}."
+    return f"{'Standard budget' if budget.name == 'standard' else 'Budget'}: {said}{tuned}."

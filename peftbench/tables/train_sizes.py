@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..records.setting import Setting
 from .table import Row, Table
+from .titles import described, told_apart
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Sizes:
     is_share: bool
     unit: str
     sizes: tuple[int | None, ...]  # ascending; None, all items, is the last
-    rows: Mapping[str, tuple[Row | None, ...]]  # by method: its row at each size
+    rows: Mapping[str, tuple[Row | None, ...]]  # by method, or method at a rate: its row at each size
+    apart: str = ""  # what tells it from another one of the same task and model
 
 
 def by_size(tables: Sequence[Table]) -> list[Sizes]:
@@ -27,22 +29,29 @@ def by_size(tables: Sequence[Table]) -> list[Sizes]:
     alike: dict[Setting, list[Table]] = {}
     for table in tables:
         alike.setdefault(table.setting.all_but_size, []).append(table)
-    found = []
-    for group in alike.values():
-        by_items = {table.setting.budget.train_items: table for table in group}
-        if len(by_items) < 2:
+    groups = [group for group in alike.values() if len(group) > 1]
+    settings = [group[0].setting.all_but_size for group in groups]
+    apart = told_apart([(f"{one.task} with {one.model}", described(one)) for one in settings])
+    return [_sizes(group, said) for group, said in zip(groups, apart, strict=True)]
+
+
+def _sizes(group: Sequence[Table], apart: str) -> Sizes:
+    by_items = {table.setting.budget.train_items: table for table in group}
+    sizes = sorted(by_items, key=lambda size: float("inf") if size is None else size)
+    rows: dict[str, tuple[Row | None, ...]] = {}
+    for method in dict.fromkeys(row.method for table in group for row in table.rows):
+        if all(table.row_of(method) is not None or not _scored(table, method) for table in group):
+            rows[method] = tuple(by_items[size].row_of(method) for size in sizes)
             continue
-        sizes = sorted(by_items, key=lambda size: float("inf") if size is None else size)
-        labels = dict.fromkeys(row.method for table in group for row in table.rows)
-        rows = {m: tuple(_row(by_items[size], m) for size in sizes) for m in labels}
-        first = group[0]
-        found.append(
-            Sizes(first.model, first.task, first.metric, first.is_share, first.unit, tuple(sizes), rows)
-        )
-    return found
+        rates = sorted({row.learning_rate or 0.0 for table in group for row in _scored(table, method)})
+        for rate in rates:  # of several rates none of which was tuned, each by itself
+            its = (_scored(by_items[size], method) for size in sizes)
+            rows[f"{method} at {rate:g}"] = tuple(
+                next((row for row in scored if row.learning_rate == rate), None) for scored in its
+            )
+    first = group[0]
+    return Sizes(first.model, first.task, first.metric, first.is_share, first.unit, tuple(sizes), rows, apart)
 
 
-def _row(table: Table, method: str) -> Row | None:
-    """Of several rates of one method the one that tuning chose."""
-    rows = [row for row in table.rows if row.method == method and row.score is not None]
-    return next((row for row in rows if row.tuned), rows[0] if rows else None)
+def _scored(table: Table, method: str) -> list[Row]:
+    return [row for row in table.rows if row.method == method and row.score is not None]

@@ -20,10 +20,10 @@ from ..support.results import result
 
 @pytest.fixture
 def table(make_run: Callable[..., Run], tmp_path: Path) -> Table:
-    """Three methods, three seeds: `full` clearly best, `lora` in the middle, `bitfit` last; seeds move all alike."""
+    """Three methods, three seeds: `full` clearly best, `adapter` in the middle, `bitfit` last; seeds move all alike."""
     runs = [
         result(make_run(method, seed=seed), tmp_path, share, noise=seed)
-        for method, share in (("lora", 0.70), ("bitfit", 0.50), ("full", 0.90))
+        for method, share in (("adapter", 0.70), ("bitfit", 0.50), ("full", 0.90))
         for seed in range(3)
     ]
     (made,) = tabulate(runs, "full", ("full",))
@@ -44,7 +44,7 @@ def score(table: Table) -> Axis:
 
 def test_each_answer_of_a_front(table: Table) -> None:
     y = score(table)
-    assert [row.method for row in table.rows] == ["lora", "bitfit", "full"]
+    assert [row.method for row in table.rows] == ["adapter", "bitfit", "full"]
     # The worse, the cheaper: all are on it. Each is shown to be cheaper or better than each other one.
     assert front(table, exactly(2, 1, 3), y) == [SURELY, SURELY, SURELY]
     # The best is the cheapest: nothing else is on it.

@@ -127,7 +127,7 @@ def test_it_is_in_every_report(case: Case, runs: Runs) -> None:
     assert f"<!-- {case.axis} -->" in text([table], "svg")
     for order, methods in ((case.name, ["lora", "full"]), (f"{case.name}:desc", ["full", "lora"])):
         (ordered,) = arranged([table], f"method,{case.name}", order)
-        assert [one.method for one in ordered.rows] == methods
+        assert [one.method for one in ordered.shown_rows] == methods
 
 
 def test_where_no_run_knows_it_nothing_speaks_of_it(case: Case, runs: Runs) -> None:
