@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..records.results import Result
 from .quantities import HEAD, TRAINED, measures
@@ -32,6 +32,7 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: int) -> list[s
     notes += _rates(table, chosen)
     notes += _costs(table)
     notes += _place(training)
+    notes += _timed_elsewhere(chosen)
     if chosen.stale:
         notes.append(
             f"{chosen.stale} results of an older source of a method are in the store and not in this table."
@@ -336,3 +337,22 @@ def _place(results: Sequence[Result]) -> list[str]:
     if crowded:
         notes.append(f"Another process was using the GPU while these trained: {', '.join(sorted(crowded))}.")
     return notes
+
+
+def _timed_elsewhere(chosen: Selected) -> list[str]:
+    """Where slow-downs of one table do not come from one machine with one number of threads."""
+    timed = [
+        r.environment for its in chosen.latencies.values() for r in its if r.status == "ok" and r.environment
+    ]
+    trained = [r.record.environment for r in chosen.reported if r.record.environment]
+
+    def places(environments: Sequence[Mapping[str, Any]], *also: str) -> set[tuple[Any, ...]]:
+        return {tuple(e.get(name) for name in ("machine", "gpu", "processor", *also)) for e in environments}
+
+    if len(places(timed, "threads")) > 1:
+        return [
+            "Slow-downs were measured on different machines or with different numbers of threads: compare with care."
+        ]
+    if timed and not places(timed) <= places(trained):
+        return ["Slow-downs were measured on another machine than the training."]
+    return []

@@ -265,7 +265,14 @@ def _reason(record: Record) -> str:
 
 
 def _caption(chosen: Selected, rows: list[Row]) -> str:
-    return _budget_said(chosen, rows) + _age_said(chosen.reported)
+    return _budget_said(chosen, rows) + _reference_said(chosen) + _age_said(chosen.reported)
+
+
+def _reference_said(chosen: Selected) -> str:
+    if chosen.reference is None:
+        return ""
+    method, rate = chosen.reference
+    return f" Differences are to {method}" + (f" at {rate:g}." if rate else ".")
 
 
 def _age_said(results: Sequence[Result]) -> str:
