@@ -143,10 +143,9 @@ def test_another_method_changes_no_other_row(
     (before,), (after,) = of(results), of([*more, *results])
     for row in before.rows:
         other = after.labelled(row.label)
+        assert other is not None
         # Of all comparisons together, and so of how many there are: Holm's p and the marks.
-        assert other == dataclasses.replace(
-            row, p_holm=other and other.p_holm, mark=other.mark if other else ""
-        )
+        assert other == dataclasses.replace(row, p_holm=other.p_holm, mark=other.mark)
 
 
 def tried(run: Run, folder: Path, loss: float) -> list[Result]:
@@ -289,7 +288,7 @@ def test_columns_are_what_another_program_makes_of_the_records(
             results.append(
                 dataclasses.replace(one, record=dataclasses.replace(one.record, training=training))
             )
-    records = {}
+    records: dict[str, list[tuple[dict[str, Any], pd.DataFrame]]] = {}
     for one in results:
         raw = json.loads(one.record.to_text())
         frame = pd.read_parquet((one.folder or tmp_path) / "predictions.parquet")
