@@ -143,7 +143,8 @@ def percent_of(table: Table) -> float:
 def with_interval(estimate: Estimate, percent: float, sign: str, digits: int = 1) -> str:
     half = estimate.half_width()
     spread = "" if half is None else f" ±{half * percent:.{digits}f}"
-    return f"{estimate.value * percent:{sign}.{digits}f}{spread}"
+    value = round(estimate.value * percent, digits) + 0.0  # no "-0.0" of what is nothing once it is rounded
+    return f"{value:{sign}.{digits}f}{spread}"
 
 
 def score(row: Row, percent: float) -> Cell:
