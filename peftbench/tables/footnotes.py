@@ -35,6 +35,9 @@ def footnotes(
     training = [r for r in results if r.record.run.kind == "training"]
     notes = _quality(table, items, groups, seeds, sequence)
     notes += [f"Data: {said}." for said in dict.fromkeys(n for r in training for n in r.record.notices or ())]
+    notes += [
+        f"Model: {said}." for said in dict.fromkeys(n for r in training for n in r.record.model_notices or ())
+    ]
     notes += _further(table)
     notes += _checks(table)
     notes += _guards(table)
