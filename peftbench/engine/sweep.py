@@ -40,7 +40,12 @@ class Execution:
         1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=above_zero
     )
     timeout_s: float | None = option(
-        None, "Seconds after which a run is ended.", EXECUTION, NUMBER, "timeout", check=_above_zero_seconds
+        None,
+        "Seconds after which the plan, or a run, is ended.",
+        EXECUTION,
+        NUMBER,
+        "timeout",
+        check=_above_zero_seconds,
     )
     retry_failed: bool = option(False, "Run failures again.", EXECUTION, FLAG)
     keep_weights: bool = option(False, "Keep whole models too, not adapters alone.", OUTPUT, FLAG)
