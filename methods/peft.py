@@ -146,7 +146,7 @@ class Peft:
     """A tuner of the PEFT library, by its type and its options, or from a saved adapter."""
 
     type: str = ""
-    path: str = ""
+    path: str = field(default="", metadata={"file": True})
     targets: str = ""  # roles; empty: the usual ones of the tuner
     options: tuple[tuple[str, str], ...] = field(default=(), metadata={"rest": True})
 

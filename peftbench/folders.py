@@ -48,3 +48,17 @@ def expanded(named: str | os.PathLike[str], said: str) -> Path:
         if error.errno == errno.ENAMETOOLONG:
             raise UsageError(f"{said} {text!r} is too long a name for a file or folder") from None
     return path
+
+
+def normal_path(named: str) -> str:
+    """One spelling for all that name the same place: seen from the current folder where it is inside it.
+
+    What is not there stays as it is written: it may be a name of something else.
+    """
+    path = expanded(named, "path")
+    if not path.exists():
+        return named
+    here, whole = os.getcwd(), os.path.abspath(path)
+    if whole == here or whole.startswith(os.path.join(here, "")):
+        return os.path.relpath(whole, here)
+    return os.path.normpath(path)

@@ -9,6 +9,7 @@ import typer
 
 from .. import defaults
 from ..errors import UsageError
+from ..finite import finite
 from ..option import one_of
 from .options import PluginsOption, StoreOption, plugins_of, write
 
@@ -37,7 +38,7 @@ def list_command(
 
         write(methods_table(registry.load("method").values()))
     elif form == "json":
-        write(json.dumps(rows, indent=1) + "\n")
+        write(json.dumps(finite(rows), indent=1) + "\n")
     elif rows:
         from tabulate import tabulate
 

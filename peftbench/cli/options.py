@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..option import option_of
 from ..option_types import given_path, plugin_paths
 from ..printable import printable
+from ..records.runs import resolved_plugins
 from .completion import completer
 
 
@@ -64,7 +65,7 @@ def folder_of(path: Path | None) -> str | None:
 
 def plugins_of(given: list[Path] | None) -> tuple[str, ...]:
     """Those of the command line and those of PEFTBENCH_PLUGINS."""
-    return plugin_paths(given or [])
+    return resolved_plugins(plugin_paths(given or []))
 
 
 def load_reports(plugins: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..option import EXECUTION, MEASUREMENT, OUTPUT, above_zero, at_least, option
 from ..option_types import FLAG, NUMBER, WHOLE
 from ..records.record import Record
-from ..records.runs import Conditions, Planned
+from ..records.runs import Conditions, Planned, Run
 from ..records.store import Store, Stored
 from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
@@ -123,7 +123,7 @@ def sweep(
                     watch({"job": number, "started": item.run.to_json()})
                 else:
                     assert stored is not None
-                    yield item, _looked_at(stored, store, how)
+                    yield item, _as_asked(_looked_at(stored, store, how), item.run)
             if not flying:
                 continue
             for event in engine.events(_until_next_deadline(flying)):
@@ -203,6 +203,13 @@ def _looked_at(stored: Stored, store: Store, how: Execution) -> Stored:
     if how.sequence is None or stored.record.run.kind != "training" or stored.record.status != "ok":
         return stored
     return store.look_at(stored, how.sequence)
+
+
+def _as_asked(stored: Stored, run: Run) -> Stored:
+    """A record that the store held, with the paths that were written now."""
+    return dataclasses.replace(
+        stored, record=dataclasses.replace(stored.record, run=stored.record.run.named_as(run))
+    )
 
 
 def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.peft_files import PeftExport
 from ..errors import NotSupported, UsageError
-from ..execution.restore import load_sources, own_prefix, rebuilt
+from ..execution.restore import load_sources, own_prefix, rebuilt, where_it_was
 from ..folders import drawn_folder
 from ..records.record import Record
 from ..records.store import reason_unwritable
@@ -38,8 +38,8 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
     """
     record = Record.from_file(folder / "record.json")
     load_sources(record.run, plugins)
-    prepared = rebuilt(record.run, folder)
-    with _aside(to) as out:
+    with where_it_was(record.run), _aside(to) as out:
+        prepared = rebuilt(record.run, folder)
         if merged:
             _write_merged(record, prepared, out)
         else:

@@ -16,6 +16,7 @@ from ..records import runs
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import counts_of
 from .devices import resolve_device
+from .places import placed, spelled
 from .plan import named_task
 
 STEPS = 12  # of a profile that stands alone: the schedule is as long
@@ -38,7 +39,7 @@ def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
     cells = defaults.LATENCY_GRID[device.kind] if asked.cells is None else asked.cells
     methods = list(dict.fromkeys(build.canonical(text) for text in asked.methods))
     planned = []
-    for model in asked.models:
+    for model in dict.fromkeys(map(spelled, asked.models)):
         source = resolve_model(model)
         generates = kind_of(source) == "causal"
         if asked.new_tokens and not generates:
@@ -81,7 +82,7 @@ def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
         planned += refused
         for process in range(asked.processes):
             planned.append(Planned(dataclasses.replace(together, seed=process), False, None, None, None))
-    return planned
+    return [dataclasses.replace(one, run=placed(one.run)) for one in planned]
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,13 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
     """What the timed steps tell."""
     step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
-    norms = [norm for t in stepped for norm in t["gradient_norms"]]
+    norms = [norm for t in stepped for norm in t["gradient_norms"] if norm is not None]  # None: not finite
     found: dict[str, Any] = {
         "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3,
         "data_share": data_s / (data_s + all_s),
-        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms),
+        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms)
+        if norms
+        else None,
     }
     if counted and all(t.get("padded_tokens") for t in stepped):
         padded = np.concatenate([after_warmup(t["padded_tokens"]) for t in stepped])
