@@ -48,7 +48,7 @@ def _number(option: str, given: Any) -> float:
         if isinstance(given, bool):
             raise TypeError
         number = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise UsageError(f"{option} must be a number, not {given!r}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..option import EXECUTION, MEASUREMENT, OUTPUT, above_zero, at_least, option
+from ..option import EXECUTION, MEASUREMENT, OUTPUT, at_least, option, up_to
 from ..option_types import FLAG, NUMBER, WHOLE
 from ..records.record import Record
 from ..records.runs import Conditions, Planned, Run
@@ -27,9 +27,15 @@ from .jobs import Execute
 from .protocol import Engine, Event
 
 
+MOST_AT_ONCE, MOST_MOMENTS = 1_000, 10_000
+LONGEST_S = 10**8  # what a system's timers take
+
+
 def _above_zero_seconds(option: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise UsageError(f"{option} must be above 0 seconds, not {value:g}")
+    if value is not None and value > LONGEST_S:
+        raise UsageError(f"{option} must be {LONGEST_S:,} seconds or less, not {value:g}; leave it out for no end")
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Execution:
     """How a sweep is carried out. Nothing of it determines a result."""
 
     jobs: int = option(
-        1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=above_zero
+        1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=up_to(MOST_AT_ONCE)
     )
     timeout_s: float | None = option(
         None,
@@ -51,7 +57,7 @@ class Execution:
     keep_weights: bool = option(False, "Keep whole models too, not adapters alone.", OUTPUT, FLAG)
     curve_points: int = option(
         0, "Score validation at so many moments of training; 0: not.", MEASUREMENT, WHOLE, "curve",
-        check=at_least(0, "; 0 scores validation at no moment"),
+        check=up_to(MOST_MOMENTS, at_least(0, "; 0 scores validation at no moment")),
     )  # fmt: skip
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
