@@ -51,7 +51,11 @@ class LatencyRequest:
         defaults.LATENCY_PROCESSES, "Fresh processes.", MEASUREMENT, WHOLE, check=up_to(1_000, at_least(1))
     )
     rounds: int = option(
-        LatencyGrid.rounds, "Timed rounds of each process.", MEASUREMENT, WHOLE, check=up_to(10**6, at_least(1))
+        LatencyGrid.rounds,
+        "Timed rounds of each process.",
+        MEASUREMENT,
+        WHOLE,
+        check=up_to(10**6, at_least(1)),
     )
     new_tokens: int | None = option(
         None, "Tokens that a generative model decodes a round; 0: none.", MEASUREMENT, WHOLE,

@@ -127,11 +127,15 @@ class Comparison:
     until: float | None = option(
         None, "Add seeds until differences of so many points are resolved.", BUDGET, NUMBER, check=above_zero
     )
-    max_seeds: int = option(defaults.MAX_SEEDS, "Where --until stops.", BUDGET, WHOLE, check=up_to(MOST_SEEDS))
+    max_seeds: int = option(
+        defaults.MAX_SEEDS, "Where --until stops.", BUDGET, WHOLE, check=up_to(MOST_SEEDS)
+    )
     batch_size: int = option(
         defaults.BATCH_SIZE, "Items of an optimizer step.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
     )
-    accumulate: int = option(1, "Parts a batch is cut into, to save memory.", BUDGET, WHOLE, check=up_to(MOST_ITEMS))
+    accumulate: int = option(
+        1, "Parts a batch is cut into, to save memory.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
+    )
     max_length: int | None = option(
         None,
         "Tokens; longer items are cut. Default: the task's, 48 for most.",

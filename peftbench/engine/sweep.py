@@ -26,7 +26,6 @@ from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
 from .protocol import Engine, Event
 
-
 MOST_AT_ONCE, MOST_MOMENTS = 1_000, 10_000
 LONGEST_S = 10**8  # what a system's timers take
 
@@ -35,7 +34,9 @@ def _above_zero_seconds(option: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise UsageError(f"{option} must be above 0 seconds, not {value:g}")
     if value is not None and value > LONGEST_S:
-        raise UsageError(f"{option} must be {LONGEST_S:,} seconds or less, not {value:g}; leave it out for no end")
+        raise UsageError(
+            f"{option} must be {LONGEST_S:,} seconds or less, not {value:g}; leave it out for no end"
+        )
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ class Execution:
     """How a sweep is carried out. Nothing of it determines a result."""
 
     jobs: int = option(
-        1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=up_to(MOST_AT_ONCE)
+        1,
+        "Runs at once: threads are divided, GPUs given one each.",
+        EXECUTION,
+        WHOLE,
+        check=up_to(MOST_AT_ONCE),
     )
     timeout_s: float | None = option(
         None,

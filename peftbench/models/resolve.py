@@ -11,7 +11,6 @@ import huggingface_hub
 from ..data.files import sha256_of
 from ..data.hub import in_reach
 from ..errors import UsageError, unknown
-from ..folders import expanded
 from .gguf import CONVERSION_VERSION, converted
 from .source import Source
 from .starters import STARTERS
@@ -34,7 +33,7 @@ def resolve_model(name: str) -> Source:
     """
     if name in STARTERS:
         return STARTERS[name](name)
-    folder = expanded(name, "model")
+    folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UsageError(

@@ -90,11 +90,22 @@ SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
 ANY: Check = lambda value, place: None
 
 _TIMES = _named(_numbers(0))
-_CELL = _fields(
+_TIMED = ("ms", "first_token_ms", "token_ms")
+_PLACE = _fields(
     {"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)},
-    **dict.fromkeys(("ms", "first_token_ms", "token_ms"), _TIMES),
+    **dict.fromkeys(_TIMED, _TIMES),
     new_tokens=SIZE,
 )
+
+
+def _cell(value: Any, place: str) -> None:
+    """Raw times of a cell: its variants were timed in turns, each as often."""
+    _PLACE(value, place)
+    for name in _TIMED:
+        if len({len(times) for times in value.get(name, {}).values()}) > 1:
+            raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
+
+
 _PEAK = _fields(
     dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_above_model_bytes"), _maybe(COUNT))
     | {"taken_by": TEXT}
@@ -138,10 +149,10 @@ _RECORD = _fields(
     metrics=_maybe(_many(_METRIC)),
     forgetting=_maybe(_fields({"before_nll": NUMBER, "after_nll": NUMBER})),
     curve=_maybe(_many(_point)),
-    latency=_maybe(_many(_CELL)),
-    generation=_maybe(_many(_CELL)),
+    latency=_maybe(_many(_cell)),
+    generation=_maybe(_many(_cell)),
     serving=_maybe(
-        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_many(_CELL)))
+        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_many(_cell)))
     ),
     profile=_maybe(
         _fields(

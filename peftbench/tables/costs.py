@@ -164,7 +164,11 @@ def over_base(
     cells: Sequence[dict[str, Any]], variant: str, times: str = "ms", base: str = BASE
 ) -> Slowdown | None:
     """The slow-down of a variant over the base in one cell of several processes."""
-    pairs = [(cell[times][base], cell[times][variant]) for cell in cells if cell[times].get(variant)]
+    pairs = [
+        (cell[times][base], cell[times][variant])
+        for cell in cells
+        if cell[times].get(variant) and cell[times].get(base)
+    ]
     return slowdown(pairs) if pairs else None
 
 
@@ -191,6 +195,13 @@ def seconds_to(
     if target is None:
         return ()
     return tuple(
-        next((point["train_s"] for point in curve if sign * point[metric] >= sign * target), None)
+        next(
+            (
+                point["train_s"]
+                for point in curve
+                if metric in point and sign * point[metric] >= sign * target
+            ),
+            None,
+        )
         for curve in curves
     )
