@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, weight_of
 from peftbench.data.peft_files import PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
+from peftbench.folders import expanded
 
 from ._peft_names import DROPPED, also_trained, listed, locate, relative_names
 
@@ -99,7 +99,7 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
     Raises:
         UsageError: it is no LoRA, or its rank, alpha or targets are not the method's.
     """
-    checkpoint = PeftFiles(Path(folder).expanduser())
+    checkpoint = PeftFiles(expanded(folder, "start"))
     config = checkpoint.config
     said = f"start {folder!r}"
     check_pairs(config, said)
@@ -142,7 +142,7 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
 
 def fingerprint_of(folder: str) -> str:
     """A hash of a checkpoint's files, so that results of another one are not taken for this one's."""
-    return PeftFiles(Path(folder).expanduser()).fingerprint()
+    return PeftFiles(expanded(folder, "start")).fingerprint()
 
 
 def _read(checkpoint: PeftFiles, model: nn.Module, said: str) -> dict[str, tuple[Tensor, Tensor, str]]:

@@ -6,6 +6,7 @@ import sys
 from typing import Any, Self
 
 from ..engine.protocol import Event
+from ..printable import printable
 from ..progress import notify
 from ..records.record import Record
 from ..records.runs import Planned, Run
@@ -32,7 +33,7 @@ class Display:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -68,7 +69,9 @@ class Display:
             self.now.pop(event["job"], None)
         if "phase" in event:
             title = self.now.get(event["job"], "")
-            self.bar.update(self.part, description=f"{title}: {event['phase']}", completed=0, total=None)
+            self.bar.update(
+                self.part, description=printable(f"{title}: {event['phase']}"), completed=0, total=None
+            )
         if "step" in event:
             self.bar.update(self.part, completed=event["step"], total=event["of"])
 
@@ -91,7 +94,7 @@ class Display:
         if self.quiet:
             return
         if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False)
+            self.bar.console.print(printable(text), markup=False, highlight=False)
         else:
             notify(text)
 

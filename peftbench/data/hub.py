@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import huggingface_hub
 
 from ..errors import UsageError
+from ..folders import expanded
 
 
 def in_reach() -> bool:
@@ -35,7 +36,7 @@ def dataset(path: str, config: str | None) -> dict[str, Any]:
     """
     import datasets
 
-    folder = Path(path).expanduser()
+    folder = expanded(path, "path")
     is_folder = folder.is_dir()
     if not is_folder and (folder.is_absolute() or path.startswith(("./", "../", "~"))):
         raise UsageError(f"data folder {path!r} does not exist")

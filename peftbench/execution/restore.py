@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,24 @@ def load_sources(run: Run, plugins: Sequence[str]) -> None:
                     f"{kind} {name!r} came from {', '.join(gone)}, which is gone; say where it is now with --plugins FILE"
                 ) from None
             loader.load_plugins(Path(p) for p in run.plugins)
+
+
+@contextmanager
+def where_it_was(run: Run) -> Iterator[None]:
+    """For the block, relative paths are seen from the folder that the run was asked for in, where that is still there.
+
+    Raises:
+        UsageError: the block's own; where a path is gone, with the folder that it was seen from.
+    """
+    home = Path(run.home or ".")
+    with contextlib.chdir(home) if home.is_dir() else contextlib.nullcontext():
+        gone = [place for place in run.places if not Path(place).exists()]
+        try:
+            yield
+        except UsageError as error:
+            if not gone or run.home is None:
+                raise
+            raise UsageError(f"{error}; {gone[0]!r} was seen from {run.home!r}") from error
 
 
 def rebuilt(run: Run, folder: Path) -> Prepared:
