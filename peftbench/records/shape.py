@@ -132,8 +132,10 @@ def _point(value: Any, place: str) -> None:
     _named(NUMBER)(value, place)
 
 
+_HASHES = _fields({"method": TEXT}, **dict.fromkeys(("model", "task", "data", "forgetting"), _maybe(TEXT)))
+_RUN = _fields({"identity": _HASHES})  # the rest by `Run.from_json`
 _RECORD = _fields(
-    {"key": TEXT, "status": TEXT, "run": ANY},
+    {"key": TEXT, "status": TEXT, "run": _RUN},
     reason=_maybe(TEXT),
     failed_phase=_maybe(TEXT),
     failed_step=_maybe(COUNT),
@@ -166,6 +168,7 @@ _RECORD = _fields(
     ),
     checks=_maybe(_many(_fields({"name": TEXT, "outcome": TEXT, "detail": TEXT}))),
     notices=_maybe(_many(TEXT)),
+    model_notices=_maybe(_many(TEXT)),
     sequence=_maybe(_RULE),
     looks=_maybe(_many(_RULE)),
     files=_named(_fields({"bytes": COUNT, "sha256": TEXT})),
