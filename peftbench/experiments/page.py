@@ -7,7 +7,7 @@ decides: confirmed or contradicted; else it is undecided, which is a good answer
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..engine.protocol import Engine
@@ -118,7 +118,7 @@ def inside(estimate: Estimate, margin: float) -> Sides:
     Confirmed where the 90 % interval lies inside, which is two one-sided tests; contradicted where the 95 % interval lies beyond
     one of the ends.
     """
-    turned = Estimate(-estimate.value, estimate.variance, estimate.df, estimate.seeds)
+    turned = replace(estimate, value=-estimate.value)
     low, high = _p_above(estimate, -margin), _p_above(turned, -margin)
     if low is None or high is None:
         return None, None
@@ -140,4 +140,4 @@ def picked(sides: Sides, confirms: int = 1, contradicts: int = 1) -> Sides:
 
 def _p_above(estimate: Estimate, limit: float) -> float | None:
     """One-sided p of the data if the mean were at the limit or below; None where there is no spread to tell."""
-    return Estimate(estimate.value - limit, estimate.variance, estimate.df, estimate.seeds).p_above_zero()
+    return replace(estimate, value=estimate.value - limit).p_above_zero()

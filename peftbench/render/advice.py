@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..stats.estimate import Estimate, seeds_that_decide
+from ..stats.estimate import Estimate
+from ..stats.power import seeds_that_decide
 from ..tables.advice import Advice
 from ..tables.quantities import STORED
 from ..tables.table import Row

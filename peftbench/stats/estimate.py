@@ -1,12 +1,13 @@
 """The statistics of a comparison: seeds and (grouped) test items are crossed random effects.
 
-For methods A and B with seeds s = 1..k and items i = 1..n in groups g = 1..G:
+For methods A and B with seeds s = 1..k and items i = 1..n in groups g = 1..G of n_g items:
 
-    theta_s = m(A, s) - m(B, s)                    theta = mean over s      V1 = var(theta_s) / k,   k - 1 df
-    e_i = seed-averaged paired score, centred      V2 = G / (G-1) * sum_g (sum_{i in g} e_i)^2 / n^2,  G - 1 df
-    V = V1 + V2                                    df = V^2 / (V1^2 / (k-1) + V2^2 / (G-1))   (Satterthwaite)
+    theta_s = m(A, s) - m(B, s)                    theta = mean over s      V1 = var(theta_s) / k       k - 1 df
+    e_i = seed-averaged paired score, centred      V2 = c * sum_g (sum_{i in g} e_i)^2 / n^2            1 / S2 - 1 df
+    half-width^2 = t(k - 1)^2 V1 + t(1 / S2 - 1)^2 V2             S2 = sum_g (n_g / n)^2; groups alike: 1 / S2 = G
 
-and a two-sided t on theta / sqrt(V). One method's own score is the same with B = 0. Where m is not a mean over items,
+with t at alpha / 2, and p the alpha at which the interval reaches 0 (see `weighted_t`). c takes out what centring takes
+away, G / (G - 1) where groups are alike. One method's own score is the same with B = 0. Where m is not a mean over items,
 jackknife pseudo-values stand for the items' scores (see `pseudo`). A bootstrap over three seeds, or a test over items
 alone, is far too sure of itself: two seeds of one method then differ "significantly" too often.
 """
@@ -17,21 +18,16 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+
+from . import weighted_t
 
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
-MOST_SEEDS = 50  # beyond it more seeds are no advice
-MANY = 1e6  # degrees of freedom, where a t is a normal distribution
-
-
-def t_quantile(upper: float, df: float) -> float:
-    """What Student's t exceeds with chance `upper`. `scipy.stats` says the same, and takes a second to import."""
-    return float(-special.stdtrit(df, upper))
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,30 @@ class Groups:
         """From a name an item."""
         found, index = np.unique(np.asarray(names), return_inverse=True)
         return cls(index.astype(np.int64), len(found))
+
+    @cached_property
+    def _shares(self) -> Floats:
+        """Of the items, (count,)."""
+        return np.bincount(self.index, minlength=self.count) / len(self.index)
+
+    @cached_property
+    def effective_count(self) -> float:
+        """How many groups of one size tell as much: (sum of sizes)^2 / sum of squares."""
+        return 1 / float(np.square(self._shares).sum())
+
+    @cached_property
+    def correction(self) -> float:
+        """What the sum of squares of centred group sums is multiplied by: it has lost what the mean takes.
+
+        Exact where a group's items are alike, and a little wide where they are not.
+        """
+        squares, cubes = float(np.square(self._shares).sum()), float((self._shares**3).sum())
+        return squares / (squares - 2 * cubes + squares**2)
+
+    @cached_property
+    def df(self) -> float:
+        """Degrees of freedom of a variance over groups."""
+        return max(1.0, self.effective_count - 1)
 
 
 @dataclass(frozen=True)
@@ -76,29 +96,48 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One source of chance in a mean."""
+
+    variance: float
+    df: float
+    of_items: bool = False  # more seeds do not make it smaller
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A mean with its uncertainty. `variance` and `df` are None where one item and one seed leave nothing to say."""
+    """A mean with its uncertainty. `parts` are None where one item and one seed leave nothing to say, () of what is exact."""
 
     value: float
-    variance: float | None
-    df: float | None
+    parts: tuple[Part, ...] | None
     seeds: int
-    item_variance: float = 0.0  # the part that more seeds do not make smaller
     alpha: float = ALPHA  # the chance of error of its interval
+    share_of: int | None = None  # items that it is a share of: its interval then stays between 0 and 1
+
+    @property
+    def variance(self) -> float | None:
+        return None if self.parts is None else sum(part.variance for part in self.parts)
 
     def half_width(self, alpha: float | None = None) -> float | None:
-        """Half of the width of the interval that misses with chance `alpha`."""
-        if self.variance is None or self.df is None:
+        """How far the interval that misses with chance `alpha` reaches, to its farther end."""
+        ends = self.interval(alpha)
+        return None if ends is None else max(self.value - ends[0], ends[1] - self.value)
+
+    def interval(self, alpha: float | None = None) -> tuple[float, float] | None:
+        """The ends of the interval that misses with chance `alpha`."""
+        if self.parts is None:
             return None
-        return t_quantile((alpha or self.alpha) / 2, self.df) * math.sqrt(self.variance)
+        alpha = alpha or self.alpha
+        half = float(weighted_t.half_width(self._parts, alpha))
+        if self.share_of is None or not 0 <= self.value <= 1:
+            return self.value - half, self.value + half
+        return self._wilson(half, alpha)
 
     def p_two_sided(self) -> float | None:
         """Of the hypothesis that the mean is 0; never from one seed, where items alone would speak."""
-        if self.variance is None or self.df is None or self.seeds < 2:
+        if self.parts is None or self.seeds < 2:
             return None
-        if self.variance == 0:
-            return 1.0 if self.value == 0 else 0.0
-        return float(2 * special.stdtr(self.df, -abs(self.value) / math.sqrt(self.variance)))
+        return weighted_t.p_two_sided(self.value, self._parts)
 
     def p_above_zero(self) -> float | None:
         """One-sided p of the hypothesis that the mean is 0 or less."""
@@ -107,9 +146,28 @@ class Estimate:
             return None
         return p / 2 if self.value > 0 else 1 - p / 2
 
+    @property
+    def _parts(self) -> list[tuple[float, float]]:
+        return [(part.variance, part.df) for part in self.parts or ()]
+
+    def _wilson(self, half: float, alpha: float) -> tuple[float, float]:
+        """Wilson's interval with the variance that was found in the place of p (1 - p) / n: near an end, p tells too little of it."""
+        p = self.value
+        if 0 < p < 1:
+            squared = half**2 / (p * (1 - p))
+        else:  # every item of every seed: there is no variance to see
+            df = next((part.df for part in self.parts or () if part.of_items), weighted_t.MANY)
+            squared = weighted_t.t_quantile(alpha / 2, df) ** 2 / (self.share_of or 1)
+        middle = (p + squared / 2) / (1 + squared)
+        side = math.sqrt(squared * p * (1 - p) + squared**2 / 4) / (1 + squared)
+        return middle - side, middle + side
+
 
 def estimate(
-    scores: Scores, groups: Groups | Sequence[str] | npt.NDArray[np.str_], alpha: float = ALPHA
+    scores: Scores,
+    groups: Groups | Sequence[str] | npt.NDArray[np.str_],
+    alpha: float = ALPHA,
+    share: bool = False,
 ) -> Estimate:
     """The mean of some scores and its variance over seeds and groups of items.
 
@@ -117,24 +175,34 @@ def estimate(
         scores: (seeds, items); of a difference between two methods, paired, or of one method.
         groups: (items,) the group of each item.
         alpha: the chance with which the interval may miss.
+        share: whether it is one method's own score on a scale from 0 to 1, of which the interval then stays inside.
     """
     seeds, items = scores.parts.shape
-    value = float(scores.values.sum()) / seeds
-    apart = scores.values - value
-    between_seeds = float(apart @ apart) / (seeds - 1) / seeds if seeds > 1 else 0.0
     known = groups if isinstance(groups, Groups) else Groups.of(groups)
-    count = known.count
-    if count < 2:
-        if seeds < 2:
-            return Estimate(value, None, None, seeds, alpha=alpha)
-        return Estimate(value, between_seeds, seeds - 1.0, seeds, alpha=alpha)
     mean = scores.parts.sum(0) / seeds
-    sums = np.bincount(known.index, weights=mean - mean.sum() / items, minlength=count)
-    between_groups = float(count / (count - 1) * (sums @ sums) / items**2)
-    variance = between_seeds + between_groups
-    spread = between_groups**2 / (count - 1) + (between_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
-    df = variance**2 / spread if spread > 0 else count - 1.0
-    return Estimate(value, variance, df, seeds, between_groups, alpha)
+    sums = np.bincount(known.index, weights=mean - mean.sum() / items, minlength=known.count)
+    of_seeds, of_items = variances(scores.values, sums, known)
+    parts = []
+    if seeds > 1:
+        parts.append(Part(float(of_seeds), seeds - 1.0))
+    if known.count > 1:
+        parts.append(Part(float(of_items), known.df, of_items=True))
+    value = float(scores.values.sum()) / seeds
+    return Estimate(value, tuple(parts) or None, seeds, alpha, items if share else None)
+
+
+def variances(values: Floats, sums: npt.NDArray[Any], groups: Groups) -> tuple[Any, Any]:
+    """V1 and V2 above, of any number of means at once; 0 where one seed or one group tells none.
+
+    Args:
+        values: (..., seeds) the mean of each seed.
+        sums: (..., groups) the sum over each group's items, averaged over seeds, centred.
+    """
+    seeds = values.shape[-1]
+    of_seeds = values.var(-1, ddof=1) / seeds if seeds > 1 else np.zeros(values.shape[:-1])
+    if groups.count < 2:
+        return of_seeds, np.zeros(values.shape[:-1])
+    return of_seeds, groups.correction * np.square(sums).sum(-1) / len(groups.index) ** 2
 
 
 def mean_estimate(values: Sequence[float] | Floats, alpha: float = ALPHA) -> Estimate:
@@ -142,37 +210,16 @@ def mean_estimate(values: Sequence[float] | Floats, alpha: float = ALPHA) -> Est
     array = np.asarray(values, np.float64)
     count, value = len(array), float(array.mean())
     if count < 2:
-        return Estimate(value, None, None, count, alpha=alpha)
-    return Estimate(value, float(array.var(ddof=1)) / count, count - 1.0, count, alpha=alpha)
+        return Estimate(value, None, count, alpha)
+    return Estimate(value, (Part(float(array.var(ddof=1)) / count, count - 1.0),), count, alpha)
 
 
 def difference_of(one: Estimate, other: Estimate) -> Estimate:
-    """The first minus the second, of separate samples (Welch, Satterthwaite)."""
+    """The first minus the second, of separate samples: each keeps its variance, and the degrees of freedom that it has."""
     value, seeds = one.value - other.value, min(one.seeds, other.seeds)
-    if one.variance is None or other.variance is None or one.df is None or other.df is None:
-        return Estimate(value, None, None, seeds)
-    variance = one.variance + other.variance
-    spread = one.variance**2 / one.df + other.variance**2 / other.df
-    df = variance**2 / spread if spread > 0 else one.df + other.df
-    return Estimate(value, variance, df, seeds, one.item_variance + other.item_variance)
-
-
-def seeds_that_decide(difference: Estimate, alpha: float = ALPHA) -> int | None:
-    """At how many seeds a difference would exceed half of its interval that misses with chance `alpha`; None where not before `MOST_SEEDS`.
-
-    With the variances that were seen: what comes from the seeds shrinks with their number, what comes from the items stays, and its
-    degrees of freedom, which are not known apart, are taken as many.
-    """
-    if difference.variance is None or difference.value == 0:
-        return None
-    of_seeds = max(0.0, difference.variance - difference.item_variance) * difference.seeds
-    for seeds in range(max(2, difference.seeds + 1), MOST_SEEDS + 1):
-        part = of_seeds / seeds
-        variance = part + difference.item_variance
-        df = (seeds - 1) * (variance / part) ** 2 if part else MANY
-        if t_quantile(alpha / 2, min(df, MANY)) * math.sqrt(variance) <= abs(difference.value):
-            return seeds
-    return None
+    if one.parts is None or other.parts is None:
+        return Estimate(value, None, seeds)
+    return Estimate(value, (*one.parts, *other.parts), seeds)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -207,8 +254,9 @@ def best_set_marks(
     """One mark a method: which are the best, as far as these runs can tell.
 
     A method leaves the set when some other is better with one-sided p * (methods - 1) <= alpha. `best`: alone in the
-    set. `equivalent`: in the set, and the interval of its difference to the top that misses with chance 2 alpha lies
-    inside +-margin. `open`: in the set without that. Empty: not in it, or there are too few seeds or methods to say.
+    set. `equivalent`: in the set, and the interval of its difference to the top that misses with chance
+    2 alpha / (methods - 1) lies inside +-margin. `open`: in the set without that. Empty: not in it, or there are too few
+    seeds or methods to say.
 
     Args:
         pairs: of the scores, as `paired` makes them.
@@ -216,13 +264,14 @@ def best_set_marks(
     methods = len(scores)
     if methods < 2 or max(len(one.seeds) for one in scores) < 2:
         return [""] * methods
+    each = 2 * alpha / (methods - 1)  # of a two-sided interval: any of the others may be the one that errs
     means = [(1.0 if higher_is_better else -1.0) * float(one.values.mean()) for one in scores]
 
     def beaten_by(b: int, m: int) -> bool:
         """Whether b is shown to be better than m."""
         found = pairs.get((b, m) if higher_is_better else (m, b))
-        p = None if found is None else found.p_above_zero()
-        return p is not None and p * (methods - 1) <= alpha
+        half = None if found is None or found.seeds < 2 else found.half_width(each)
+        return found is not None and half is not None and found.value > 0 and found.value >= half
 
     inside = [m for m in range(methods) if not any(beaten_by(b, m) for b in range(methods) if b != m)]
     if len(inside) == 1:
@@ -231,7 +280,7 @@ def best_set_marks(
     ranked = sorted(inside, key=lambda m: -means[m])
     for m in inside:
         found = pairs.get((m, ranked[0] if m != ranked[0] else ranked[1]))
-        half = None if found is None or found.seeds < 2 else found.half_width(2 * alpha)
+        half = None if found is None or found.seeds < 2 else found.half_width(each)
         equal = found is not None and half is not None and abs(found.value) + half <= margin
         marks[m] = "equivalent" if equal else "open"
     return marks

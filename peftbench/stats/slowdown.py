@@ -3,7 +3,8 @@
 The statistic is the median over rounds of log(other / base). Rounds of one process share its memory placement, its
 clocks and its neighbours, so several fresh processes are taken: their medians are averaged, and the error comes from
 how they differ (t, processes - 1 df). Two or three medians may lie close by chance; a block bootstrap of the rounds
-inside the processes is the least that the error can be.
+inside the processes is the least that the variance can be. The degrees of freedom are the processes' all the same:
+taken from the rounds where the medians lie close, they would be many just where least is known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .estimate import Estimate, t_quantile
+from .estimate import Estimate, Part
 
 BLOCK_ROUNDS = 20  # rounds that the bootstrap keeps together: drift is shared by neighbours
 BOOTSTRAPS = 1000
@@ -28,8 +29,7 @@ class Slowdown:
     """A ratio of times minus one, as a fraction, with its uncertainty."""
 
     log_ratio: float
-    standard_error: float  # of the log ratio
-    df: float
+    part: Part  # of the log ratio's variance
     processes: int
 
     @property
@@ -39,12 +39,13 @@ class Slowdown:
     @property
     def estimate(self) -> Estimate:
         """Of the log ratio."""
-        return Estimate(self.log_ratio, self.standard_error**2, self.df, self.processes)
+        return Estimate(self.log_ratio, (self.part,), self.processes)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """What the slow-down lies between."""
-        half = t_quantile((1 - confidence) / 2, self.df) * self.standard_error
-        return math.expm1(self.log_ratio - half), math.expm1(self.log_ratio + half)
+        ends = self.estimate.interval(1 - confidence)
+        assert ends is not None
+        return math.expm1(ends[0]), math.expm1(ends[1])
 
     def half_width(self, confidence: float = 0.95) -> float:
         """Half of the width of the interval."""
@@ -67,11 +68,12 @@ def slowdown(processes: Sequence[tuple[Rounds, Rounds]]) -> Slowdown:
     medians = np.array([np.median(log) for log in logs])
     count = len(medians)
     within = float(np.mean([_variance_of_median(log) for log in logs])) / count
-    between = float(medians.var(ddof=1)) / count if count > 1 else 0.0
-    if between > within:
-        return Slowdown(float(medians.mean()), math.sqrt(between), count - 1.0, count)
-    blocks = sum(len(log) / min(BLOCK_ROUNDS, max(1, len(log) // 3)) for log in logs)
-    return Slowdown(float(medians.mean()), math.sqrt(within), max(1.0, blocks - count), count)
+    if count > 1:
+        part = Part(max(float(medians.var(ddof=1)) / count, within), count - 1.0)
+    else:
+        blocks = len(logs[0]) / min(BLOCK_ROUNDS, max(1, len(logs[0]) // 3))
+        part = Part(within, max(1.0, blocks - 1))
+    return Slowdown(float(medians.mean()), part, count)
 
 
 def _variance_of_median(log_ratios: npt.NDArray[np.float64]) -> float:

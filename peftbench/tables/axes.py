@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..records.record import Record
-from ..stats.estimate import Estimate, t_quantile
+from ..stats.estimate import Estimate, mean_estimate
 from .quantities import AXIS, SCORE, SLOWDOWN, Measure, measures_in
 from .table import Row, Table
 
@@ -82,11 +81,11 @@ def of_row(record: Record, row: Row) -> bool:
 def _of(estimate: Estimate | None, times: float = 1.0) -> Value | None:
     if estimate is None:
         return None
-    half = estimate.half_width() if estimate.seeds > 1 else None  # items alone tell no method from another
+    ends = estimate.interval() if estimate.seeds > 1 else None  # items alone tell no method from another
     value = estimate.value * times
-    if half is None:
+    if ends is None:
         return Value(value, None, None)
-    return Value(value, value - half * times, value + half * times)
+    return Value(value, ends[0] * times, ends[1] * times)
 
 
 def _exactly(measure: Measure, figure: float | None) -> Value | None:
@@ -100,12 +99,11 @@ def _over_seeds(values: Sequence[float]) -> Value | None:
     """The mean over the seeds with its t interval."""
     if not values:
         return None
-    middle = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Value(middle, None, None)
-    variance = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
-    half = t_quantile(0.025, len(values) - 1) * math.sqrt(variance / len(values))
-    return Value(middle, max(0.0, middle - half), middle + half)
+    found = mean_estimate(values)
+    ends = found.interval()
+    if ends is None:
+        return Value(found.value, None, None)
+    return Value(found.value, max(0.0, ends[0]), ends[1])
 
 
 def _slowdown(row: Row, place: tuple[int, int], kind: str) -> Value | None:

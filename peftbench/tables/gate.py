@@ -1,8 +1,8 @@
 """A gate for continuous integration: how much worse than A may B be, and do these runs show that it is not?
 
 Three outcomes (protocol, section 1 i). Passed: the one-sided 95 % bound of every pair's change is on the right side of the limit, so a noisy
-measurement can't pass. Failed: some pair's change is shown to be beyond it, at 5 % over all pairs together. Else inconclusive, with the
-number of seeds that would decide if the change stayed what it is.
+measurement can't pass. Failed: some pair's change is shown to be beyond it, at 5 % over all pairs and all limits together (Holm). Else
+inconclusive, with the number of seeds that would decide if the change stayed what it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import UsageError, unknown
-from ..stats.estimate import ALPHA, MOST_SEEDS, Estimate, seeds_that_decide
+from ..stats.estimate import ALPHA, Estimate, holm
+from ..stats.power import MOST_SEEDS, seeds_that_decide
 from .pairs import Pair, PairedFigure
 from .quantities import SCORE
 
@@ -67,7 +68,15 @@ def judge(limits: Sequence[Limit], pairs: Sequence[Pair], gone: Sequence[str] = 
     Raises:
         UsageError: no pair has such a figure, or it is not in the unit that the limit is written in.
     """
-    return [_judge(limit, pairs, gone) for limit in limits]
+    found = [_figures(limit, pairs) for limit in limits]
+    tested = [p for limit, of_it in zip(limits, found, strict=True) for p in _tests(limit, of_it)]
+    corrected = iter(holm([p for p in tested if p is not None]))
+    together = iter([None if p is None else next(corrected) for p in tested])
+    count = sum(p is not None for p in tested)
+    return [
+        _judge(limit, pairs, [(pair, figure, next(together)) for pair, figure in of_it], count, gone)
+        for limit, of_it in zip(limits, found, strict=True)
+    ]
 
 
 def status_of(verdicts: Sequence[Verdict]) -> int:
@@ -76,13 +85,10 @@ def status_of(verdicts: Sequence[Verdict]) -> int:
     return next((STATUS[outcome] for outcome in (FAILED, INCONCLUSIVE) if outcome in outcomes), 0)
 
 
-def _judge(limit: Limit, pairs: Sequence[Pair], gone: Sequence[str]) -> Verdict:
+def _figures(limit: Limit, pairs: Sequence[Pair]) -> list[tuple[Pair, PairedFigure]]:
+    """What a limit judges."""
     found = [(pair, figure) for pair in pairs for figure in pair.named(limit.name)]
-    lost = [f"{pair.label}: {pair.problem}" for pair in pairs if pair.problem]
-    lacking = [
-        pair.label for pair in pairs if (pair.metric if limit.name == SCORE else limit.name) in pair.lacking
-    ]
-    if not (found or lost or lacking):
+    if not (found or any(pair.problem or _lacks(limit, pair) for pair in pairs)):
         known = dict.fromkeys([SCORE, *(figure.name for pair in pairs for figure in pair.figures)])
         raise unknown("--fail-on figure", limit.name, known, "one of " + ", ".join(known))
     for _, figure in found:
@@ -91,10 +97,36 @@ def _judge(limit: Limit, pairs: Sequence[Pair], gone: Sequence[str]) -> Verdict:
             raise UsageError(
                 f"--fail-on {limit.text!r}: {figure.label} changes by {'a share' if figure.relative else 'points'}; write {write}"
             )
-    outcomes = [_outcome(limit, figure, len(found)) for _, figure in found]
+    return found
+
+
+def _lacks(limit: Limit, pair: Pair) -> bool:
+    """Whether one of the two sides alone has the figure."""
+    return (pair.metric if limit.name == SCORE else limit.name) in pair.lacking
+
+
+def _tests(limit: Limit, found: Sequence[tuple[Pair, PairedFigure]]) -> list[float | None]:
+    """For each figure the one-sided p of a change that is inside the limit; None where nothing tells."""
+    return [
+        replace(room, value=-room.value).p_above_zero()
+        for room in (_room(limit, figure) for _, figure in found)
+    ]
+
+
+def _judge(
+    limit: Limit,
+    pairs: Sequence[Pair],
+    found: Sequence[tuple[Pair, PairedFigure, float | None]],
+    comparisons: int,
+    gone: Sequence[str],
+) -> Verdict:
+    """The verdict on one limit; of each figure the p of being inside it, corrected for all `comparisons`."""
+    lost = [f"{pair.label}: {pair.problem}" for pair in pairs if pair.problem]
+    lacking = [pair.label for pair in pairs if _lacks(limit, pair)]
+    outcomes = [_outcome(limit, figure, p) for _, figure, p in found]
     reasons = [
-        f"{pair.label}: {_because(limit, figure, outcome, len(found))}"
-        for (pair, figure), outcome in zip(found, outcomes, strict=True)
+        f"{pair.label}: {_because(limit, figure, outcome, comparisons)}"
+        for (pair, figure, _), outcome in zip(found, outcomes, strict=True)
         if outcome not in (PASSED, NOT_JUDGED)
     ]
     reasons += [f"{label}: {limit.name} is in one of the two alone" for label in lacking]
@@ -108,7 +140,7 @@ def _judge(limit: Limit, pairs: Sequence[Pair], gone: Sequence[str]) -> Verdict:
         worst, reasons = INCONCLUSIVE, ["every run is of a method without seeds, measured once"]
     if worst == PASSED:
         reasons = [f"shown in {shown} of {shown} comparisons"]
-    once = [pair.method for (pair, _), o in zip(found, outcomes, strict=False) if o == NOT_JUDGED]
+    once = [pair.method for (pair, _, _), o in zip(found, outcomes, strict=False) if o == NOT_JUDGED]
     if once:
         reasons.append(
             f"not judged, as it runs once and its {found[0][1].label} has no spread: {', '.join(once)}"
@@ -120,19 +152,19 @@ def _room(limit: Limit, figure: PairedFigure) -> Estimate:
     """How far the change stays on the right side of the limit: above 0 is inside, whichever way is worse."""
     edge = math.log1p(limit.change) if limit.relative else limit.change / figure.points
     sign = -math.copysign(1.0, limit.change)  # -0 forbids any fall, +0 any growth
-    return replace(figure.change, value=sign * (figure.change.value - edge))
+    # One run of what has no seeds tells all that seeds can tell.
+    seeds = max(2, figure.change.seeds) if figure.seedless else figure.change.seeds
+    return replace(figure.change, value=sign * (figure.change.value - edge), seeds=seeds)
 
 
-def _outcome(limit: Limit, figure: PairedFigure, comparisons: int) -> str:
+def _outcome(limit: Limit, figure: PairedFigure, p: float | None) -> str:
     room = _room(limit, figure)
-    half, wide = room.half_width(2 * ALPHA), room.half_width(2 * ALPHA / comparisons)
-    if half is None or wide is None:
-        return NOT_JUDGED if figure.seedless else INCONCLUSIVE
-    if room.seeds < 2 and not figure.seedless:
-        return INCONCLUSIVE
+    half = room.half_width(2 * ALPHA)
+    if half is None or p is None:
+        return NOT_JUDGED if half is None and figure.seedless else INCONCLUSIVE
     if room.value >= half:
         return PASSED
-    return FAILED if room.value < -wide else INCONCLUSIVE
+    return FAILED if p <= ALPHA else INCONCLUSIVE
 
 
 def _because(limit: Limit, figure: PairedFigure, outcome: str, comparisons: int) -> str:

@@ -272,7 +272,7 @@ def _counted(measure: Measure, a: float | None, b: float | None, seeds: int) -> 
     """It is the same in every seed, so one run tells it exactly."""
     if a is None or b is None:
         return None
-    change = Estimate(_log_ratio(a, b), 0.0, 1.0, seeds)
+    change = Estimate(_log_ratio(a, b), (), seeds)
     shown = measure.shown(a), measure.shown(b)
     return PairedFigure(measure.name, measure.header, *shown, change, relative=True, seedless=True)
 

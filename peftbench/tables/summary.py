@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..records.setting import Setting
-from ..stats.estimate import ALPHA, Estimate
+from ..stats.estimate import ALPHA, Estimate, mean_estimate
 from .table import MARGIN, Row, Table
 from .titles import described, told_apart
 
@@ -120,9 +120,7 @@ def _method(name: str, placed: Placed) -> MethodSummary | None:
         return None
     values = np.asarray([sign * difference.value for sign, difference in compared])
     # Each task is one observation: the t over tasks asks what another task would say.
-    overall = Estimate(
-        float(values.mean()), float(values.var(ddof=1) / len(values)), len(values) - 1.0, len(values)
-    )
+    overall = mean_estimate(values)
     outcomes = [_outcome(sign, difference) for sign, difference in compared]
     ranks = [_rank(table, row) for table, row in placed if row.difference]
     return MethodSummary(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,16 @@ from .. import defaults
 from ..parallel import parallel_map
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record
 from ..records.results import MethodScores, Result, method_scores
-from ..stats.estimate import ALPHA, Estimate, Groups, best_set_marks, estimate, holm, paired_estimates
+from ..stats.estimate import (
+    ALPHA,
+    Estimate,
+    Groups,
+    best_set_marks,
+    estimate,
+    holm,
+    mean_estimate,
+    paired_estimates,
+)
 from ..stats.sequential import SeedSchedule
 from . import footnotes
 from .costs import Costs, costs_of, curve_end, seconds_to
@@ -149,6 +157,7 @@ class _Compared:
         """Of rows that fail a check, which are not `sound`, none is marked or stands in the way of another's mark."""
         self.scores, self.anchor, self.alpha = scores, anchor, alpha
         self.name: str = metric["name"]
+        self.share = metric["is_share"] and metric["unit"] == "%"  # a correlation is shown times 100, too
         of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
         nothing = Groups(np.zeros(0, np.int64), 0)
         primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), nothing)
@@ -181,7 +190,8 @@ class _Compared:
         if scores is None:
             return {}
         estimates = {
-            name: estimate(figure, scores.groups[name], self.alpha) for name, figure in scores.figures.items()
+            name: estimate(figure, scores.groups[name], self.alpha, self.share and name == self.name)
+            for name, figure in scores.figures.items()
         }
         return {
             "score": estimates.get(self.name),
@@ -239,11 +249,7 @@ def _forgetting(good: list[Record]) -> Estimate | None:
     found = [r.forgetting["after_nll"] - r.forgetting["before_nll"] for r in good if r.forgetting]
     if not found:
         return None
-    if len(found) < 2:
-        return Estimate(found[0], None, None, 1)
-    return Estimate(
-        statistics.fmean(found), statistics.variance(found) / len(found), len(found) - 1.0, len(found)
-    )
+    return mean_estimate(found)
 
 
 def _checks(good: list[Record]) -> tuple[Check, ...]:

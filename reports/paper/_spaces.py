@@ -17,7 +17,7 @@ import numpy as np
 from peftbench.analysis.updates import Update, updates_at
 from peftbench.experiments.page import Asked, Sides
 from peftbench.render.analysis import MOVED
-from peftbench.stats.estimate import Estimate
+from peftbench.stats.estimate import Estimate, Part
 
 from ._scored import Arm, Scored, Setting, train
 
@@ -111,13 +111,13 @@ def over_pairs(one: Mapping[int, T], other: Mapping[int, T], figure: Callable[[T
     seeds = sorted({*one, *other})
     mean = float(np.mean(list(values.values())))
     if len(seeds) < 3:  # nothing is left without one
-        return Estimate(mean, None, None, len(seeds))
+        return Estimate(mean, None, len(seeds))
     without = np.array(
         [np.mean([value for pair, value in values.items() if seed not in pair]) for seed in seeds]
     )
     count = len(seeds)
     variance = float((count - 1) / count * ((without - without.mean()) ** 2).sum())
-    return Estimate(mean, variance, count - 1.0, count)
+    return Estimate(mean, (Part(variance, count - 1.0),), count)
 
 
 def caption(runs: Runs) -> str:

@@ -24,7 +24,7 @@ from peftbench.experiments.page import (
     verdicts_of,
 )
 from peftbench.render.columns import Cell
-from peftbench.stats.estimate import Estimate
+from peftbench.stats.estimate import Estimate, Part
 
 
 def statement(p_true: float | None, p_false: float | None) -> Statement:
@@ -38,8 +38,8 @@ def verdict(sides: tuple[float | None, float | None]) -> str:
 def test_a_mean_above_a_limit_comes_out_each_way() -> None:
     """A mean with a standard error of .1 and 4 degrees of freedom: 2.78 errors are a two-sided 5 %."""
     for value, said in ((1.3, CONFIRMED), (1.27, UNDECIDED), (0.73, UNDECIDED), (0.7, CONTRADICTED)):
-        assert verdict(above(Estimate(value, 0.01, 4.0, 5), 1.0)) == said
-    assert verdict(above(Estimate(5.0, None, None, 1), 1.0)) == NOT_TESTABLE
+        assert verdict(above(Estimate(value, (Part(0.01, 4.0),), 5), 1.0)) == said
+    assert verdict(above(Estimate(5.0, None, 1), 1.0)) == NOT_TESTABLE
 
 
 def test_a_mean_inside_a_margin_comes_out_each_way() -> None:
@@ -50,14 +50,14 @@ def test_a_mean_inside_a_margin_comes_out_each_way() -> None:
         (1.5, CONTRADICTED),
         (-1.5, CONTRADICTED),
     ):
-        assert verdict(inside(Estimate(value, 0.01, 4.0, 5), 1.0)) == said
-    assert verdict(inside(Estimate(0.0, 4.0, 4.0, 5), 1.0)) == UNDECIDED  # nothing is known
+        assert verdict(inside(Estimate(value, (Part(0.01, 4.0),), 5), 1.0)) == said
+    assert verdict(inside(Estimate(0.0, (Part(4.0, 4.0),), 5), 1.0)) == UNDECIDED  # nothing is known
     # 2.13 errors are a two-sided 10 %, the interval of equivalence: .787 + .213 touches the margin.
-    assert [verdict(inside(Estimate(v, 0.01, 4.0, 5), 1.0)) for v in (0.78, 0.79)] == [
+    assert [verdict(inside(Estimate(v, (Part(0.01, 4.0),), 5), 1.0)) for v in (0.78, 0.79)] == [
         CONFIRMED,
         UNDECIDED,
     ]
-    assert verdict(inside(Estimate(0.0, None, None, 1), 1.0)) == NOT_TESTABLE
+    assert verdict(inside(Estimate(0.0, None, 1), 1.0)) == NOT_TESTABLE
 
 
 def test_the_correction_is_over_all_statements_of_a_page() -> None:

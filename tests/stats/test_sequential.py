@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from peftbench.stats.estimate import ALPHA, Scores, estimate
+from peftbench.stats.estimate import ALPHA, Groups, estimate
 from peftbench.stats.sequential import SeedSchedule
+
+from ..support.estimate import by_seed
 
 
 def test_looks_spend_no_more_than_alpha() -> None:
@@ -24,15 +26,12 @@ def test_looks_spend_no_more_than_alpha() -> None:
 def test_stopping_when_it_pleases_keeps_the_error_rate() -> None:
     """No true difference; stop at the first look that is significant: at most 5 % of 600 tries, within their noise."""
     draw, rule = np.random.default_rng(3), SeedSchedule(0.1, 3, 12)
-    groups = [str(i) for i in range(60)]
+    groups = Groups.of([str(i) for i in range(60)])
     wrong = naive = 0
     for _ in range(600):
         difference = draw.normal(0, 0.3, 60) + draw.normal(0, 0.05, (12, 1)) + draw.normal(0, 0.1, (12, 60))
-        p = {
-            k: estimate(Scores.of_items(dict(enumerate(difference[:k]))), groups).p_two_sided() or 1.0
-            for k in rule.looks()
-        }
-        wrong += any(p[k] <= rule.alpha(k) for k in p)
-        naive += any(p[k] <= 0.05 for k in p)
+        looks = [(k, estimate(by_seed(difference[:k]), groups)) for k in rule.looks()]
+        wrong += any(abs(one.value) >= (one.half_width(rule.alpha(k)) or 0) for k, one in looks)
+        naive += any(abs(one.value) >= (one.half_width() or 0) for _, one in looks)
     assert wrong / 600 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
     assert naive > wrong

@@ -11,7 +11,8 @@ from peftbench import UsageError
 from peftbench.records.results import Result
 from peftbench.records.runs import Run
 from peftbench.render.advice import advice_text
-from peftbench.stats.estimate import Estimate, seeds_that_decide
+from peftbench.stats.estimate import Estimate, Part
+from peftbench.stats.power import seeds_that_decide
 from peftbench.tables.advice import advise_on, limits_of
 
 from ..support.commands import peftbench
@@ -95,7 +96,7 @@ def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tm
 
 def test_seeds_shrink_their_own_part_alone() -> None:
     def difference(seed_variance: float, item_variance: float) -> Estimate:
-        return Estimate(0.05, seed_variance / 3 + item_variance, 2.0, 3, item_variance)
+        return Estimate(0.05, (Part(seed_variance / 3, 2.0), Part(item_variance, 1e6, of_items=True)), 3)
 
     # t(.975, n - 1) sqrt(.006 / n): .0520 at 11 seeds (t 2.228), .0492 at 12 (t 2.201).
     assert seeds_that_decide(difference(0.006, 0.0)) == 12

@@ -20,9 +20,10 @@ from peftbench.records.results import Result
 from peftbench.records.runs import Run
 from peftbench.records.store import RECORD
 from peftbench.render.pairs import check_comparable, pairs_text
-from peftbench.stats.estimate import ALPHA, Estimate, seeds_that_decide
+from peftbench.stats.estimate import ALPHA, Estimate, Part
+from peftbench.stats.power import half_width_at, seeds_that_decide
 from peftbench.tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, judge, limit_of, status_of
-from peftbench.tables.pairs import Pair, Paired, pair
+from peftbench.tables.pairs import Pair, Paired, PairedFigure, pair
 
 from ..support.commands import peftbench
 from ..support.results import ENVIRONMENT, STRANGE, result
@@ -101,8 +102,10 @@ def test_times_of_inference_are_compared_over_processes(
     (ms,), (slow,) = found.named("latency"), found.named("slowdown")
     assert ms.change.value == pytest.approx(math.log(12.2 / 11.1), abs=1e-4)
     assert slow.change.value == pytest.approx(ms.change.value, abs=1e-4)  # the base took the same in both
-    welch = scipy_stats.ttest_ind(np.log([12.1, 12.2, 12.3]), np.log([11.0, 11.1, 11.2]), equal_var=False)
-    assert ms.change.p_two_sided() == pytest.approx(welch.pvalue) and ms.change.df == pytest.approx(welch.df)
+    ours, theirs = np.log([12.1, 12.2, 12.3]), np.log([11.0, 11.1, 11.2])
+    error = math.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 3)  # of three processes each: t of 2 df
+    t = (ours.mean() - theirs.mean()) / error
+    assert ms.change.p_two_sided() == pytest.approx(2 * scipy_stats.t.sf(t, 2))
 
 
 def verdict(paired: Paired, *texts: str) -> list[Verdict]:
@@ -240,15 +243,16 @@ def test_latencies_of_another_type_or_execution_are_not_comparable(
 
 
 def test_the_seeds_that_decide_are_those_of_the_gates_own_rule() -> None:
-    """Room .018 with an item variance of 1e-4: at 10 seeds of variance 1.5e-4 / k the one-sided bound is inside."""
-    room = Estimate(0.018, 1.5e-4, 50.0, 3, item_variance=1e-4)
+    """Room .018 with an item variance of 1e-4: where seeds of variance 1.5e-4 / k are enough, the one-sided bound is inside."""
+    items = Part(1e-4, 1e6, of_items=True)
+    room = Estimate(0.018, (Part(0.5e-4, 2.0), items), 3)
     needed = seeds_that_decide(room, 2 * ALPHA)
     assert needed is not None and 3 < needed <= 50
-    at = dataclasses.replace(room, variance=1e-4 + 1.5e-4 / needed, df=1e6)
-    assert (at.half_width(0.10) or 1) <= 0.018
-    two = Estimate(0.03, 3e-4, 1.0, 2)
+    assert (half_width_at(room, needed, 2 * ALPHA) or 1) <= 0.018
+    assert (half_width_at(room, needed - 1, 2 * ALPHA) or 0) > 0.018
+    two = Estimate(0.03, (Part(3e-4, 1.0),), 2)
     assert (seeds_that_decide(two, 2 * ALPHA) or 0) > 3  # t of 2 df is 2.9: three seeds would not do
-    assert seeds_that_decide(Estimate(0.001, 1e-4, 50.0, 3, item_variance=1e-4)) is None
+    assert seeds_that_decide(Estimate(0.001, (items,), 3)) is None
 
 
 def test_what_is_not_comparable_is_refused_and_named(runs: Callable[..., list[Result]]) -> None:
@@ -381,3 +385,18 @@ def test_the_program_compares_stores_and_exits_with_the_verdict(
     ):
         wrong = peftbench("compare", a, str(other), cwd=tmp_path)
         assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_failing_is_shown_over_all_limits_together(runs: Callable[..., list[Result]]) -> None:
+    """A fall that is beyond its limit by itself is not among eight limits; one far beyond is."""
+    fall = PairedFigure("score", "score", 0.8, 0.7, Estimate(-0.02, (Part(1e-4, 1e6),), 3), relative=False)
+    kept = PairedFigure("nll", "nll", 0.8, 0.8, Estimate(0.0, (Part(1e-4, 1e6),), 3), relative=False)
+    one = dataclasses.replace(pair(runs("a"), runs("b")).pairs[0], figures=(fall, kept), metric="score")
+    alone = judge([limit_of("score:-0")], [one])
+    assert alone[0].outcome == FAILED
+    among = judge([limit_of("score:-0"), *[limit_of("nll:-0")] * 7], [one])
+    assert [verdict.outcome for verdict in among] == [INCONCLUSIVE] * 8
+    far = dataclasses.replace(
+        one, figures=(dataclasses.replace(fall, change=Estimate(-0.1, (Part(1e-4, 1e6),), 3)), kept)
+    )
+    assert judge([limit_of("score:-0"), *[limit_of("nll:-0")] * 7], [far])[0].outcome == FAILED

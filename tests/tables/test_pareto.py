@@ -95,7 +95,7 @@ def test_axes_say_what_the_table_says_with_intervals_over_seeds(table: Table) ->
     value = found["score"].values[0]
     assert row.score is not None and value is not None and value.high is not None
     assert value.value == row.score.value * 100
-    assert value.high - value.value == pytest.approx(100 * (row.score.half_width() or 0))
+    assert (value.low, value.high) == pytest.approx([100 * end for end in row.score.interval() or ()])
     assert found["peak"].values[0] == Value(500.0, 500.0, 500.0) and found["stored"].values[0] == Value(
         297.616, 297.616, 297.616
     )

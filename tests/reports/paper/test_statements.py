@@ -203,7 +203,7 @@ def test_the_error_over_pairs_is_that_of_the_seeds() -> None:
     values = np.random.default_rng(0).standard_normal(8)
     learned: Any = {s: float(v) for s, v in enumerate(values)}
     found = over_pairs(learned, learned, lambda a, b: (a + b) / 2)
-    assert found.value == pytest.approx(values.mean()) and found.df == 7
+    assert found.value == pytest.approx(values.mean()) and found.parts and found.parts[0].df == 7
     assert found.variance == pytest.approx(values.var(ddof=1) / 8, rel=1e-6)
     assert over_pairs({0: learned[0]}, {1: learned[1]}, lambda a, b: 1.0).variance is None
 
