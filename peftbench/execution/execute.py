@@ -29,7 +29,7 @@ from ..objectives.jackknife import pseudo_values
 from ..plugins.build import build_task, notices_of
 from ..records.record import FAIL, Check, Record
 from ..records.runs import Conditions, Run
-from . import batches, forgetting, learning_curve, proof, score
+from . import batches, constant, forgetting, learning_curve, proof, score
 from .inference import measure_inference
 from .prepare import encode, inject, load_base, objective_for
 from .profile import profile_step
@@ -155,6 +155,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "scoring": scoring,
         "curve": points or None,
         "quality": quality,
+        "constant": constant.best_constant(objective, encoded["train"], predictions),
         "forgetting": forgot,
         "metric": objective.metric.facts,
         "metrics": [metric.facts for metric in objective.reported],

@@ -30,6 +30,13 @@ IGNORED = -100  # the label of a place that is left out of the loss, as the libr
 SPLITS = ("train", "validation", "test")
 
 
+def entropy(values: npt.NDArray[Any]) -> float:
+    """Of the shares of what is among some values, in nats: the least mean loss of one and the same answer."""
+    _, counts = np.unique(values, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
 class Objective(Protocol):
     """What a task asks of a model.
 
@@ -120,6 +127,18 @@ class Objective(Protocol):
     def chance(self, references: npt.NDArray[Any]) -> dict[str, float]:
         """What metrics are on average for the references in a random order, of those of which that is known."""
         return {}
+
+    def constant_loss(self, targets: npt.NDArray[Any]) -> float | None:
+        """The mean loss of the best output that is the same everywhere; None: not known.
+
+        Args:
+            targets: what a training split asks for, as `encode` gives it, one after the other.
+        """
+        return None
+
+    def constant_score(self, references: npt.NDArray[Any]) -> float | None:
+        """The primary metric of the best prediction that is the same for every item, (items,); None: not known."""
+        return None
 
     def check_rows(self, splits: Splits) -> str:
         """What is worth saying of the rows' targets.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NotSupported, PeftbenchError
-from .base import IGNORED, SPLITS, Objective
+from .base import IGNORED, SPLITS, Objective, entropy
 from .decoding import GREEDY, Decoding
 from .metric import chosen
 from .text_metrics import TEXT_METRICS, TextMetric
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .base import Splits
 
 LEAST_SOURCE = 0.5  # of the tokens: a target that is longer than the rest is cut
+LIKE_A_LABEL = 0.2  # of the items: a target that so many have is an answer to choose, not a text to write
 CHECKED_ITEMS = 2000  # that a metric is held to its ends on: enough, and some are slow
 
 
@@ -174,6 +175,16 @@ class Completion(Objective):
         first[:] = [texts[i][0] for i in where]
         references[:] = [texts[i] for i in where]
         return first, references
+
+    def constant_loss(self, targets: npt.NDArray[Any]) -> float:
+        return entropy(targets[targets != IGNORED])
+
+    def constant_score(self, references: npt.NDArray[Any]) -> float | None:
+        texts, counts = np.unique([str(its[0]) for its in references], return_counts=True)
+        if counts.max() < LIKE_A_LABEL * len(references):
+            return None
+        same = np.full(len(references), texts[counts.argmax()], dtype=object)
+        return self.score(same, references)[self.metric.name]
 
     def check_rows(self, splits: Splits) -> str:
         for split in SPLITS:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PeftbenchError
-from .base import SPLITS, Objective
+from .base import SPLITS, Objective, entropy
 from .item_metrics import ITEM_METRICS, ItemMetric
 from .metric import chosen
 
@@ -89,6 +89,13 @@ class Classification(PerItem):
             found["score"] = (predicted == labels).float().cpu().numpy()
         return found
 
+    def constant_loss(self, targets: npt.NDArray[Any]) -> float:
+        return entropy(targets)
+
+    def constant_score(self, references: npt.NDArray[Any]) -> float:
+        found, counts = np.unique(references, return_counts=True)
+        return self.score(np.full_like(references, found[counts.argmax()]), references)[self.metric.name]
+
     def check_rows(self, splits: Splits) -> str:
         for split in SPLITS:
             labels = _numbers(splits, split)
@@ -143,6 +150,12 @@ class Regression(PerItem):
             "reference": (wanted.double() * self.spread + self.centre).cpu().numpy(),
             "nll": (0.5 * (found - wanted).square()).cpu().numpy(),
         }
+
+    def constant_loss(self, targets: npt.NDArray[Any]) -> float:
+        return float(targets.var())
+
+    def constant_score(self, references: npt.NDArray[Any]) -> float:
+        return self.score(np.full(len(references), references.mean()), references)[self.metric.name]
 
     def check_rows(self, splits: Splits) -> str:
         numbers = {split: _numbers(splits, split) for split in SPLITS}

@@ -50,6 +50,7 @@ class Record:
     metrics: list[dict[str, Any]] | None = (
         None  # the same of each of `quality`, the primary one first; None: of an older run
     )
+    constant: dict[str, float | None] | None = None  # of one answer to every item, the best: "loss", "score"
     forgetting: dict[str, float] | None = None  # nats a token on another text: before_nll, after_nll, tokens
     curve: list[dict[str, Any]] | None = None  # validation figures at moments of training
     latency: list[dict[str, Any]] | None = None  # raw, by cell, variant and round

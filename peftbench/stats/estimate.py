@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -82,6 +82,12 @@ class Scores:
         seeds = tuple(sorted(by_seed))
         parts = np.stack([by_seed[seed] for seed in seeds]).astype(np.float64)
         return cls(seeds, parts, parts.mean(1))
+
+    def without(self, left_out: Collection[int]) -> Scores | None:
+        """Those of the other seeds; None where there is none."""
+        kept = [i for i, seed in enumerate(self.seeds) if seed not in left_out]
+        seeds = tuple(self.seeds[i] for i in kept)
+        return Scores(seeds, self.parts[kept], self.values[kept]) if kept else None
 
     def minus(self, other: Scores) -> Scores | None:
         """The differences over the seeds that both have; None where they share none."""

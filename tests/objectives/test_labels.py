@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from peftbench.execution import batches
+from peftbench.objectives.completion import Completion
 from peftbench.objectives.figures import figures
 from peftbench.objectives.item_metrics import ITEM_METRICS
 from peftbench.objectives.jackknife import pseudo_values
@@ -133,3 +134,27 @@ def test_long_columns_are_mapped_from_files_not_held(cache: Any) -> None:
     assert encoded.groups(np.array([3, 4])).tolist() == ["g", "g"] and not encoded.has("part")
     few = encoded.some(np.array([0, 49]))
     assert len(few) == 2 and few.groups(np.array([1])).tolist() == ["g"]
+
+
+def test_what_one_answer_to_all_comes_to() -> None:
+    objective = Classification(("a", "b"))
+    labels = np.array([0, 0, 0, 1])
+    assert objective.constant_loss(labels) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert objective.constant_score(labels) == 0.75
+    assert Classification(("a", "b"), metrics=("matthews",)).constant_score(labels) == 0.0
+    numbers = np.array([1.0, 2.0, 6.0])
+    assert Regression().constant_loss(numbers) == pytest.approx(14 / 3)
+    assert Regression(metrics=("rmse",)).constant_score(numbers) == pytest.approx(math.sqrt(14 / 3))
+
+
+def test_one_text_for_all_is_judged_where_texts_are_labels() -> None:
+    objective = Completion(metrics=("exact_match",))
+    assert objective.constant_loss(np.array([-100, 5, 7, -100, 5, 7])) == pytest.approx(math.log(2))
+    assert objective.constant_score(references("yes", "no", "yes", "yes")) == 0.75
+    assert objective.constant_score(references(*"abcdefgh")) is None
+
+
+def references(*texts: str) -> np.ndarray[Any, Any]:
+    found = np.empty(len(texts), dtype=object)
+    found[:] = [[text] for text in texts]
+    return found

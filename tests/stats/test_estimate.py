@@ -82,6 +82,12 @@ def test_an_own_score_stays_between_its_ends() -> None:
     assert far.half_width() == pytest.approx(1.96 * 0.5 / math.sqrt(1000), rel=5e-3)
 
 
+def test_seeds_are_left_out_by_their_number() -> None:
+    left = Scores.of_items({3: np.array([1.0]), 5: np.array([0.0]), 8: np.array([1.0])}).without({5})
+    assert left is not None and left.seeds == (3, 8) and left.values.tolist() == [1.0, 1.0]
+    assert left.without({3, 8}) is None
+
+
 def test_holm_equals_the_textbook() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
