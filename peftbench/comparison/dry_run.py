@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from ..engine.sweep import Execution, is_missing
+from ..records.failed_seeds import why_failed
 from ..records.runs import Planned
 from ..records.store import Store
+from ..stats.estimate import ALPHA
+from ..stats.power import MOST_SEEDS, of_spread, seeds_for, smallest_difference
 from ..tables.rate_curve import grid
+from ..tables.table import MARGIN
 from .tuning import EXTENSIONS, trial_runs
+
+USUAL_SPREADS = (0.3, 1.0)  # points that seeds of a task lie apart by, where nothing is known of it
 
 
 def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> str:
@@ -25,6 +32,7 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
             "Reported runs take the rate that tuning chooses; a choice at the edge of a grid adds up to "
             f"{EXTENSIONS} more rates to every method."
         )
+    notes += what_seeds_decide(planned, store)
     return "\n".join([text, "", *notes]) + "\n"
 
 
@@ -61,6 +69,55 @@ def plan_rows(planned: Sequence[Planned], trials: int, store: Store, how: Execut
             }
         )
     return body
+
+
+def what_seeds_decide(planned: Sequence[Planned], store: Store) -> list[str]:
+    """A line for each model and task of several methods: which differences its seeds can show, and what `MARGIN` would need."""
+    cells: dict[tuple[Any, ...], list[Planned]] = {}
+    for item in planned:
+        if item.run.kind == "training" and item.refusal is None:
+            cells.setdefault(item.run.cell, []).append(item)
+    said = []
+    for (model, task, _), items in cells.items():
+        methods = len({item.run.method for item in items})
+        seeds = len({item.run.seed for item in items if item.seeded})
+        if methods < 2 or not seeds:
+            continue
+        seen = _spread_in_store(items, store)
+        spreads = USUAL_SPREADS if seen is None else (seen,)
+        source = "" if seen is None else ", as those in the store do"
+        shown = "; ".join(_decides(spread, seeds, methods - 1) for spread in spreads)
+        said.append(
+            f"{model}, {task}, {methods} methods, test items left aside: where seeds spread by {shown}{source}."
+        )
+    return said
+
+
+def _decides(spread: float, seeds: int, comparisons: int) -> str:
+    """What so many seeds can tell of so many differences, in points; none where there is one seed."""
+    needed = seeds_for(of_spread(spread, MOST_SEEDS), MARGIN * 100, ALPHA / comparisons)
+    question = f"{MARGIN * 100:g} point needs {needed if needed is not None else f'more than {MOST_SEEDS}'}"
+    if seeds < 2:
+        return f"{spread:.2g} points, one seed shows no difference and {question}"
+    least = smallest_difference([of_spread(spread, seeds)] * comparisons)
+    return (
+        f"{spread:.2g} points, {seeds} seeds show differences from about {least:.1f} points on and {question}"
+    )
+
+
+def _spread_in_store(items: Sequence[Planned], store: Store) -> float | None:
+    """How far the seeds of these methods lie apart, in points: the median of their standard deviations; None where none tells."""
+    by_method: dict[str, list[float]] = {}
+    for item in items:
+        stored = store.get(item.run.key, weights=False) if item.seeded else None
+        record = None if stored is None else stored.record
+        if record is None or record.status != "ok" or not record.metric or why_failed(record):
+            continue
+        value = (record.quality or {}).get(record.metric["name"])
+        if value is not None and record.metric["is_share"]:
+            by_method.setdefault(item.run.method, []).append(100 * value)
+    spreads = [statistics.stdev(values) for values in by_method.values() if len(values) > 1]
+    return statistics.median(spreads) if spreads and statistics.median(spreads) > 0 else None
 
 
 def _trials(planned: Sequence[Planned], count: int) -> list[Planned]:

@@ -51,7 +51,7 @@ class Groups:
     @cached_property
     def effective_count(self) -> float:
         """How many groups of one size tell as much: (sum of sizes)^2 / sum of squares."""
-        return 1 / float(np.square(self._shares).sum())
+        return 1 / float(np.square(self._shares).sum()) if self.count else 0.0
 
     @cached_property
     def correction(self) -> float:

@@ -7,20 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..records.results import Result
+from ..stats.estimate import Groups
+from ..stats.power import MOST_SEEDS, seeds_for, smallest_difference
 from .quantities import HEAD, TRAINED, measures
+from .table import MARGIN
 
 if TYPE_CHECKING:
     from .selection import Selected
     from .table import Row, Table
 
+FEW_GROUPS = 30  # effective ones: below, the variance over them is known badly
 BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step times are not this run's alone
 
 
-def footnotes(table: Table, chosen: Selected, items: int, groups: int) -> list[str]:
+def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> list[str]:
     """All footnotes, quality first.
 
     Args:
-        items: of the test split, in `groups` groups.
+        items: of the test split.
+        groups: of those.
     """
     training = chosen.reported
     notes = [f"{chosen.unchosen}."] if chosen.unchosen else []
@@ -47,17 +52,23 @@ def _points(table: Table, value: float) -> str:
     return f"{value * 100:.1f} points" if table.is_share else f"{value:.3g}"
 
 
-def _quality(table: Table, chosen: Selected, items: int, groups: int) -> list[str]:
+def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list[str]:
     notes = []
     seeds = len(chosen.seeds())
     level = f"{100 * (1 - table.alpha):.3g} %"
     if seeds > 1:
         notes.append(
-            f"Quality: mean over {seeds} seeds on {items:,} test items in {groups:,} groups; ± is the {level} interval "
+            f"Quality: mean over {seeds} seeds on {items:,} test items in {groups.count:,} groups; ± is the {level} interval "
             "over seeds and items together."
         )
+        if 1 < groups.effective_count < FEW_GROUPS:
+            notes.append(
+                f"Few groups: they tell as much as {groups.effective_count:.0f} of one size; under {FEW_GROUPS} the intervals "
+                "rest on few independent items, and may hold the truth in somewhat less than is said."
+            )
         if table.resolution is not None:
             notes.append(f"This table resolves differences of about {_points(table, table.resolution)}.")
+        notes += _decides(table, seeds)
         if odd := _other_seeds(chosen):
             notes.append(
                 f"Not all rows have the same seeds ({odd}): a difference is over those that both have."
@@ -94,6 +105,26 @@ def _other_seeds(chosen: Selected) -> str:
         for row, seeds in own.items()
         if seeds and seeds != all_seeds
     )
+
+
+def _decides(table: Table, seeds: int) -> list[str]:
+    """Which differences so many seeds can show among so many, and what the margin would need."""
+    seen = [row.difference for row in table.rows if row.difference and row.difference.seeds > 1]
+    least = smallest_difference(seen, table.alpha)
+    if not least:
+        return []
+    alpha = table.alpha / len(seen)
+    among = "the one difference" if len(seen) == 1 else f"a difference among these {len(seen)}"
+    said = f"With {seeds} seeds {among} is shown (p below .05) from about {_points(table, least)} on"
+    if table.is_share:
+        typical = sorted(seen, key=lambda one: one.half_width(alpha) or 0.0)[len(seen) // 2]
+        needed = seeds_for(typical, MARGIN, alpha)
+        said += f"; {MARGIN * 100:g} point would need " + (
+            f"about {needed} seeds"
+            if needed is not None
+            else f"more than {MOST_SEEDS} seeds, or more test items"
+        )
+    return [f"{said}, if seeds and items varied as they do here."]
 
 
 def _checks(table: Table) -> list[str]:

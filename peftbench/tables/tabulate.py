@@ -162,7 +162,7 @@ class _Compared:
         nothing = Groups(np.zeros(0, np.int64), 0)
         primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), nothing)
         self.items = next((p.shape[1] for s in scores.values() for p in [s.figures["nll"].parts]), 0)
-        self.groups = next((s.groups["nll"].count for s in scores.values()), 0)
+        self.groups = next((s.groups["nll"] for s in scores.values()), nothing)
         pairs = paired_estimates(list(of_primary.values()), primary, alpha)
         names = list(of_primary)
         self.pairs = {(names[one], names[other]): paired for (one, other), paired in pairs.items()}

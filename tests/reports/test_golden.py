@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
@@ -162,6 +163,20 @@ def test_a_row_that_lost_seeds_takes_nothing_from_the_others(
         and rows["adapter"].difference is None
         and rows["adapter"].p_holm is None
     )
+
+
+def test_few_groups_are_named(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Fifty groups are enough; the same fifty are not where one of them has nearly all items."""
+    found = [result(make_run(m, seed=s), tmp_path, a, noise=s) for m, a in (("full", 0.9), ("lora", 0.5)) for s in range(3)]  # fmt: skip
+    (table,) = tabulate(found, "full", ("full",))
+    assert not any("Few groups" in note for note in table.footnotes)
+    for one in found:
+        assert one.folder is not None
+        frame = pd.read_parquet(one.folder / "predictions.parquet")
+        frame["group"] = np.where(np.arange(200) < 150, "large", frame["group"])
+        frame.to_parquet(one.folder / "predictions.parquet")
+    (table,) = tabulate(found, "full", ("full",))
+    assert any("they tell as much as 2 of one size" in note for note in table.footnotes)
 
 
 def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> None:
