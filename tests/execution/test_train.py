@@ -16,6 +16,7 @@ from peftbench.execution import batches, prepare
 from peftbench.execution.execute import execute
 from peftbench.execution.train import Diverged, accelerator_for, schedule, train
 from peftbench.plugins import build
+from peftbench.records.failed_seeds import why_failed
 from peftbench.records.runs import ALONE, Budget, Run
 
 Make = Callable[..., Run]
@@ -44,6 +45,7 @@ def test_training_learns_the_synthetic_task(make_run: Make, tmp_path: Path) -> N
     assert record.quality["accuracy"] == predictions["score"].mean() > 0.9
     assert record.quality["nll"] == pytest.approx(predictions["nll"].mean())
     assert record.training["losses"][-1] < 0.5 * record.training["losses"][0]
+    assert why_failed(record) is None
     assert list(predictions["item"]) == list(range(200))
 
 
