@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,9 +121,15 @@ def method_scores(
         if len(parts) == len(order) and len(parts[0]):
             values = np.asarray([(good[s].record.quality or {})[name] for s in order], np.float64)
             figures[name] = Scores(tuple(order), np.stack(parts).astype(np.float64), values)
-            of_blocks = of_blocks or Groups.of(_numbers(shared, "block"))
+            of_blocks = of_blocks or _of_blocks(_numbers(shared, "block"), of_items)
             groups[name] = of_blocks
     return MethodScores(figures, groups)
+
+
+def _of_blocks(blocks: npt.NDArray[Any], of_items: Groups) -> Groups:
+    """Each pseudo-value by itself; where its block is one group of items, groups of several sizes tell as little as there."""
+    found = Groups.of(blocks)
+    return replace(found, effective=of_items.effective_count) if found.count == of_items.count else found
 
 
 def _numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:

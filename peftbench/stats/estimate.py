@@ -36,6 +36,7 @@ class Groups:
 
     index: npt.NDArray[np.int64]  # (items,), from 0
     count: int
+    effective: float | None = None  # `effective_count`, where it is that of the items behind pseudo-values
 
     @classmethod
     def of(cls, names: Sequence[str] | npt.NDArray[Any]) -> Groups:
@@ -51,6 +52,8 @@ class Groups:
     @cached_property
     def effective_count(self) -> float:
         """How many groups of one size tell as much: (sum of sizes)^2 / sum of squares."""
+        if self.effective is not None:
+            return self.effective
         return 1 / float(np.square(self._shares).sum()) if self.count else 0.0
 
     @cached_property

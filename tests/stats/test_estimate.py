@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_groups_of_one_size_are_counted() -> None:
     groups = Groups.of(["a", "a", "b", "b", "c", "c"])
     assert groups.effective_count == pytest.approx(3) and groups.correction == pytest.approx(3 / 2)
     assert Groups.of(["a"] * 98 + ["b"] * 2).df == 1.0  # two groups, but hardly more than one
+    assert dataclasses.replace(groups, effective=2.5).df == 1.5
 
 
 def test_an_own_score_stays_between_its_ends() -> None:
