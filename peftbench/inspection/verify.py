@@ -22,7 +22,7 @@ from ..measure.environment import describe
 from ..models.resolve import resolve_model
 from ..plugins import build
 from ..records.differences import differing, differing_software
-from ..records.record import NOT_REPRODUCED, Record, check_verifiable
+from ..records.record import NOT_REPRODUCED, Record, between_0_and_1, check_verifiable
 from ..records.results import Result, method_scores
 from ..records.runs import Conditions
 from ..stats.estimate import estimate
@@ -87,7 +87,8 @@ def compare_runs(then: Result, now: Result, differs: Sequence[str]) -> Reproduct
     scores = method_scores([then], [then.record.run.seed])
     half = None
     if scores is not None and metric in scores.figures:
-        half = estimate(scores.figures[metric], scores.groups[metric]).half_width()
+        share = between_0_and_1(then.record.metric or {"is_share": False}) and metric != "nll"
+        half = estimate(scores.figures[metric], scores.groups[metric], share=share).half_width()
     outcome = NOT_REPRODUCED
     if changed == 0 and before == after:
         outcome = "bit for bit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ def _parsed(text: str) -> Any:
 def _within(digits: str) -> float:
     """A whole number, of one that no record has a float: what is computed of it stays a number."""
     return int(digits) if len(digits) < LONGEST_WHOLE else float(digits)
+
+
+def between_0_and_1(metric: Mapping[str, Any]) -> bool:
+    """Whether a metric, as a record keeps it, is a share of something: correlations are shown times 100, too."""
+    return bool(metric["is_share"]) and metric.get("unit") == "%"
 
 
 NOT_REPRODUCED = "not reproduced"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..stats.estimate import Estimate
+from ..stats.estimate import ALPHA, Estimate
 from ..stats.power import seeds_that_decide
 from ..tables.advice import Advice
 from ..tables.quantities import STORED
@@ -40,7 +40,7 @@ def _one(item: Advice) -> str:
             f"  these can't be told from the best: {', '.join(_shown(row, percent) for row in _by_cost(best))}"
         )
         lines.append(
-            f"  the cheapest of them to store is {_by_cost(best)[0].label}; {_decides(item.undecided, percent)}"
+            f"  the cheapest of them to store is {_by_cost(best)[0].label}; {_decides(item.undecided, percent, len(good) - 1)}"
         )
     others = [row for row in good if row not in best]
     if others:
@@ -60,12 +60,12 @@ def _by_cost(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: math.inf if (size := stored[row.label]) is None else size)
 
 
-def _decides(difference: Estimate | None, percent: float) -> str:
+def _decides(difference: Estimate | None, percent: float, others: int) -> str:
     """How many seeds would tell the two that stand furthest apart, if any would."""
     if difference is None or difference.value == 0:
         return "nothing tells them apart"
     said = f"the furthest apart differ by {with_interval(difference, percent, sign='')}"
-    needed = seeds_that_decide(difference)
+    needed = seeds_that_decide(difference, 2 * ALPHA / others)  # as the best set is formed
     if needed is None:
         return f"{said}, which more seeds alone would not resolve on these items"
     return f"{said}: about {needed} seeds would resolve that, if it stayed"

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import defaults
 from ..parallel import parallel_map
-from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record
+from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record, between_0_and_1
 from ..records.results import MethodScores, Result, method_scores
 from ..stats.estimate import (
     ALPHA,
@@ -157,7 +157,7 @@ class _Compared:
         """Of rows that fail a check, which are not `sound`, none is marked or stands in the way of another's mark."""
         self.scores, self.anchor, self.alpha = scores, anchor, alpha
         self.name: str = metric["name"]
-        self.share = metric["is_share"] and metric["unit"] == "%"  # a correlation is shown times 100, too
+        self.share = between_0_and_1(metric)
         of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
         nothing = Groups(np.zeros(0, np.int64), 0)
         primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), nothing)
