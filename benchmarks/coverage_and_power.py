@@ -150,21 +150,16 @@ def to_the_first(draw: np.random.Generator, world: World, tables: int) -> Seen:
     return Seen(*joined, world.seeds, world.groups)
 
 
-def rejected(distance: Floats, half: dict[int, Floats]) -> npt.NDArray[np.bool_]:
-    """What Holm's method rejects, by its steps: (tables, methods). `half` is by the number of tests that are left."""
-    found = np.zeros(distance.shape, bool)
-    for _ in range(distance.shape[1]):
-        left = distance.shape[1] - found.sum(1)
-        level = np.stack([half[max(1, n)][table] for table, n in enumerate(left)])
-        found |= distance > level
-    return found
-
-
 def holm(found: Seen, before: bool) -> npt.NDArray[np.bool_]:
-    """The differences that are shown at .05 over the family."""
-    of = found.half_before if before else found.half
-    half = {left: of(LEVEL / left) for left in range(1, found.mean.shape[1] + 1)}
-    return rejected(np.abs(found.mean), half)
+    """The differences that Holm's method shows at .05 over the family, by its steps: (tables, methods)."""
+    of, distance = found.half_before if before else found.half, np.abs(found.mean)
+    tests = distance.shape[1]
+    half = np.stack([of(LEVEL / left) for left in range(1, tests + 1)])
+    shown = np.zeros(distance.shape, bool)
+    for _ in range(tests):
+        left = np.maximum(1, tests - shown.sum(1))
+        shown |= distance > half[left - 1, np.arange(len(distance))]
+    return shown
 
 
 def percent(share: float) -> str:

@@ -160,7 +160,10 @@ def score(row: Row, percent: float) -> Cell:
 def _name(row: Row, _: Table) -> Cell:
     name = f"{row.label} (baseline)" if row.baseline else row.label
     lost = row.status == "ok" and row.seeds_good < row.seeds_tried
-    return Cell(name + (f" {row.seeds_good}/{row.seeds_tried} seeds" if lost else ""))
+    name += f" {row.seeds_good}/{row.seeds_tried} seeds" if lost else ""
+    return Cell(
+        name + (f" {len(row.failed_seeds)} of {row.seeds_good} seeds failed" if row.failed_seeds else "")
+    )
 
 
 def _difference(row: Row, table: Table) -> Cell:

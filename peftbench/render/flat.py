@@ -46,6 +46,7 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         "reason": row.reason,
         "seeds_good": row.seeds_good,
         "seeds_tried": row.seeds_tried,
+        "seeds_failed": len(row.failed_seeds),
         "learning_rate": row.learning_rate,
         "tuned": row.tuned,
         "learning_rate_at_edge": row.rate_curve.edge if row.tuned and row.rate_curve else None,
@@ -54,6 +55,7 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         "confidence": 1 - table.alpha,  # of every interval of this row but latency's
         "score": row.score.value if row.score else None,
         "score_half_width": row.score.half_width() if row.score else None,
+        "score_of_learned": row.score_of_learned.value if row.score_of_learned else None,
         "reference": table.reference,
         **_difference("", row.difference),
         "p_holm": row.p_holm,

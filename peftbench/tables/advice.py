@@ -57,6 +57,8 @@ def advise_on(results: Iterable[Result], baseline: str, allowed: Limits) -> list
                 excluded.append(f"{row.label}: {row.status}")
             elif row.failed_checks:
                 excluded.append(f"{row.label}: fails its check {row.failed_checks[0].name!r}")
+            elif row.failed_seeds:
+                excluded.append(f"{row.label}: {len(row.failed_seeds)} of {row.seeds_good} seeds failed")
             elif why:
                 excluded.append(f"{row.label}: {', '.join(why)}")
             elif lacking:

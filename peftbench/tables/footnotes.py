@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..records.results import Result
 from ..stats.estimate import Groups
-from ..stats.power import MOST_SEEDS, seeds_for, smallest_difference
 from .quantities import HEAD, TRAINED, measures
-from .table import MARGIN
+from .seed_notes import decided_by, failed_seeds
 
 if TYPE_CHECKING:
     from .selection import Selected
@@ -35,6 +34,7 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
         f"Model: {said}." for said in dict.fromkeys(n for r in training for n in r.record.model_notices or ())
     ]
     notes += _further(table)
+    notes += failed_seeds(table)
     notes += _checks(table)
     notes += _guards(table)
     notes += _rates(table, chosen)
@@ -68,7 +68,7 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
             )
         if table.resolution is not None:
             notes.append(f"This table resolves differences of about {_points(table, table.resolution)}.")
-        notes += _decides(table, seeds)
+        notes += decided_by(table, seeds)
         if odd := _other_seeds(chosen):
             notes.append(
                 f"Not all rows have the same seeds ({odd}): a difference is over those that both have."
@@ -105,26 +105,6 @@ def _other_seeds(chosen: Selected) -> str:
         for row, seeds in own.items()
         if seeds and seeds != all_seeds
     )
-
-
-def _decides(table: Table, seeds: int) -> list[str]:
-    """Which differences so many seeds can show among so many, and what the margin would need."""
-    seen = [row.difference for row in table.rows if row.difference and row.difference.seeds > 1]
-    least = smallest_difference(seen, table.alpha)
-    if not least:
-        return []
-    alpha = table.alpha / len(seen)
-    among = "the one difference" if len(seen) == 1 else f"a difference among these {len(seen)}"
-    said = f"With {seeds} seeds {among} is shown (p below .05) from about {_points(table, least)} on"
-    if table.is_share:
-        typical = sorted(seen, key=lambda one: one.half_width(alpha) or 0.0)[len(seen) // 2]
-        needed = seeds_for(typical, MARGIN, alpha)
-        said += f"; {MARGIN * 100:g} point would need " + (
-            f"about {needed} seeds"
-            if needed is not None
-            else f"more than {MOST_SEEDS} seeds, or more test items"
-        )
-    return [f"{said}, if seeds and items varied as they do here."]
 
 
 def _checks(table: Table) -> list[str]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..objectives.item_metrics import ITEM_METRICS
 from ..objectives.text_metrics import TEXT_METRICS
 from ..records.differences import differing, differing_software
+from ..records.failed_seeds import failed_seeds
 from ..records.record import FAIL, Record
 from ..records.results import MethodScores, Result, method_scores
 from ..records.setting import SOURCES, comparable_in
@@ -108,7 +109,9 @@ def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
     named = [*(one for one, _ in matched), *left_a, *left_b]
     apart = told_apart([(said_of(side.place), described_side(side)) for side in named])
     pairs = [replace(_pair(*both), apart=said) for both, said in zip(matched, apart, strict=False)]
-    tested = [(i, p) for i, one in enumerate(pairs) if (p := _p_of(one)) is not None]
+    # Of two kinds of seeds, three do not tell how often each comes: no p.
+    judged = [i for i, sides in enumerate(matched) if not any(map(_failed, sides))]
+    tested = [(i, p) for i in judged if (p := _p_of(pairs[i])) is not None]
     adjusted = holm([p for _, p in tested])
     for (i, _), p_holm in zip(tested, adjusted, strict=True):
         pairs[i] = replace(pairs[i], p_holm=p_holm)
@@ -172,11 +175,20 @@ def _pair(a: Side, b: Side) -> Pair:
     )
 
 
+def _failed(side: Side) -> dict[int, str]:
+    """The seeds of one set that learned nothing."""
+    return failed_seeds(result.record for result in side.good.values())
+
+
 def _problem(a: Side, b: Side) -> str | None:
     """What is good in A alone, or what B's method claims and does not hold."""
     lost = [r.record for seed, r in sorted(b.training.items()) if r.record.status != "ok" and seed in a.good]
     if lost:
         return f"{len(lost)} of {len(b.training)} runs of B {lost[0].status}: {lost[0].reason}"
+    before, now = _failed(a), _failed(b)
+    if len(now) > len(before):
+        why = next(why for seed, why in now.items() if seed not in before)
+        return f"{len(now)} of {len(b.good)} seeds of B learned nothing, {len(before)} of {len(a.good)} of A: {why}"
     failed = [c for r in b.good.values() for c in r.record.checks or () if c["outcome"] == FAIL]
     return f"in B its check {failed[0]['name']!r} fails: {failed[0]['detail']}" if failed else None
 

@@ -35,6 +35,8 @@ class Row:
     mark: str = ""  # "best", "equivalent", "open" or ""
     quality: Mapping[str, Estimate] = field(default_factory=dict)  # every metric, "nll" among them
     nll_difference: Estimate | None = None  # to the reference method, paired by item
+    failed_seeds: Mapping[int, str] = field(default_factory=dict)  # that learned nothing, and how one sees it
+    score_of_learned: Estimate | None = None  # over the other seeds, where there are both
     checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
     forgetting: Estimate | None = None  # nats a token on another text, after minus before
     rate_curve: RateCurve | None = None  # its learning rates on validation, where it was tuned

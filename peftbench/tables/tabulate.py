@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import defaults
 from ..parallel import parallel_map
+from ..records.failed_seeds import failed_seeds
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record, between_0_and_1
 from ..records.results import MethodScores, Result, method_scores
 from ..stats.estimate import (
@@ -83,8 +84,9 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
     anchor = chosen.reference if chosen.reference in scores else None
     text = _text_of(results)
     rows = _rows(chosen, text, baselines)
-    sound = {method for method, row in rows.items() if not row.failed_checks}
-    compared = _Compared(scores, metric, anchor, alpha, sound)
+    sound = {method for method, row in rows.items() if not (row.failed_checks or row.failed_seeds)}
+    failed = {method: row.failed_seeds for method, row in rows.items() if row.failed_seeds}
+    compared = _Compared(scores, metric, anchor, alpha, sound, failed)
     target = curve_end([] if anchor is None else _good(chosen.rows[anchor]), metric["name"])
     for method, draft in rows.items():
         good = _good(chosen.rows[method])
@@ -153,9 +155,13 @@ class _Compared:
         anchor: MethodAtRate | None,
         alpha: float,
         sound: Collection[MethodAtRate],
+        failed: Mapping[MethodAtRate, Collection[int]],
     ) -> None:
-        """Of rows that fail a check, which are not `sound`, none is marked or stands in the way of another's mark."""
-        self.scores, self.anchor, self.alpha = scores, anchor, alpha
+        """Of rows that fail a check or have `failed` seeds, which are not `sound`, none is marked or stands in the way of another's mark.
+
+        A difference that a failed seed is in has no p, either: it is of two kinds of seeds, and three do not tell how often each comes.
+        """
+        self.scores, self.anchor, self.alpha, self.failed = scores, anchor, alpha, failed
         self.name: str = metric["name"]
         self.share = between_0_and_1(metric)
         of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
@@ -167,7 +173,8 @@ class _Compared:
         names = list(of_primary)
         self.pairs = {(names[one], names[other]): paired for (one, other), paired in pairs.items()}
         self.differences = {one: d for (one, other), d in self.pairs.items() if other == anchor}
-        tested = {m: p for m, d in self.differences.items() if (p := d.p_two_sided()) is not None}
+        judged = {m: d for m, d in self.differences.items() if not ({m, anchor} & failed.keys())}
+        tested = {m: p for m, d in judged.items() if (p := d.p_two_sided()) is not None}
         # A look of a sequence may spend `alpha` only; scaled so that a reader compares with .05 as ever.
         corrected = [min(1.0, p * ALPHA / alpha) for p in holm(list(tested.values()))]
         self.p_holm = dict(zip(tested, corrected, strict=True))
@@ -195,12 +202,22 @@ class _Compared:
         }
         return {
             "score": estimates.get(self.name),
+            "score_of_learned": self._of_learned(method),
             "difference": self.differences.get(method),
             "p_holm": self.p_holm.get(method),
             "mark": self.marks.get(method, ""),
             "quality": estimates,
             "nll_difference": self._nll_difference(method),
         }
+
+    def _of_learned(self, method: MethodAtRate) -> Estimate | None:
+        """Its score over the seeds that did not fail, where some did."""
+        scores = self.scores[method]
+        figure = scores.figures.get(self.name) if method in self.failed else None
+        learned = None if figure is None else figure.without(self.failed[method])
+        return (
+            None if learned is None else estimate(learned, scores.groups[self.name], self.alpha, self.share)
+        )
 
     def _nll_difference(self, method: MethodAtRate) -> Estimate | None:
         if self.anchor is None or method == self.anchor:
@@ -239,6 +256,7 @@ def _row(
         seeds_tried=len(group),
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
+        failed_seeds=failed_seeds(good),
         checks=_checks(good),
         forgetting=_forgetting(_good(r for r in group if _text(r) == text)),
     )
