@@ -344,7 +344,7 @@ def power(draw: np.random.Generator, tables: int) -> None:
             cells.append(" / ".join(f"{share:.0%}" for share in shares))
         row(seeds, f"{spread:g}", *cells)
     print(
-        "\nWhat was lost at three seeds was not there: before, as many tables showed differences that do not exist.\n"
+        "\nThe power of before has a price: the first table says in how many of its tables some difference is shown that does not exist.\n"
     )
 
 
@@ -380,7 +380,7 @@ def main(given: Sequence[str] | None = None) -> None:
     error_95, error_5 = (math.sqrt(p * (1 - p) / tables) for p in (0.95, 0.05))
     print("# Coverage, families of tests, and power\n")
     print(
-        f"`benchmarks/coverage_and_power.py --repetitions {tables}`: {tables:,} simulated tables a cell, fewer where the cell says so; the standard error of a share of 5 or "
+        f"`benchmarks/coverage_and_power.py --repetitions {tables}`: {tables:,} simulated tables a cell, a quarter of that for `≈` and half for power; the standard error of a share of 5 or "
         f"95 % is {max(error_95, error_5):.1%}. Accuracy {ACCURACY:.0%}; the spread of seeds is the standard deviation of a method's accuracy over them. *Before*: one t with "
         "Satterthwaite's degrees of freedom; *now*: seeds and items each with their own, see [statistics](../statistics.md).\n"
     )
