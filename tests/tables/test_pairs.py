@@ -23,7 +23,7 @@ from peftbench.render.pairs import check_comparable, pairs_text
 from peftbench.stats.estimate import ALPHA, Estimate, Part
 from peftbench.stats.power import half_width_at, seeds_that_decide
 from peftbench.tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, judge, limit_of, status_of
-from peftbench.tables.pairs import Pair, Paired, PairedFigure, pair
+from peftbench.tables.pairs import Pair, Paired, pair
 
 from ..support.commands import peftbench
 from ..support.results import ENVIRONMENT, STRANGE, result
@@ -385,18 +385,3 @@ def test_the_program_compares_stores_and_exits_with_the_verdict(
     ):
         wrong = peftbench("compare", a, str(other), cwd=tmp_path)
         assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.splitlines()) == 1
-
-
-def test_failing_is_shown_over_all_limits_together(runs: Callable[..., list[Result]]) -> None:
-    """A fall that is beyond its limit by itself is not among eight limits; one far beyond is."""
-    fall = PairedFigure("score", "score", 0.8, 0.7, Estimate(-0.02, (Part(1e-4, 1e6),), 3), relative=False)
-    kept = PairedFigure("nll", "nll", 0.8, 0.8, Estimate(0.0, (Part(1e-4, 1e6),), 3), relative=False)
-    one = dataclasses.replace(pair(runs("a"), runs("b")).pairs[0], figures=(fall, kept), metric="score")
-    alone = judge([limit_of("score:-0")], [one])
-    assert alone[0].outcome == FAILED
-    among = judge([limit_of("score:-0"), *[limit_of("nll:-0")] * 7], [one])
-    assert [verdict.outcome for verdict in among] == [INCONCLUSIVE] * 8
-    far = dataclasses.replace(
-        one, figures=(dataclasses.replace(fall, change=Estimate(-0.1, (Part(1e-4, 1e6),), 3)), kept)
-    )
-    assert judge([limit_of("score:-0"), *[limit_of("nll:-0")] * 7], [far])[0].outcome == FAILED
