@@ -36,6 +36,7 @@ class Row:
     quality: Mapping[str, Estimate] = field(default_factory=dict)  # every metric, "nll" among them
     nll_difference: Estimate | None = None  # to the reference method, paired by item
     checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
+    departures: tuple[str, ...] = ()  # from the shared budget, as measured
     forgetting: Estimate | None = None  # nats a token on another text, after minus before
     rate_curve: RateCurve | None = None  # its learning rates on validation, where it was tuned
     costs: Costs = NO_COSTS
