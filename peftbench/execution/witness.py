@@ -35,7 +35,7 @@ class Counted:
     other_optimizer_steps: int = 0
     forward_passes: float = 0.0  # of the whole model, by how often tokens were embedded
     backward_passes: int = 0  # through its outputs
-    rows: int = 0  # items that went into it
+    rows: float = 0.0  # items that went into it, by how many were embedded
     expected_passes: int = 0  # of the shared budget
     expected_rows: int = 0
     rate_factors: list[float] = field(default_factory=list)  # on the run's learning rate, as used
@@ -52,7 +52,7 @@ class Counted:
             found.append(
                 f"{self.backward_passes / steps:.3g} backward passes a step instead of {self.expected_passes / steps:.3g}"
             )
-        if self.rows > self.expected_rows and passes <= self.expected_passes:
+        if round(self.rows) > self.expected_rows and passes <= self.expected_passes:
             found.append(f"{self.rows / steps:.3g} items a step instead of {self.expected_rows / steps:.3g}")
         if self.other_optimizer_steps:
             found.append(f"{self.other_optimizer_steps} steps of an optimizer of its own")
@@ -88,7 +88,7 @@ class Witness:
         self.of_head = {id(p) for p in head.values()}
         self.embeddings = _embeddings(adaptation)
         self.per_pass = self._embedded_once(probe)
-        self.embedded, self.calls, self.paused = 0, 0, False
+        self.embedded, self.rows, self.calls, self.paused = 0, 0, 0, False
         self.inside = {id(module) for module in adaptation.model.modules()}
         self.factors: set[float] = set()
 
@@ -111,13 +111,14 @@ class Witness:
             add = hooks.callback
             add(register_optimizer_step_post_hook(self._stepped).remove)
             model = self.adaptation.model
-            add(model.register_forward_pre_hook(self._began, with_kwargs=True, prepend=True).remove)
+            add(model.register_forward_pre_hook(self._began, prepend=True).remove)
             add(model.register_forward_hook(self._ended).remove)
             for embedding in self.embeddings:
                 add(embedding.register_forward_pre_hook(self._embed).remove)
             yield
         self._settings()
         self.counted.forward_passes = self.embedded / self.per_pass if self.per_pass else float(self.calls)
+        self.counted.rows = self.rows / max(1, self.per_pass)
         self.counted.rate_factors = sorted(self.factors)
 
     def beside(self, watch: Callable[[int, float], None]) -> Callable[[int, float], None]:
@@ -169,15 +170,13 @@ class Witness:
             self.changed["torch's generator, seeded anew in training"] = None
             self.seed = torch.initial_seed()
 
-    def _began(self, _: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def _began(self, *_: Any) -> None:
         if self.paused:
             return
         if not self.calls:
             self.seed = torch.initial_seed()
             self.terms.look(self.inside)
         self.calls += 1
-        rows = options.get("input_ids", args[0] if args else None)
-        self.counted.rows += 0 if rows is None else len(rows)
 
     def _ended(self, _: nn.Module, __: tuple[Any, ...], out: Any) -> None:
         logits = getattr(out, "logits", None)
@@ -187,8 +186,10 @@ class Witness:
     def _backward(self, _: Tensor) -> None:
         self.counted.backward_passes += 1
 
-    def _embed(self, _: nn.Module, __: tuple[Any, ...]) -> None:
-        self.embedded += not self.paused
+    def _embed(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        if not self.paused:
+            self.embedded += 1
+            self.rows += len(args[0]) if args and isinstance(args[0], Tensor) and args[0].ndim > 1 else 0
 
     def _stepped(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         held = [p for group in optimizer.param_groups for p in group["params"]]

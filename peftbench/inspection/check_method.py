@@ -94,8 +94,14 @@ def _answers(what: str) -> bool:
     return name in registry.load("task") or registry.answers("method", name)
 
 
-def _on(method: str, family: str, folder: Path) -> list[Checked]:
-    run = Run(
+def tiny_run(method: str, family: str) -> Run:
+    """The run that a method is checked in.
+
+    Args:
+        method: SPEC.
+        family: one of `MODELS`.
+    """
+    return Run(
         kind="training",
         method=build.canonical(method),
         model=family,
@@ -111,7 +117,10 @@ def _on(method: str, family: str, folder: Path) -> list[Checked]:
         plugins=(),
         identity=dict.fromkeys(("model", "task", "data", "method"), ""),
     )
-    fence = Fence()
+
+
+def _on(method: str, family: str, folder: Path) -> list[Checked]:
+    run, fence = tiny_run(method, family), Fence()
     try:
         record = execute(run, folder, Conditions(threads=1))
         found = [Check(**one) for one in record.checks or ()]

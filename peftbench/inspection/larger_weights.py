@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..execution import batches, prepare
+from ..execution.fingerprints import some
 from ..execution.inference import move
 from ..execution.merging import merge, merge_in_half
 from ..execution.prepare import Prepared
@@ -22,6 +23,7 @@ from ..measure.latency import random_inputs
 from ..plugins.build import build_task
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from ..records.runs import Run
+from .draws import Drawn
 
 SPREAD = 0.3  # of the noise on what a method trains: updates as large as what they are added to
 CELL = (4, 32)  # batch and length of a pass as it is timed
@@ -47,17 +49,20 @@ def on_larger_weights(run: Run) -> list[Check]:
     """
     task = build_task(run.task)
     objective = prepare.objective_for(run, task)
-    prepared = prepare.inject(run, prepare.load_base(run, objective, run.device), run.device)
+    loaded = prepare.load_base(run, objective, run.device)
+    with Drawn() as drawn:
+        prepared = prepare.inject(run, loaded, run.device)
     adaptation, model = prepared.adaptation, prepared.adaptation.model
     if adaptation.fit is not None:
         return []
+    names = drawn.of({**adaptation.params, **adaptation.frozen})
     pad = batches.padding(prepared.tokenizer)
     probe = long_probe(prepare.encode(run, task, prepared.tokenizer)["train"], pad, torch.device(run.device))
     timed = _timed_items(prepared, pad, run)
     flops = _flops(prepared, timed)
     of_base = {id(p) for p in prepared.base}
     move((p for p in adaptation.params.values() if id(p) not in of_base), SPREAD, seed=0)
-    found: list[Check | None] = [_as_scored(prepared, timed, flops)]
+    found: list[Check | None] = [_as_scored(prepared, timed, flops), _draws(prepared, names)]
     if adaptation.settle is not None:
         adaptation.settle()
     found += [each_alone(adaptation, probe, outputs(model, probe)), causal(adaptation, probe)]
@@ -69,6 +74,15 @@ def on_larger_weights(run: Run) -> list[Check]:
         for check in found
         if check is not None
     ]
+
+
+def _draws(prepared: Prepared, names: list[str]) -> Check | None:
+    """Whether a method that draws says that a seed reaches it."""
+    if not names or prepared.claims.random_init:
+        return None
+    return Check(
+        "seed", FAIL, f"draws {some(names)} at random and does not claim random_init: no seed reaches it"
+    )
 
 
 def _timed_items(prepared: Prepared, pad: dict[str, int], run: Run) -> Probe:

@@ -53,19 +53,16 @@ class Mistake:
     check: str  # that finds it
     code: str  # a class `Layer`, or a function `inject(self, model)`
     claims: str = ALL
-    fields: str = ""
+    in_every_run: bool = True  # else by `peftbench check` alone
 
     def source(self, name: str) -> str:
         """The file of a plugin."""
         code = textwrap.dedent(self.code).strip("\n")
         if "def inject(" not in code:
             code += "\n\ndef inject(self, model):\n    return low(model, Layer)\n"
-        fields = (
-            textwrap.indent(textwrap.dedent(self.fields).strip("\n"), "    ") + "\n" if self.fields else ""
-        )
         return (
             f"{HEAD}{code}\n\n@method({name!r}, Claims({self.claims}), Preset(1e-3, 'a test'))\n"
-            f"@dataclass(frozen=True)\nclass Method:\n{fields}    inject = inject\n"
+            "@dataclass(frozen=True)\nclass Method:\n    inject = inject\n"
         )
 
 
@@ -115,7 +112,7 @@ class Layer(Low):
 class Layer(Low):
     def update(self, x):
         return super().update(x).clamp(-1, 1)
-"""),
+""", in_every_run=False),
     "gate": Mistake(MERGED, "merge", """
 class Layer(Low):
     def update(self, x):
@@ -145,13 +142,13 @@ class Layer(Low):
     def forward(self, x):
         out = self.base(x)
         return out if x.dtype == torch.bfloat16 else out + self.update(x)
-"""),
+""", in_every_run=False),
     "wrong-in-autocast": Mistake(MERGED, "merge", """
 class Layer(Low):
     def forward(self, x):
         out = self.base(x)
         return out if out.dtype == torch.bfloat16 else out + self.update(x)
-"""),
+""", in_every_run=False),
     "wrong-beyond-25-tokens": Mistake(MERGED, "merge", """
 class Layer(Low):
     def update(self, x):
@@ -388,11 +385,11 @@ class Layer(Low):
     def __init__(self, base, sites):
         super().__init__(base, sites)
         self.a.data.copy_(torch.randn(self.a.shape, generator=torch.Generator().manual_seed(0)) * 0.02)
-""", ALL.replace(", random_init=True", "")),
+""", ALL.replace(", random_init=True", ""), in_every_run=False),
     "skipped-while-zero": Mistake(LATENCY, "timed as scored", """
 class Layer(Low):
     def forward(self, x):
         out = self.base(x)
         return out + self.update(x) if self.b.requires_grad and self.b.any() or self.training else out
-"""),
+""", in_every_run=False),
 }  # fmt: skip
