@@ -91,6 +91,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     scorer = score.Scorer(adaptation.model, objective, prepared.tokenizer, accelerator, at_once)
 
     def passes(split: str) -> Iterator[Batch]:
+        if split == "test":
+            raise ValueError(
+                "fit() learns from train and may choose on validation; the test split is not for it"
+            )
         for items in batches.scoring_order(encoded[split].lengths, at_once):
             batch = batches.collate(encoded[split], items, pad, device)
             with accelerator.autocast():
@@ -157,8 +161,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     with fenced(prepared.changed, "in a forward pass"):
         found += _of_predictions(run, prepared, trained, (long, short))
         hidden = proof.all_stored(prepared, base, short)
-        last = outputs(adaptation.model, short)
-    settings = [*prepared.changed, *witness.changed]
+        final = outputs(adaptation.model, short)
+    last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
     progress.phase("save")
     stored, file = adaptation.state(), out / "adapter.safetensors"
     stored_bytes = save(stored, file) if stored else 0
@@ -166,7 +170,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     progress.phase("check")
     loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
     gc.collect()  # the trained model goes before another one comes
-    found += [proof.left_alone(settings), *_reloaded(run, objective, out, start, last, short, hidden)]
+    found += _reloaded(run, objective, out, start, last, short)
     if run.kind == "tuning" or not (claims.exact_base or conditions.keep_weights):
         file.unlink(
             missing_ok=True
@@ -207,30 +211,27 @@ def _of_predictions(
 
 
 def _reloaded(
-    run: Run,
-    objective: Objective,
-    out: Path,
-    start: proof.Start,
-    trained: torch.Tensor,
-    probe: Probe,
-    hidden: list[str],
+    run: Run, objective: Objective, out: Path, start: proof.Start, last: proof.Last, probe: Probe
 ) -> list[Check]:
     """Inject again with the same seed and with another one, and load into that what was saved."""
     loaded = load_base(run, objective, run.device)
-    again = inject(run, loaded, run.device).adaptation
-    repeated = fingerprints({**again.params, **again.frozen})
-    again.remove()
+    again = inject(run, loaded, run.device)
+    repeated = fingerprints({**again.adaptation.params, **again.adaptation.frozen})
+    again.adaptation.remove()
     other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
     adaptation = other.adaptation
     differing = fingerprints({**adaptation.params, **adaptation.frozen})
-    found = [proof.seeding(other, start.init, repeated, differing)]
+    found = [
+        proof.left_alone([*last.changed, *again.changed, *other.changed]),
+        proof.seeding(other, start.init, repeated, differing),
+    ]
     file = out / "adapter.safetensors"
     try:
         adaptation.load(load_file(file, device=run.device) if file.is_file() else {})
         saved_head = load_file(out / "head.safetensors", device=run.device)
         for name, parameter in other.head.items():
             parameter.data.copy_(saved_head[name])
-        found.append(proof.reloaded(trained, outputs(adaptation.model, probe), start.outputs, hidden))
+        found.append(proof.reloaded(last, outputs(adaptation.model, probe), start.outputs))
     except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
         said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
         found.append(Check("save and load", FAIL, said))

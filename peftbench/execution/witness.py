@@ -81,7 +81,7 @@ class Witness:
         self.of_base = {n for n, p in adaptation.params.items() if id(p) in before.parameters}
         self.declared_factors = {adaptation.groups.get(name, 1.0) for name in adaptation.params}
         self.counted = Counted()
-        self.changed: dict[str, None] = {}  # settings and generators that training touched
+        self.changed: list[str] = []  # settings and generators that training touched
         self.others: list[Tensor] = []  # what optimizers of its own step on
         self.optimizer: torch.optim.Optimizer | None = None
         self.parameters = [*adaptation.params.values(), *head.values()]
@@ -165,9 +165,9 @@ class Witness:
 
     def _settings(self) -> None:
         for name in self.fence.restore():
-            self.changed[f"{name} in training"] = None
+            self.changed.append(f"{name} in training")
         if self.seed is not None and torch.initial_seed() != self.seed:
-            self.changed["torch's generator, seeded anew in training"] = None
+            self.changed.append("torch's generator, seeded anew in training")
             self.seed = torch.initial_seed()
 
     def _began(self, *_: Any) -> None:
