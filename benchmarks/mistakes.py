@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from tests.support.mistakes import MISTAKES
+from tests.support.mistakes import FUTURE, MISTAKES
 
 WIDEST = 150  # characters of what was said
 
@@ -24,7 +24,7 @@ def check(out: Path) -> None:
     """Write what fails of each mistake: {mistake: {check: what was seen first}}."""
     from peftbench.inspection import check_method
 
-    check_method.MODELS = check_method.MODELS[:2]  # an encoder and a decoder show them all
+    families = check_method.MODELS
     found: dict[str, dict[str, str]] = {}
     for name, mistake in MISTAKES.items():
         with tempfile.TemporaryDirectory() as folder:

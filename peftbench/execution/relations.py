@@ -49,10 +49,11 @@ def _apart(model: nn.Module, probe: Probe, whole: Tensor) -> dict[str, float]:
     """By way of scoring, what outputs differ by from those of one batch, as a share of their norm."""
     norm = max(float(whole.norm()), 1e-30)
     count = len(probe)
-    singly = torch.cat([outputs(model, probe, [row]) for row in range(count)])
+    single = [outputs(model, probe, [row]) for row in range(count)]
+    singly = torch.cat(single)
     padded = torch.cat([outputs(model, probe, [row], padded=True) for row in range(count)])
     order = list(reversed(range(count)))
-    sizes = [len(outputs(model, probe, [row])) for row in order]
+    sizes = [len(single[row]) for row in order]
     turned = torch.cat(list(reversed(outputs(model, probe, order).split(sizes))))
     return {
         "one by one": distance(singly, whole) / norm,

@@ -55,14 +55,14 @@ def on_larger_weights(run: Run) -> list[Check]:
     adaptation, model = prepared.adaptation, prepared.adaptation.model
     if adaptation.fit is not None:
         return []
-    names = drawn.of({**adaptation.params, **adaptation.frozen})
+    draws = _draws(prepared, drawn)
     pad = batches.padding(prepared.tokenizer)
     probe = long_probe(prepare.encode(run, task, prepared.tokenizer)["train"], pad, torch.device(run.device))
     timed = _timed_items(prepared, pad, run)
     flops = _flops(prepared, timed)
     of_base = {id(p) for p in prepared.base}
     move((p for p in adaptation.params.values() if id(p) not in of_base), SPREAD, seed=0)
-    found: list[Check | None] = [_as_scored(prepared, timed, flops), _draws(prepared, names)]
+    found: list[Check | None] = [_as_scored(prepared, timed, flops), *draws]
     if adaptation.settle is not None:
         adaptation.settle()
     found += [each_alone(adaptation, probe, outputs(model, probe)), causal(adaptation, probe)]
@@ -76,13 +76,24 @@ def on_larger_weights(run: Run) -> list[Check]:
     ]
 
 
-def _draws(prepared: Prepared, names: list[str]) -> Check | None:
-    """Whether a method that draws says that a seed reaches it."""
-    if not names or prepared.claims.random_init:
-        return None
-    return Check(
-        "seed", FAIL, f"draws {some(names)} at random and does not claim random_init: no seed reaches it"
-    )
+def _draws(prepared: Prepared, drawn: Drawn) -> list[Check]:
+    """Whether a method that draws says that a seed reaches it, and stores what it drew."""
+    adaptation, found = prepared.adaptation, []
+    names = drawn.of({**adaptation.params, **adaptation.frozen})
+    if names and not prepared.claims.random_init:
+        said = f"draws {some(names)} at random and does not claim random_init: no seed reaches it"
+        found.append(Check("seed", FAIL, said))
+    kept = {id(p) for p in (*prepared.base, *adaptation.params.values(), *prepared.head.values())}
+    stored = {tensor.data_ptr() for tensor in adaptation.state().values()}
+    model = adaptation.model
+    beside = {
+        name: tensor
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if id(tensor) not in kept and tensor.data_ptr() not in stored
+    }
+    if lost := drawn.of(beside):
+        found.append(Check("save and load", FAIL, f"{some(lost)} is drawn at random, and no file holds it"))
+    return found
 
 
 def _timed_items(prepared: Prepared, pad: dict[str, int], run: Run) -> Probe:

@@ -89,7 +89,7 @@ class Layer(Low):
     "gate-over-padding": Mistake(ITEM, "items alone", """
 class Layer(Low):
     def update(self, x):
-        return super().update(x) * torch.sigmoid(x.mean(1, keepdim=True).mean(-1, keepdim=True))
+        return super().update(x) * x.mean(1, keepdim=True).abs().sum(-1, keepdim=True)
 """, UNMERGED),
     "adapts-while-scoring": Mistake(ITEM, "items alone", """
 class Layer(Low):
@@ -258,6 +258,18 @@ class Layer(Low):
     def update(self, x):
         return x @ self.a.T @ self.projection @ self.b.T
 """, UNMERGED),
+    "unstored-buffer": Mistake(UNSTORED, "save and load", """
+class Layer(Low):
+    def __init__(self, base, sites):
+        super().__init__(base, sites)
+        self.register_buffer("projection", torch.randn(4, 4, generator=torch.Generator().manual_seed(7)))
+    def update(self, x):
+        return x @ self.a.T @ self.projection @ self.b.T
+
+def inject(self, model):
+    adaptation = low(model, Layer)
+    return Adaptation(model, adaptation.params, adaptation.swaps)
+""", UNMERGED, in_every_run=False),
     "running-statistic": Mistake(UNSTORED, "save and load", """
 class Layer(Low):
     def __init__(self, base, sites):
