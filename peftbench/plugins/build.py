@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import defaults, spec
-from ..data.files import sha256_of
+from ..data.digests import sha256_of
 from . import registry
 from .contracts import Method, MethodDeclaration, Task
 
