@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, layer_stream
 from peftbench.data.peft_files import PREFIX, PeftFiles, of_pattern
-from peftbench.execution.proof import changed, fingerprints
+from peftbench.execution.fingerprints import changed, fingerprints
 
 from ._peft_names import DROPPED, also_trained, endings, listed, locate, relative_names
 

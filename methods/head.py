@@ -29,7 +29,7 @@ Solution = tuple[Floats, Floats, npt.NDArray[np.int64]]  # (outputs, width), (ou
 
 @method(
     "head",
-    claims=Claims(exact_base=True, mergeable=True, seedless=True),
+    claims=Claims(exact_base=True, mergeable=True, seedless=True, shared_budget=False),
     preset=Preset(0.0, source="none: solved to convergence, without a learning rate"),
     facts=Facts(
         "softmax(W f(x) + b), f frozen, solved to convergence",

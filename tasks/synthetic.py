@@ -22,10 +22,13 @@ class Synthetic:
     train_items: int = 512
     test_items: int = 200
     words: int = 5
+    longest: int = 0  # words of the longest text, where lengths are to differ; 0: all have `words`
 
     def __post_init__(self) -> None:
         if min(self.train_items, self.test_items) < 2 or self.words < 1 or self.words % 2 == 0:
             raise ValueError("train_items and test_items must be 2 or more, words odd")
+        if self.longest and self.longest < self.words:
+            raise ValueError(f"longest must be at least words ({self.words}), not {self.longest}")
 
     @property
     def objective(self) -> Classification:
@@ -44,7 +47,8 @@ class Synthetic:
         }
 
     def _item(self, draw: random.Random) -> dict[str, object]:
-        kinds = [draw.choice(list(_WORDS)) for _ in range(self.words)]
+        words = draw.randrange(self.words, self.longest + 1, 2) if self.longest else self.words
+        kinds = [draw.choice(list(_WORDS)) for _ in range(words)]
         majority = max(_WORDS, key=kinds.count)
         text = " ".join(draw.choice(_WORDS[kind]) for kind in kinds)
         return {"text": text, "label": list(_WORDS).index(majority)}

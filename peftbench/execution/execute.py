@@ -6,11 +6,10 @@ import dataclasses
 import datetime
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -27,13 +26,20 @@ from ..objectives import figures
 from ..objectives.base import Objective
 from ..objectives.jackknife import pseudo_values
 from ..plugins.build import build_task, notices_of
+from ..plugins.fence import fenced
 from ..records.record import FAIL, Check, Record
 from ..records.runs import Conditions, Run
-from . import batches, constant, forgetting, learning_curve, proof, score
+from . import batches, constant, forgetting, learning_curve, proof, relations, score
+from .before import Before
+from .fingerprints import fingerprints
+from .hidden import added_bytes
 from .inference import measure_inference
-from .prepare import encode, inject, load_base, objective_for
+from .merging import merge
+from .prepare import Prepared, encode, inject, load_base, objective_for
+from .probe import Probe, long_probe, outputs, short_probe
 from .profile import profile_step
 from .train import accelerator_for, train
+from .witness import Witness
 
 
 def execute(run: Run, out: Path, conditions: Conditions) -> Record:
@@ -69,21 +75,26 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     before = forgetting.before(run, loaded, accelerator)
-    tensors = proof.Tensors(loaded.model, without=loaded.head.values())
-    base = proof.fingerprints(tensors.now())
+    encoded = encode(run, task, loaded.tokenizer)
+    pad = batches.padding(loaded.tokenizer)
+    short, long = short_probe(encoded["train"], pad, device), long_probe(encoded["train"], pad, device)
+    base = Before.of(loaded.model, loaded.head, objective.outputs)
     prepared = inject(run, loaded, run.device)
     adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
     counts = count_parameters(adaptation, head, prepared.base)
-    encoded = encode(run, task, prepared.tokenizer)
-    pad = batches.padding(prepared.tokenizer)
-    probe = _probe(encoded["train"], pad, device)
-    start = proof.at_start(adaptation, claims, head, tensors, base, probe)
+    with fenced(prepared.changed, "in a forward pass"):
+        start = proof.at_start(prepared, base, short)
+        witness = Witness(run, prepared, base, short)
     memory = MemoryMeter(device)
-    memory.mark_model(adaptation.model)
+    memory.mark_model(adaptation.model, added_bytes(adaptation, base.known))
     at_once = score.items_at_once(run.budget.max_length)
     scorer = score.Scorer(adaptation.model, objective, prepared.tokenizer, accelerator, at_once)
 
     def passes(split: str) -> Iterator[Batch]:
+        if split == "test":
+            raise ValueError(
+                "fit() learns from train and may choose on validation; the test split is not for it"
+            )
         for items in batches.scoring_order(encoded[split].lengths, at_once):
             batch = batches.collate(encoded[split], items, pad, device)
             with accelerator.autocast():
@@ -99,8 +110,19 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             watch, points = learning_curve.recorder(
                 conditions.curve_points, steps, scorer, encoded["validation"], memory, energy
             )
-            seen = train(adaptation, head, encoded["train"], objective, run, pad, accelerator, watch)
-            training = dataclasses.asdict(seen)
+            with witness.watching(steps, len(encoded["train"])):
+                seen = train(
+                    adaptation,
+                    head,
+                    encoded["train"],
+                    objective,
+                    run,
+                    pad,
+                    accelerator,
+                    witness.beside(watch),
+                )
+            training = dataclasses.asdict(seen) | dataclasses.asdict(witness.counted)
+            training["departures"] = witness.departures()
         else:
             fit_started = time.perf_counter()
             adaptation.model.eval()
@@ -115,14 +137,18 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "gpu_before": gpu_before,
         "gpu_after": nvml.state_now(device),
     }
-    if adaptation.settle is not None:
-        adaptation.settle()
+    with fenced(prepared.changed, "when it settles"):
+        trained = proof.settled(prepared, base, start, witness, long)
     # What is kept may be less than what was there to train: triplets that went, a reparameterisation.
     counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
 
     progress.phase("score")
     energy = EnergyMeter(device.type)
-    with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
+    with (
+        memory.phase(),
+        fenced(prepared.changed, "while it scores"),
+        frozen_in(adaptation.model, DTYPES[run.dtype]),
+    ):
         predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
     scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
     predictions.to_parquet(out / "predictions.parquet", index=False)
@@ -131,15 +157,20 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
     progress.phase("check")
-    found, trained = proof.after_training(start, adaptation, claims, head, tensors, probe)
+    found = proof.after_training(start, trained, prepared, base, witness)
+    with fenced(prepared.changed, "in a forward pass"):
+        found += _of_predictions(run, prepared, trained, (long, short))
+        hidden = proof.all_stored(prepared, base, short)
+        final = outputs(adaptation.model, short)
+    last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
     progress.phase("save")
     stored, file = adaptation.state(), out / "adapter.safetensors"
     stored_bytes = save(stored, file) if stored else 0
     save(head, out / "head.safetensors")
     progress.phase("check")
-    loaded = tensors = prepared = adaptation = head = stored = scorer = None  # type: ignore[assignment]
+    loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
     gc.collect()  # the trained model goes before another one comes
-    found += _reloaded(run, objective, out, start, trained, probe)
+    found += _reloaded(run, objective, out, start, last, short)
     if run.kind == "tuning" or not (claims.exact_base or conditions.keep_weights):
         file.unlink(
             missing_ok=True
@@ -165,33 +196,43 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     }
 
 
-def _probe(split: batches.Encoded, pad: dict[str, int], device: torch.device) -> Batch:
-    """A batch of the ends of items of middling length, for the checks."""
-    order = np.argsort(split.lengths, kind="stable")
-    middle = max(0, len(order) // 2 - proof.PROBE_ITEMS // 2)
-    probed = split.some(order[middle : middle + proof.PROBE_ITEMS]).ends(proof.PROBE_TOKENS)
-    return batches.inputs_of(batches.collate(probed, np.arange(len(probed)), pad, device))
+def _of_predictions(
+    run: Run, prepared: Prepared, trained: proof.Trained, probes: Sequence[Probe]
+) -> list[Check]:
+    """What predictions depend on, and whether merged ones are the same."""
+    kind = torch.device(run.device).type
+    in_type = None if run.dtype == "float32" else torch.autocast(kind, DTYPES[run.dtype])
+    adaptation = prepared.adaptation
+    found = [
+        relations.each_alone(adaptation, probes[0], trained.settled),
+        relations.causal(adaptation, probes[0]),
+        merge(adaptation, prepared.claims, probes, in_type),
+    ]
+    return [check for check in found if check is not None]
 
 
 def _reloaded(
-    run: Run, objective: Objective, out: Path, start: proof.Start, trained: torch.Tensor, probe: Batch
+    run: Run, objective: Objective, out: Path, start: proof.Start, last: proof.Last, probe: Probe
 ) -> list[Check]:
     """Inject again with the same seed and with another one, and load into that what was saved."""
     loaded = load_base(run, objective, run.device)
-    again = inject(run, loaded, run.device).adaptation
-    repeated = proof.fingerprints({**again.params, **again.frozen})
-    again.remove()
+    again = inject(run, loaded, run.device)
+    repeated = fingerprints({**again.adaptation.params, **again.adaptation.frozen})
+    again.adaptation.remove()
     other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
     adaptation = other.adaptation
-    differing = proof.fingerprints({**adaptation.params, **adaptation.frozen})
-    found = [proof.seeding(other.claims, start.init, repeated, differing)]
+    differing = fingerprints({**adaptation.params, **adaptation.frozen})
+    found = [
+        proof.left_alone([*last.changed, *again.changed, *other.changed]),
+        proof.seeding(other, start.init, repeated, differing),
+    ]
     file = out / "adapter.safetensors"
     try:
         adaptation.load(load_file(file, device=run.device) if file.is_file() else {})
         saved_head = load_file(out / "head.safetensors", device=run.device)
         for name, parameter in other.head.items():
             parameter.data.copy_(saved_head[name])
-        found.append(proof.reloaded(trained, proof.outputs(adaptation.model, probe), start.outputs))
+        found.append(proof.reloaded(last, outputs(adaptation.model, probe), start.outputs))
     except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
         said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
         found.append(Check("save and load", FAIL, said))

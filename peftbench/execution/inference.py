@@ -1,13 +1,14 @@
 """One process of an inference measurement: every method of a run on trees of its own over one shared base.
 
-The methods are untrained: times depend on shapes, not on what the weights learned. Weights and compute are in the run's
+The methods are untrained, but their own weights are moved off where they start, so that an update that is skipped while it is zero
+costs what it costs once trained. Weights and compute are in the run's
 data type, without autocast; merged layers are folded in float32 and cast once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from ..models.precision import DTYPES
 from ..records.runs import LatencyGrid, Run
 from .prepare import inject, load_base, objective_of
 
+TRAINED_SPREAD = 0.02  # of what training adds to a weight, in order of size
+
 
 def measure_inference(run: Run) -> dict[str, Any]:
     """The sections of the record of a latency run.
@@ -44,7 +47,7 @@ def measure_inference(run: Run) -> dict[str, Any]:
     methods = [str(one) for one in spec.parse_list(run.method)]
     adaptations = {}
     for method in methods:
-        adaptations[method], claims = _adapted(run, method, loaded)
+        adaptations[method], claims = moved(run, method, loaded)
     device = torch.device(run.device)
     loaded.model.to(device)
     variants = variants_of(loaded.model, adaptations)
@@ -77,12 +80,15 @@ def measure_inference(run: Run) -> dict[str, Any]:
     }
 
 
-def _adapted(run: Run, method: str, loaded: Loaded) -> tuple[Adaptation, Any]:
-    """A method in a tree of its own, settled, on the run's device."""
+def moved(run: Run, method: str, loaded: Loaded) -> tuple[Adaptation, Any]:
+    """A method in a tree of its own, its own weights as far from their start as training brings them, settled."""
     tree = over_shared_weights(loaded.model)
     head = {name: p for name, p in tree.named_parameters() if name in loaded.head}
     one = dataclasses.replace(run, method=method)
     prepared = inject(one, dataclasses.replace(loaded, model=tree, head=head), run.device)
+    shared = {id(p) for p in loaded.model.parameters()}
+    own = {n: p for n, p in prepared.adaptation.params.items() if id(p) not in shared}
+    move(own.values(), TRAINED_SPREAD, run.seed)
     if prepared.adaptation.settle is not None:
         prepared.adaptation.settle()
     return prepared.adaptation, prepared.claims
@@ -94,13 +100,11 @@ def _serving(
     """Several adapters of each method on one base: switched between, and mixed in one batch."""
     found: list[dict[str, Any]] = []
     for method in methods:
-        if not _adapted(run, method, loaded)[0].swaps:  # it trains the base itself, which all share
+        if not moved(run, method, loaded)[0].swaps:  # it trains the base itself, which all share
             continue
         tasks: list[Adaptation] = []
         for task in range(grid.tasks):
-            adaptation, _ = _adapted(
-                dataclasses.replace(run, seed=run.seed + 1000 * (task + 1)), method, loaded
-            )
+            adaptation, _ = moved(dataclasses.replace(run, seed=run.seed + 1000 * (task + 1)), method, loaded)
             _randomise(adaptation.params, task)
             adaptation.model.eval().to(DTYPES[run.dtype])
             tasks.append(adaptation)
@@ -111,6 +115,15 @@ def _serving(
             continue
         found.append({"method": method, "refusal": None, **dataclasses.asdict(cells)})
     return found
+
+
+@torch.no_grad()
+def move(parameters: Iterable[nn.Parameter], spread: float, seed: int) -> None:
+    """Add noise of that spread to parameters."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        noise = torch.randn(parameter.shape, generator=generator) * spread
+        parameter.add_(noise.to(parameter.device, parameter.dtype))
 
 
 def _randomise(params: Mapping[str, nn.Parameter], task: int) -> None:

@@ -15,8 +15,10 @@ from ..models.precision import checkpoint_activations
 from ..models.resolve import resolve_model
 from ..models.streams import init_streams
 from ..objectives.base import Objective
+from ..plugins import loader, registry
 from ..plugins.build import build_method, build_task, files_of
 from ..plugins.contracts import Claims, Task
+from ..plugins.fence import fenced
 from ..records.runs import Run
 from . import batches
 
@@ -32,6 +34,7 @@ class Prepared:
     tokenizer: Any
     claims: Claims
     base: list[nn.Parameter]  # the parameters before the method came
+    changed: list[str]  # settings and generators of the process that the method touched, put back since
 
 
 def objective_of(run: Run) -> Objective | None:
@@ -85,7 +88,8 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     method, declared = build_method(run.method)
     base = list(loaded.model.parameters())
     # The same model always gets the same streams, whatever device it then goes to.
-    with init_streams(run.seed, run.method):
+    changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
+    with fenced(changed, "in inject()"), init_streams(run.seed, run.method):
         adaptation = method.inject(loaded.model)
     if not isinstance(adaptation, Adaptation):
         raise NotSupported(
@@ -102,7 +106,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
         checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
-    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base)
+    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed)
 
 
 def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:

@@ -1,15 +1,20 @@
 """`peftbench check` of a method: the checks of every run, on tiny models of three families, with a sentence on what to do.
 
-The same `execute` does it, on a few steps at a learning rate that moves everything. A method that can't serve a family is
+The same `execute` does it, on a few steps at a learning rate that moves everything; `larger_weights` goes on where a few steps do
+not reach. A method that can't serve a family is
 no failure; one that can serve none of them is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from .. import defaults, progress, spec
 from ..errors import NotSupported, UsageError, unknown
@@ -18,12 +23,18 @@ from ..execution.execute import execute
 from ..execution.proof import Checked
 from ..folders import expanded
 from ..plugins import build, loader, registry
-from ..records.record import FAIL, PASS
+from ..plugins.fence import Fence
+from ..records.record import FAIL, NOT_CLAIMED, PASS, Check
 from ..records.runs import Budget, Conditions, Run
 from .check_task import check_task
+from .larger_weights import on_larger_weights, worst
 
-MODELS = ("tiny-encoder", "tiny-decoder", "tiny-fused")  # BERT, Llama, GPT-2 with its fused projections
+# BERT, Llama, GPT-2 with its fused projections; of four blocks, for what goes wrong behind the second one.
+MODELS = ("tiny-encoder-x4", "tiny-decoder-x4", "tiny-fused-x4")
 STEPS, LEARNING_RATE = 8, 1e-2
+SEEDLESS_TOLERANCE = 1e-4  # nats: solvers stop near the same point
+MAX_LENGTH = 64  # tokens: texts are of 11 to 64
+TASK = f"{defaults.CHECK_TASK}:train_items=64:test_items=8:words=3:longest=25"
 
 
 def check_file(what: str, plugins: Sequence[str], out: Path) -> list[Checked]:
@@ -83,25 +94,39 @@ def _answers(what: str) -> bool:
     return name in registry.load("task") or registry.answers("method", name)
 
 
-def _on(method: str, family: str, folder: Path) -> list[Checked]:
-    run = Run(
+def tiny_run(method: str, family: str) -> Run:
+    """The run that a method is checked in.
+
+    Args:
+        method: SPEC.
+        family: one of `MODELS`.
+    """
+    return Run(
         kind="training",
         method=build.canonical(method),
         model=family,
-        task=f"{defaults.CHECK_TASK}:train_items=64:test_items=16",
+        task=TASK,
         seed=0,
         learning_rate=LEARNING_RATE,
         head_learning_rate=LEARNING_RATE,
         weight_decay=0.0,
-        budget=Budget("custom", STEPS, None, defaults.BATCH_SIZE, 1, 32),
+        budget=Budget("custom", STEPS, None, defaults.BATCH_SIZE, 1, MAX_LENGTH),
         device="cpu",
         dtype="float32",
         grid=None,
         plugins=(),
         identity=dict.fromkeys(("model", "task", "data", "method"), ""),
     )
+
+
+def _on(method: str, family: str, folder: Path) -> list[Checked]:
+    run, fence = tiny_run(method, family), Fence()
     try:
         record = execute(run, folder, Conditions(threads=1))
+        found = [Check(**one) for one in record.checks or ()]
+        found += on_larger_weights(run)
+        if family == MODELS[0] and (record.claims or {}).get("seedless"):
+            found.append(_another_seed(run, folder))
     except NotSupported as error:
         outcome = FAIL if str(error) == prepare.NOTHING_TO_TRAIN else "not supported"
         return [Checked(method, family, "runs", outcome, str(error))]
@@ -111,5 +136,19 @@ def _on(method: str, family: str, folder: Path) -> list[Checked]:
             f"{type(error).__name__}: {error} ({Path(line.filename).name}, line {line.lineno})".split()
         )
         return [Checked(method, family, "runs", FAIL, said[:300])]
+    finally:
+        fence.restore()
     done = [Checked(method, family, "runs", PASS, f"{STEPS} steps")]
-    return done + [Checked(method, family, **one) for one in record.checks or ()]
+    return done + [Checked(method, family, **vars(one)) for one in worst(found)]
+
+
+def _another_seed(run: Run, folder: Path) -> Check:
+    """Whether what claims to be seedless comes out the same under another seed."""
+    other = folder / "another-seed"
+    other.mkdir()
+    execute(dataclasses.replace(run, seed=run.seed + 1), other, Conditions(threads=1))
+    one, two = (pd.read_parquet(place / "predictions.parquet")["nll"].to_numpy() for place in (folder, other))
+    if np.allclose(one, two, rtol=SEEDLESS_TOLERANCE, atol=SEEDLESS_TOLERANCE):
+        return Check("seed", NOT_CLAIMED, "another seed gives the same predictions")
+    said = f"claims to be seedless, but another seed moves predictions by up to {np.abs(one - two).max():.1e} nats"
+    return Check("seed", FAIL, said)

@@ -1,7 +1,7 @@
 """Peak memory of one phase, by a name that says what was counted.
 
 On CUDA: the allocator's peaks, allocated and reserved. On a CPU: the resident set of this process, above what it was
-with the loaded model, from the kernel's own high-water mark where it can be reset, else from a sampler. Unknown is
+with the loaded base model, from the kernel's own high-water mark where it can be reset, else from a sampler. Unknown is
 None, never 0.
 """
 
@@ -34,7 +34,7 @@ class PeakMemory:
     peak_allocated_bytes: int | None = None
     peak_reserved_bytes: int | None = None
     peak_resident_bytes: int | None = None
-    peak_above_model_bytes: int | None = None  # resident, above the loaded and adapted model
+    peak_above_model_bytes: int | None = None  # resident, above the loaded base model
     process_bytes: int | None = (
         None  # by the driver at the end, with contexts and libraries; needs nvidia-ml-py
     )
@@ -58,8 +58,11 @@ class MemoryMeter:
         self.last: PeakMemory | None = None
         self.sampler: _Sampler | None = None
 
-    def mark_model(self, model: nn.Module) -> None:
+    def mark_model(self, model: nn.Module, added_bytes: int = 0) -> None:
         """Note what the process holds with the model in place.
+
+        Args:
+            added_bytes: of it what a method keeps beside the base, which counts as the method's.
 
         Weights mapped from a file become resident only when they are read, and freed memory stays with the process:
         both would blur the mark.
@@ -71,7 +74,7 @@ class MemoryMeter:
                 tensor.sum()
         gc.collect()
         _return_freed_memory()
-        self.model_bytes = psutil.Process().memory_info().rss
+        self.model_bytes = psutil.Process().memory_info().rss - added_bytes
 
     @contextmanager
     def phase(self) -> Iterator[None]:

@@ -71,7 +71,12 @@ def move_vectors(model: nn.Module) -> None:
 
 
 def _tiny(name: str) -> Source:
-    """Random weights from a config and a tokenizer of single bytes: a real checkpoint without a download."""
+    """Random weights from a config and a tokenizer of single bytes: a real checkpoint without a download.
+
+    Of two blocks, or as many as the name ends with.
+    """
+    kind, _, blocks = name.partition("-x")
+    layers = int(blocks or 2)
     home = cache_folder() / "models" / f"{name}-{TINY_VERSION}"
 
     def make(folder: Path) -> None:
@@ -79,20 +84,20 @@ def _tiny(name: str) -> Source:
         sizes: dict[str, Any] = {
             "vocab_size": len(tokenizer),
             "hidden_size": 32,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "intermediate_size": 64,
             "pad_token_id": tokenizer.pad_token_id,
         }
         with quiet(), stream(0, name):
             model: Any
-            if name == "tiny-encoder":
+            if kind == "tiny-encoder":
                 model = transformers.BertModel(transformers.BertConfig(**sizes), add_pooling_layer=False)
-            elif name == "tiny-fused":
+            elif kind == "tiny-fused":
                 fused = transformers.GPT2Config(
                     vocab_size=len(tokenizer),
                     n_embd=32,
-                    n_layer=2,
+                    n_layer=layers,
                     n_head=4,
                     pad_token_id=tokenizer.pad_token_id,
                     bos_token_id=tokenizer.cls_token_id,
@@ -130,6 +135,9 @@ STARTERS: dict[str, Callable[[str], Source]] = {
     "tiny-encoder": _tiny,
     "tiny-decoder": _tiny,
     "tiny-fused": _tiny,
+    "tiny-encoder-x4": _tiny,
+    "tiny-decoder-x4": _tiny,
+    "tiny-fused-x4": _tiny,
     "random-gpt2-medium": _random_gpt2_medium,
 }
 

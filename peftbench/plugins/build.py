@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from .. import defaults, spec
+from ..data.digests import sha256_of
 from . import registry
 from .contracts import Method, MethodDeclaration, Task
 
@@ -21,15 +25,32 @@ def build_method(text: str) -> tuple[Method, MethodDeclaration]:
 
 
 def method_identity(text: str) -> str:
-    """What a method's results depend on beside its fields: its source, and the files that it reads."""
+    """What a method's results depend on beside its fields: its source, and the files that it reads or that its fields name."""
     source = registry.get("method", spec.parse(text).name).source_sha256()
     return " ".join(filter(None, [source, files_of(text)]))
 
 
 def files_of(text: str) -> str:
-    """A hash of the files that a method reads; empty where it reads none."""
-    read: str = getattr(build_method(text)[0], "fingerprint", lambda: "")()
+    """A hash of the files that a method reads, or else of those that its fields name; empty where there are none."""
+    instance, _ = build_method(text)
+    own = getattr(instance, "fingerprint", None)
+    read: str = own() if own is not None else _named_files(instance)
     return read
+
+
+def _named_files(instance: Any) -> str:
+    """The hashes of the files that a method's fields name, and of those in the folders."""
+    found = []
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        place = Path(value).expanduser() if isinstance(value, str | Path) and str(value) else None
+        if place is None or not place.exists():
+            continue
+        if place.is_file():
+            found.append(sha256_of(place).hex())
+        elif os.sep in str(value):  # a folder of one word may stand there by chance
+            found += [sha256_of(file).hex() for file in sorted(place.iterdir()) if file.is_file()]
+    return " ".join(found)
 
 
 def task_identity(text: str) -> dict[str, str]:

@@ -27,6 +27,9 @@ class Claims:
     exact_base: bool = False  # base weights stay bitwise unchanged
     random_init: bool = False  # the seed reaches the initialisation
     seedless: bool = False  # the outcome does not depend on the seed: one run stands for all
+    shared_budget: bool = (
+        True  # passes, items, optimizer steps and rates a step are those that every method gets
+    )
 
 
 @dataclass(frozen=True)

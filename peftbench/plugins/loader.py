@@ -13,9 +13,18 @@ from types import ModuleType
 
 from ..errors import UsageError
 from ..folders import expanded
+from .fence import fenced
 from .registry import KINDS, PACKAGES, contained, load, said_of
 
 _loaded_plugins: dict[Path, str] = {}
+_disturbances: dict[
+    Path, list[str]
+] = {}  # what files changed of the process when they were imported; put back since
+
+
+def disturbances_of(file: Path) -> list[str]:
+    """What a plugin file changed of the process that every run shares, while it was imported."""
+    return _disturbances.get(file, [])
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
@@ -90,7 +99,7 @@ def _import_plugin(path: Path, kind: str) -> None:
     module: ModuleType = importlib.util.module_from_spec(location)
     sys.modules[name] = module
     try:
-        with contained():
+        with fenced(_disturbances.setdefault(path, []), "on import"), contained():
             location.loader.exec_module(module)
     except UsageError:
         del sys.modules[name]

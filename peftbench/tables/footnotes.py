@@ -142,6 +142,11 @@ def _guards(table: Table) -> list[str]:
                 f"{names}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does "
                 "not depend on the seed and ran once."
             )
+    notes += [
+        f"{row.label}: departs from the shared budget: {'; '.join(row.departures)}."
+        for row in table.rows
+        if row.departures
+    ]
     learned = next((row for row in seedless if row.score is not None), None)
     if learned and learned.score:
         sign = 1 if table.higher_is_better else -1

@@ -38,6 +38,7 @@ class Row:
     failed_seeds: Mapping[int, str] = field(default_factory=dict)  # that learned nothing, and how one sees it
     score_of_learned: Estimate | None = None  # over the other seeds, where there are both
     checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
+    departures: tuple[str, ...] = ()  # from the shared budget, as measured
     forgetting: Estimate | None = None  # nats a token on another text, after minus before
     rate_curve: RateCurve | None = None  # its learning rates on validation, where it was tuned
     costs: Costs = NO_COSTS

@@ -258,6 +258,7 @@ def _row(
         learning_rate=method[1] or None,
         failed_seeds=failed_seeds(good),
         checks=_checks(good),
+        departures=_departures(good),
         forgetting=_forgetting(_good(r for r in group if _text(r) == text)),
     )
 
@@ -280,6 +281,13 @@ def _checks(good: list[Record]) -> tuple[Check, ...]:
             if known is None or OUTCOMES.index(check.outcome) < OUTCOMES.index(known.outcome):
                 worst[check.name] = check
     return tuple(worst.values())
+
+
+def _departures(good: list[Record]) -> tuple[str, ...]:
+    """Of all seeds, each once; runs of before did not look."""
+    return tuple(
+        dict.fromkeys(said for record in good for said in (record.training or {}).get("departures", ()))
+    )
 
 
 def _reason(record: Record) -> str:

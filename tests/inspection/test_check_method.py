@@ -1,16 +1,23 @@
-"""The checks of every run, and `peftbench check`: six bad plugins, each caught by the check that is meant for it."""
+"""The checks of every run, and `peftbench check`: plugins with one mistake each, caught by the check that is meant for it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import torch
 
-from peftbench.inspection.check_method import MODELS, check_file
-from peftbench.plugins import registry
+from peftbench.execution.execute import execute
+from peftbench.inspection import check_method
+from peftbench.inspection.check_method import MODELS, check_file, tiny_run
+from peftbench.inspection.larger_weights import on_larger_weights
+from peftbench.plugins import loader, registry
+from peftbench.plugins.fence import Fence
+from peftbench.records.runs import Conditions
 from peftbench.render.checks import ADVICE, checks_text
 
 from ..support.commands import peftbench
+from ..support.mistakes import FUTURE, MISTAKES
 
 HEAD = """
 from dataclasses import dataclass
@@ -150,7 +157,14 @@ def plugin(name: str, code: str) -> str:
     )
 
 
+@pytest.fixture
+def one_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin does wrong everywhere shows on one."""
+    monkeypatch.setattr(check_method, "MODELS", MODELS[:1])
+
+
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.usefixtures("one_family")
 def test_a_bad_plugin_is_caught_by_the_check_that_is_meant_for_it(name: str, tmp_path: Path) -> None:
     wanted, code = BAD[name]
     file = tmp_path / f"{name}.py"
@@ -160,7 +174,7 @@ def test_a_bad_plugin_is_caught_by_the_check_that_is_meant_for_it(name: str, tmp
     assert wanted in failed, checked
     # What follows from it may fail as well: a wrong base or initialisation can't be reloaded or merged.
     follows = {
-        "trains_the_base": {"only declared moves", "save and load"},
+        "trains_the_base": {"only declared moves", "save and load", "merge"},
         "writes_what_it_hides": {"base unchanged", "save and load"},
         "draws_from_the_clock": set(),
     }
@@ -169,14 +183,49 @@ def test_a_bad_plugin_is_caught_by_the_check_that_is_meant_for_it(name: str, tmp
     assert ADVICE[wanted] in said and "fail" in said and name in said
 
 
-def test_every_registered_method_keeps_its_claims(tmp_path: Path) -> None:
-    for name in registry.load("method"):
-        if registry.get("method", name).path.parent.name == "methods":
-            method = {"peft": "peft-ia3"}.get(name, name)
-            (tmp_path / method).mkdir()
-            checked = check_file(method, (), tmp_path / method)
-            assert {one.family for one in checked} == set(MODELS)
-            assert not [one for one in checked if one.outcome in ("fail", "not tested")], checked
+@pytest.mark.parametrize("name", MISTAKES)
+def test_an_honest_mistake_is_found(name: str, tmp_path: Path) -> None:
+    """By the checks of a run, or where a few steps do not show it, on larger weights."""
+    mistake, file = MISTAKES[name], tmp_path / f"mistake_{name.replace('-', '_')}.py"
+    file.write_text(mistake.source(name))
+    fence = Fence()
+    try:
+        loader.load_plugins([file])
+        run = tiny_run(name, MODELS[1 if mistake.kind == FUTURE else 0])
+        if mistake.in_every_run:
+            checks = execute(run, tmp_path, Conditions(threads=1)).checks or []
+            failed = {check["name"] for check in checks if check["outcome"] == "fail"}
+        else:
+            failed = {check.name for check in on_larger_weights(run) if check.outcome == "fail"}
+    finally:
+        fence.restore()
+    assert mistake.check in failed
+
+
+def test_what_a_plugin_sets_on_import_is_put_back(tmp_path: Path) -> None:
+    file = tmp_path / "sets_threads.py"
+    file.write_text("import torch\ntorch.set_default_dtype(torch.float64)\n")
+    loader.load_plugins([file])
+    assert torch.get_default_dtype() == torch.float32
+    assert loader.disturbances_of(file) == ["the default data type on import"]
+
+
+@pytest.mark.parametrize("name", registry.load("method"))
+def test_every_registered_method_keeps_its_claims(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an encoder and on a decoder with fused projections."""
+    if registry.get("method", name).path.parent.name != "methods":
+        pytest.skip("is another test's")
+    monkeypatch.setattr(check_method, "MODELS", (MODELS[0], MODELS[2]))
+    checked = check_file({"peft": "peft-ia3"}.get(name, name), (), tmp_path)
+    assert not [one for one in checked if one.outcome in ("fail", "not tested")], checked
+
+
+def test_a_registered_name_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lora").write_text("no plugin")
+    monkeypatch.chdir(tmp_path)
+    assert check_method._asked("lora") == (["lora"], [])
 
 
 def test_check_from_the_command_line(tmp_path: Path) -> None:

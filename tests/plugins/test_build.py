@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from peftbench.plugins import build, registry
+from peftbench.plugins import build, loader, registry
 
 CORE = Path(__file__).resolve().parents[2] / "peftbench"
 
@@ -30,3 +30,19 @@ def test_an_identity_is_put_together_in_one_place() -> None:
         "plugins/build.py",
         "execution/restore.py",
     }  # the latter asks whether a method's source changed
+
+
+def test_a_file_that_a_field_names_is_part_of_the_identity(tmp_path: Path) -> None:
+    """Without a `fingerprint()` of the method's own."""
+    plugin, numbers = tmp_path / "reads_a_file.py", tmp_path / "numbers.txt"
+    plugin.write_text(
+        "from dataclasses import dataclass\nfrom peftbench import Claims, Preset, method\n"
+        "@method('reads-a-file', Claims(), Preset(1e-3, 'a test'))\n@dataclass(frozen=True)\nclass Reads:\n"
+        "    path: str = ''\n    def inject(self, model):\n        raise NotImplementedError\n"
+    )
+    loader.load_plugins([plugin])
+    found = [build.method_identity("reads-a-file")]
+    for text in ("1 2 3", "1 2 4"):
+        numbers.write_text(text)
+        found.append(build.method_identity(f"reads-a-file:path={numbers}"))
+    assert len(set(found)) == 3

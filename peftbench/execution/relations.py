@@ -1,0 +1,119 @@
+"""What a prediction must not depend on: the other items, the padding, what was scored before, and a causal model's future.
+
+Held to rounding, and to what the base model itself does where its own operations differ from batch to batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.adaptation import Adaptation, Batch
+from ..records.record import FAIL, NOT_TESTED, PASS, Check
+from .probe import Probe, distance, outputs
+
+LEAST_PLACES = 4  # of an item that is changed in its second half
+TOLERANCE = 1e-4  # of the outputs' norm
+OF_THE_BASE = (
+    4.0  # times what the base's own outputs differ by: routing and batch-wise kernels are not the method's
+)
+
+
+def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:
+    """Items one by one, in another order with more padding, and after others were scored.
+
+    Args:
+        earlier: outputs for the probe as one batch, from before the run was scored.
+    """
+    name = "items alone"
+    whole = outputs(adaptation.model, probe)
+    norm = max(float(whole.norm()), 1e-30)
+    if (drift := distance(whole, earlier) / norm) > TOLERANCE:
+        return Check(
+            name, FAIL, f"outputs for the same items moved by {drift:.1e} of their norm while scoring"
+        )
+    apart = _apart(adaptation.model, probe, whole)
+    worst = max(apart, key=lambda way: apart[way])
+    if not apart[worst] > TOLERANCE:
+        return Check(name, PASS, f"within {apart[worst]:.1e}")
+    with adaptation.without():
+        of_base = _apart(adaptation.model, probe, outputs(adaptation.model, probe))[worst]
+    if apart[worst] <= OF_THE_BASE * of_base:
+        return Check(name, PASS, f"within {apart[worst]:.1e}, the base within {of_base:.1e}")
+    return Check(name, FAIL, f"outputs differ by {apart[worst]:.1e} of their norm where items come {worst}")
+
+
+def _apart(model: nn.Module, probe: Probe, whole: Tensor) -> dict[str, float]:
+    """By way of scoring, what outputs differ by from those of one batch, as a share of their norm."""
+    norm = max(float(whole.norm()), 1e-30)
+    count = len(probe)
+    single = [outputs(model, probe, [row]) for row in range(count)]
+    singly = torch.cat(single)
+    padded = torch.cat([outputs(model, probe, [row], padded=True) for row in range(count)])
+    order = list(reversed(range(count)))
+    sizes = [len(single[row]) for row in order]
+    turned = torch.cat(list(reversed(outputs(model, probe, order).split(sizes))))
+    return {
+        "one by one": distance(singly, whole) / norm,
+        "with more padding": distance(padded, whole) / norm,
+        "in another order": distance(turned, whole) / norm,
+    }
+
+
+def causal(adaptation: Adaptation, probe: Probe) -> Check | None:
+    """Of a model whose base does not see the future, whether its states before changed tokens stay; None: another model."""
+    name = "causal"
+    with adaptation.without():
+        of_base = _leak(adaptation.model, probe)
+    if of_base is None or of_base > TOLERANCE:
+        return None
+    leak = _leak(adaptation.model, probe)
+    if leak is None:
+        return Check(name, NOT_TESTED, "its states can't be read")
+    said = f"outputs before changed tokens move by {leak:.1e} of their norm"
+    return Check(name, PASS if leak <= TOLERANCE else FAIL, said)
+
+
+def _leak(model: nn.Module, probe: Probe) -> float | None:
+    """What changing the last half of each item changes in the states of the first half, as a share of their norm."""
+    rows = [row for row in range(len(probe)) if probe.places(row) >= LEAST_PLACES]
+    if not rows:
+        return None
+    batch = probe.batch(rows)
+    tokens = batch[probe.answered]
+    changed = tokens.clone()
+    halves = [probe.places(row) // 2 for row in rows]
+    for at, (row, half) in enumerate(zip(rows, halves, strict=True)):
+        for place in range(half, probe.places(row) - 1):  # some models ask for an end token
+            others = [t for t in tokens[at, :half].tolist() if t != int(tokens[at, place])]
+            if others:
+                changed[at, place] = others[place % len(others)]
+    one, other = (_states(model, {**batch, probe.answered: ids}) for ids in (tokens, changed))
+    if one is None or other is None or bool((tokens == changed).all()):
+        return None
+    before = [(one[at, :half], other[at, :half]) for at, half in enumerate(halves)]
+    moved = float(torch.cat([(a - b).flatten() for a, b in before]).norm())
+    return moved / max(float(torch.cat([a.flatten() for a, _ in before]).norm()), 1e-30)
+
+
+@torch.inference_mode()
+def _states(model: nn.Module, batch: Batch) -> Tensor | None:
+    """The last hidden states of a pass, (batch, length, width)."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, out: Any) -> None:
+        states = getattr(out, "last_hidden_state", None)
+        if isinstance(states, Tensor):
+            seen.append(states.detach().float())
+
+    backbone: Any = getattr(model, "base_model", model)
+    handle = backbone.register_forward_hook(keep)
+    try:
+        logits = model(**batch).logits.detach().float()
+    finally:
+        handle.remove()
+    if seen:
+        return seen[-1]
+    return logits if logits.ndim > 2 else None
