@@ -114,9 +114,18 @@ def check_pairs(config: Mapping[str, Any], said: str) -> None:
 
 
 def rank_and_alpha(config: Mapping[str, Any], name: str) -> tuple[int, float]:
-    """Of a module's pair, by its name in the checkpoint."""
-    rank = int(of_pattern(config.get("rank_pattern"), name, config.get("r", 8)))
-    return rank, float(of_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha", 8)))
+    """Of a module's pair, by its name in the checkpoint.
+
+    Raises:
+        UsageError: the configuration has none that can be read.
+    """
+    try:
+        rank = int(of_pattern(config.get("rank_pattern"), name, config.get("r", 8)))
+        return rank, float(of_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha", 8)))
+    except (ValueError, TypeError, AttributeError, re.error) as error:
+        raise UsageError(
+            f"{CONFIG} has no r and lora_alpha that can be read ({error}); save the adapter again"
+        ) from error
 
 
 def factor_of(config: Mapping[str, Any], rank: int, alpha: float) -> float:

@@ -246,6 +246,17 @@ def test_a_start_that_would_ruin_the_model_is_refused(
         adapted(make_run(f"lora:start='{tmp_path / 'adapter'}'", checkpoint("bert")))
 
 
+def test_a_config_that_is_not_one_is_said(tmp_path: Path, make_run: Make, checkpoint: Of) -> None:
+    options = {"r": 8, "lora_alpha": 16, "target_modules": ["query", "value"]}
+    saved(tmp_path / "adapter", checkpoint("bert"), "LORA", options, "BertModel")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    good = json.loads(file.read_text())
+    for name, value in (("r", "x"), ("lora_alpha", [1]), ("rank_pattern", True), ("alpha_pattern", {"(": 1})):
+        file.write_text(json.dumps({**good, name: value}))
+        with pytest.raises(UsageError, match=r"adapter_config.json has no r and lora_alpha that can be read"):
+            adapted(make_run(f"lora:start='{tmp_path / 'adapter'}'", checkpoint("bert")))
+
+
 def test_one_pair_over_a_fused_projection_is_refused(tmp_path: Path, make_run: Make, checkpoint: Of) -> None:
     options = {"r": 8, "lora_alpha": 16, "target_modules": ["c_attn"], "fan_in_fan_out": True}
     saved(tmp_path / "adapter", checkpoint("gpt2"), "LORA", options, "GPT2Model")
