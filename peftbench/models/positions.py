@@ -17,6 +17,9 @@ def positions_of(stack: nn.Module) -> int | None:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             config: Any = stack.config
             return int(config.max_position_embeddings) - unused
+    for name, table in stack.named_buffers():  # GPT-J's rotations, which end where their table does
+        if name.rpartition(".")[2] in ABSOLUTE and table.ndim == 2:
+            return len(table)
     return None
 
 

@@ -231,6 +231,7 @@ def test_an_exported_lora_is_a_start(
         ("LORA", {"r": 8, "lora_alpha": 16, "init_lora_weights": "pissa"}, "over a base that pissa had changed"),
         ("LORA", {"r": 8, "lora_alpha": 16, "use_dora": True}, "made with use_dora"),
         ("LORA", {"r": 8, "lora_alpha": 16, "bias": "lora_only"}, "also trained biases"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "trainable_token_indices": [5]}, "also trained embeddings of single tokens"),
         ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query"]}, "only in the method: .*value"),
         ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query", "key", "value"]}, "only in the checkpoint: .*key"),
         ("IA3", {"feedforward_modules": []}, "is a IA3 adapter, not a LoRA"),
@@ -243,6 +244,17 @@ def test_a_start_that_would_ruin_the_model_is_refused(
     saved(tmp_path / "adapter", checkpoint("bert"), kind, options, "BertModel")
     with pytest.raises(UsageError, match=said):
         adapted(make_run(f"lora:start='{tmp_path / 'adapter'}'", checkpoint("bert")))
+
+
+def test_a_config_that_is_not_one_is_said(tmp_path: Path, make_run: Make, checkpoint: Of) -> None:
+    options = {"r": 8, "lora_alpha": 16, "target_modules": ["query", "value"]}
+    saved(tmp_path / "adapter", checkpoint("bert"), "LORA", options, "BertModel")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    good = json.loads(file.read_text())
+    for name, value in (("r", "x"), ("lora_alpha", [1]), ("rank_pattern", True), ("alpha_pattern", {"(": 1})):
+        file.write_text(json.dumps({**good, name: value}))
+        with pytest.raises(UsageError, match=r"adapter_config.json has no r and lora_alpha that can be read"):
+            adapted(make_run(f"lora:start='{tmp_path / 'adapter'}'", checkpoint("bert")))
 
 
 def test_one_pair_over_a_fused_projection_is_refused(tmp_path: Path, make_run: Make, checkpoint: Of) -> None:
