@@ -87,7 +87,6 @@ FLAG = _of("true or false", bool)
 NUMBER = _of("a number", int, float)
 COUNT = _of("a whole number from 0 on", int, holds=lambda value: value >= 0)
 SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
-ANY: Check = lambda value, place: None
 
 _TIMES = _named(_numbers(0))
 _PLACE = _fields({"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)}, new_tokens=SIZE)
@@ -121,8 +120,8 @@ _METERED = {
 }
 _METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT})
 _STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
-_TRAINING = _fields({}, losses=_numbers(unknown=True), padded_tokens=_numbers(), fit_s=NUMBER, fit_items=COUNT,
-                    steps=COUNT, train_items=COUNT, **_STEPPED, **_METERED)  # fmt: skip
+_TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(), fit_s=NUMBER, fit_items=COUNT,
+                    train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip
 _RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
 

@@ -118,7 +118,7 @@ def test_broken_records(good: Path, attempt: Attempt, tmp_path: Path) -> None:
     shutil.copytree(good, store)
     records = sorted(store.rglob("record.json"))
     draw = random.Random(0)
-    for number in range(160 * TIMES):
+    for number in range(96 * TIMES):
         file = draw.choice(records)
         text = file.read_text()
         made = broken_json(json.loads(text), draw)
@@ -151,7 +151,7 @@ def test_broken_data(attempt: Attempt, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     draw = random.Random(1)
     pd.read_csv(io.StringIO(rows("csv"))).to_parquet("good.parquet")
-    for number in range(60 * TIMES):
+    for number in range(40 * TIMES):
         kind = ("csv", "jsonl", "toml", "parquet", "csv.gz")[number % 5]
         Path("data.csv").write_text(rows("csv"))
         if kind in ("parquet", "csv.gz"):
@@ -228,7 +228,7 @@ class forgotten:
 def test_broken_plugins(attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw = random.Random(3)
-    for number in range(100 * TIMES):
+    for number in range(60 * TIMES):
         made = broken_text(PLUGIN, draw)
         file = Path(f"mine_{number}.py")
         file.write_text(made, encoding="utf-8", errors="replace")
@@ -261,7 +261,7 @@ def test_broken_command_lines(
     shutil.copytree(good, tmp_path / "runs")
     before = digest(tmp_path / "runs")
     draw = random.Random(4)
-    for number in range(220 * TIMES):
+    for number in range(150 * TIMES):
         if number % 3:
             attempt(broken_words(COMMANDS[number % len(COMMANDS)], draw), "words")
         else:

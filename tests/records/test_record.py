@@ -48,6 +48,7 @@ def test_schemas_are_named() -> None:
         ({"training": {"steps": 1, "step_s": [1.0], "tokens": [3]}}, "its training lacks data_s"),
         ({"metric": {"name": "accuracy"}}, "its metric lacks is_share"),
         ({"checks": {"name": "merge"}}, "its checks is not a list"),
+        ({"checks": [{"name": "merge", "outcome": "fine", "detail": ""}]}, "the outcome 'fine' of a check"),
         ({"status": "fine"}, "its status is 'fine'"),
         ({"environment": {"libraries": {}}}, "its environment lacks threads"),
         ({"environment": {**PLACE, "libraries": ["torch"]}}, "its environment.libraries is not an object"),
