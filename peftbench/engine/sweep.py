@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import PeftbenchError, UsageError
 from ..option import EXECUTION, MEASUREMENT, OUTPUT, at_least, option, up_to
 from ..option_types import FLAG, NUMBER, WHOLE
 from ..records.record import Record
@@ -199,10 +199,15 @@ def _record(job: _InFlight, code: int, how: Execution) -> Record:
     """The record of a run that ended: its own, or one that says how it died."""
     answer = answer_in(job.staging)
     run = job.item.run
-    if answer is not None and job.ended_for is None:
-        record = Record.from_text(answer["record"])
-    else:
-        reason = job.ended_for or exit_reason(code)
+    reason = job.ended_for
+    record = None
+    if answer is not None and reason is None:
+        try:
+            record = Record.from_text(answer["record"])
+        except PeftbenchError as error:  # a figure that is no number, say: no row should show it
+            reason = f"it left a record that can't be: {error}"
+    if record is None:
+        reason = reason or exit_reason(code)
         record = Record(run, run.key, "failed", reason, job.phase, job.step, started_at=_now())
     if record.status != "ok":
         record = dataclasses.replace(record, failed_memory=job.memory, log_tail=log_tail(job.staging))

@@ -17,7 +17,7 @@ from .runs import SCHEMA, Run
 from .shape import check_shape
 
 LONGEST_WHOLE = 19  # digits
-PASS, FAIL, NOT_CLAIMED, NOT_TESTED = "pass", "fail", "not claimed", "not tested"
+PASS, FAIL, NOT_CLAIMED, NOT_TESTED = OUTCOMES = "pass", "fail", "not claimed", "not tested"
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Record:
         if schema != SCHEMA:
             raise PeftbenchError(f"schema {schema}, this program reads {SCHEMA}")
         check_shape(data)
+        if strange := [c["outcome"] for c in data.get("checks") or () if c["outcome"] not in OUTCOMES]:
+            raise PeftbenchError(f"the outcome {strange[0]!r} of a check is none of {', '.join(OUTCOMES)}")
         try:
             return cls(**{**data, "run": Run.from_json(data["run"])})
         except (TypeError, KeyError, AttributeError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from peftbench.engine.inline import InlineEngine
 from peftbench.engine.named import engine_named
 from peftbench.engine.protocol import Engine, Event
 from peftbench.engine.sweep import ONE_BY_ONE, Execution, is_missing, sweep
@@ -116,6 +117,22 @@ def test_a_fault_is_a_record_and_the_next_run_goes_on(
     if how in ("raise", "allocate"):
         assert any("Traceback" in line for line in failed.log_tail or [])
     assert not list(store.root.glob(".run-*"))
+
+
+def test_a_figure_that_is_no_number_fails_its_run_and_the_next_one_goes_on(
+    make_run: Make, tmp_path: Path
+) -> None:
+    def do(job: Any, out: Path) -> dict[str, Any]:
+        nll = float("nan") if job.run.seed == 0 else 0.5
+        return {"record": Record(job.run, job.run.key, "ok", quality={"nll": nll}).to_text()}
+
+    items = [planned(make_run(seed=seed)) for seed in range(2)]
+    bad, good = (stored.record for _, stored in sweep(items, Store(tmp_path), InlineEngine(do)))
+    assert (bad.status, bad.reason) == (
+        "failed",
+        "it left a record that can't be: its quality.nll is not a number",
+    )
+    assert good.status == "ok"
 
 
 def test_failures_stand_until_they_are_retried(

@@ -1,13 +1,15 @@
 """Whatever is broken in an input, the program ends with a line and a status of its own, and what is stored stays as it was.
 
-Hundreds of broken inputs of each kind are made from good ones, always the same. PEFTBENCH_FUZZ=20 makes twenty times as many; with
-`pytest -s` the counts are printed.
+Some hundred broken inputs are made from good ones, always the same; `benchmarks/fuzz.py` makes many times as many, and prints
+with which status each ended.
 """
 
 from __future__ import annotations
 
 import collections
+import gzip
 import hashlib
+import io
 import json
 import os
 import random
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from peftbench.cli.app import main
@@ -25,7 +28,7 @@ from peftbench.records.record import Record
 from peftbench.records.store import Store
 
 from .. import conftest
-from ..support.broken import broken_json, broken_text, broken_words
+from ..support.broken import broken_bytes, broken_json, broken_text, broken_words
 from ..support.results import result
 
 TIMES = int(os.environ.get("PEFTBENCH_FUZZ", "1"))
@@ -115,7 +118,7 @@ def test_broken_records(good: Path, attempt: Attempt, tmp_path: Path) -> None:
     shutil.copytree(good, store)
     records = sorted(store.rglob("record.json"))
     draw = random.Random(0)
-    for number in range(160 * TIMES):
+    for number in range(96 * TIMES):
         file = draw.choice(records)
         text = file.read_text()
         made = broken_json(json.loads(text), draw)
@@ -147,17 +150,26 @@ TOML = 'name = "topics-{number}"\nkind = "csv"\ndescription = "What it is about.
 def test_broken_data(attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw = random.Random(1)
-    for number in range(60 * TIMES):
-        kind = ("csv", "jsonl", "toml")[number % 3]
-        made = broken_text(TOML.format(number=number) if kind == "toml" else rows(kind), draw)
+    pd.read_csv(io.StringIO(rows("csv"))).to_parquet("good.parquet")
+    for number in range(40 * TIMES):
+        kind = ("csv", "jsonl", "toml", "parquet", "csv.gz")[number % 5]
         Path("data.csv").write_text(rows("csv"))
-        Path(f"data.{kind}").write_text(made, encoding="utf-8", errors="replace")
-        task = f"topics-{number}" if kind == "toml" else f"{kind}:path=data.{kind}"
-        plugins = ["--plugins", "data.toml"] if kind == "toml" else []
-        with forgotten():
-            attempt(
-                ["run", *DRY, "--model", "tiny-encoder", "--methods", "lora", "--task", task, *plugins], made
+        if kind in ("parquet", "csv.gz"):
+            whole = (
+                gzip.compress(rows("csv").encode(), mtime=0)
+                if kind == "csv.gz"
+                else Path("good.parquet").read_bytes()
             )
+            made = broken_bytes(whole, draw)
+        else:
+            text = TOML.format(number=number) if kind == "toml" else rows(kind)
+            made = broken_text(text, draw).encode("utf-8", "replace")
+        Path(f"data.{kind}").write_bytes(made)
+        task = f"topics-{number}" if kind == "toml" else f"{kind.partition('.')[0]}:path=data.{kind}"
+        plugins = ["--plugins", "data.toml"] if kind == "toml" else []
+        command = ["run", *DRY, "--model", "tiny-encoder", "--methods", "lora", "--task", task, *plugins]
+        with forgotten():
+            attempt(command, f"{kind}: {made!r:.900}")
     assert not (tmp_path / "runs").exists()
 
 
@@ -216,7 +228,7 @@ class forgotten:
 def test_broken_plugins(attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw = random.Random(3)
-    for number in range(100 * TIMES):
+    for number in range(60 * TIMES):
         made = broken_text(PLUGIN, draw)
         file = Path(f"mine_{number}.py")
         file.write_text(made, encoding="utf-8", errors="replace")
@@ -249,7 +261,7 @@ def test_broken_command_lines(
     shutil.copytree(good, tmp_path / "runs")
     before = digest(tmp_path / "runs")
     draw = random.Random(4)
-    for number in range(220 * TIMES):
+    for number in range(150 * TIMES):
         if number % 3:
             attempt(broken_words(COMMANDS[number % len(COMMANDS)], draw), "words")
         else:
