@@ -42,6 +42,13 @@ def load_sources(run: Run, plugins: Sequence[str]) -> None:
 
 def rebuilt(run: Run, folder: Path) -> Prepared:
     """The run's model with its method and what both learned."""
+    from ..data.hub import pinned
+
+    with pinned(run.pins):
+        return _rebuilt(run, folder)
+
+
+def _rebuilt(run: Run, folder: Path) -> Prepared:
     import torch
     from safetensors.torch import load_file
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..data.hub import pinned
 from ..errors import UsageError
 from ..execution.execute import execute
 from ..execution.restore import load_sources
@@ -65,11 +66,12 @@ def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None
     check_verifiable(record)
     load_sources(record.run, plugins)
     run = record.run if data_dir is None else dataclasses.replace(record.run, data_dir=data_dir)
-    revision = resolve_model(run.model).revision
-    now = build.run_identity(run.method, revision, build.task_identity(run.task))
-    identity = {**record.run.identity, **now}
     conditions = Conditions(curve_points=len(record.curve or ()))
-    again = execute(dataclasses.replace(run, identity=identity), out, conditions)
+    with pinned(run.pins):
+        revision = resolve_model(run.model).revision
+        now = build.run_identity(run.method, revision, build.task_identity(run.task))
+        identity = {**record.run.identity, **now}
+        again = execute(dataclasses.replace(run, identity=identity), out, conditions)
     return compare_runs(Result(record, folder), Result(again, out), _differences(record, identity))
 
 

@@ -6,12 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-import huggingface_hub
-
 from ..data.files import sha256_of
-from ..data.hub import in_reach
-from ..errors import UsageError, unknown
+from ..errors import UsageError
 from .gguf import CONVERSION_VERSION, converted
+from .hub import from_hub
 from .source import Source
 from .starters import STARTERS
 
@@ -50,33 +48,7 @@ def resolve_model(name: str) -> Source:
             if not folder.exists()
             else f"model {name!r} is not a folder; give one saved by save_pretrained, a GGUF file, or a hub id"
         )
-    folder = _from_hub(name)
-    return Source(name, str(folder), folder.name)
-
-
-def _from_hub(name: str) -> Path:
-    """The local snapshot of a hub model: the one that is there, else downloaded. Its folder's name is the commit.
-
-    Raises:
-        UsageError: it is not there and the hub does not serve it.
-    """
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/config.json"]
-    reason = ""
-    for local in (True, False):
-        if not local and not in_reach():
-            reason = "the hub is out of reach"
-            break
-        try:
-            folder = Path(
-                huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=local)
-            )
-        except (OSError, ValueError) as error:  # the client's errors are of these, besides its reasons
-            reason = f"the hub did not serve it: {type(error).__name__}"
-            continue
-        if any(folder.glob("*.safetensors")):
-            return folder
-        reason = "it has no safetensors weights"
-    raise unknown("model", name, STARTERS, f"or a local folder, or a hub id; {reason}")
+    return from_hub(name)
 
 
 def _folder_revision(folder: Path) -> str:
