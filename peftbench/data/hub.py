@@ -50,7 +50,7 @@ class Repository:
 
     name: str  # org/name
     revision: str | None = None
-    kind: str = "model"  # or "dataset"
+    kind: str = "model"  # or "dataset", or "adapter", which to the hub is a model too
 
     @classmethod
     def from_text(cls, text: str, kind: str = "model") -> Repository:
@@ -81,9 +81,14 @@ class Repository:
         return f"{'data set' if self.kind == 'dataset' else self.kind} {self.name + at!r}"
 
     @property
+    def type(self) -> str:
+        """What the hub calls its kind."""
+        return "dataset" if self.kind == "dataset" else "model"
+
+    @property
     def home(self) -> Path:
         """Where the hub's client keeps it."""
-        return Path(constants.HF_HUB_CACHE) / f"{self.kind}s--{self.name.replace('/', '--')}"
+        return Path(constants.HF_HUB_CACHE) / f"{self.type}s--{self.name.replace('/', '--')}"
 
     def commit(self) -> str:
         """The commit that it stands for.
@@ -124,7 +129,7 @@ class Repository:
         self.check_reach("is not here")
         with hub_client.asking(self.said):
             asked = huggingface_hub.HfApi().repo_info(
-                self.name, repo_type=self.kind, revision=self.revision, timeout=hub_client.SILENCE_S
+                self.name, repo_type=self.type, revision=self.revision, timeout=hub_client.SILENCE_S
             )
         commit = str(asked.sha)
         try:
@@ -140,7 +145,7 @@ class Repository:
         known = getattr(huggingface_hub, "get_cached_repo_tree", None)
         if known is not None:
             try:
-                tree = known(self.name, repo_type=self.kind, revision=commit)
+                tree = known(self.name, repo_type=self.type, revision=commit)
                 return {entry.path: entry.size for entry in tree}
             except OSError:
                 pass
@@ -149,7 +154,7 @@ class Repository:
         if not hub_client.may_ask():
             return None
         with hub_client.asking(self.said):
-            return _listing(self.name, self.kind, commit)
+            return _listing(self.name, self.type, commit)
 
     def check_reach(self, lacking: str) -> None:
         """Whether the hub can be asked.
@@ -209,7 +214,7 @@ def snapshot(repository: Repository, wanted: Callable[[str], bool]) -> tuple[Pat
                 if names:
                     huggingface_hub.snapshot_download(
                         repository.name,
-                        repo_type=repository.kind,
+                        repo_type=repository.type,
                         revision=folder.name,
                         allow_patterns=[glob.escape(name) for name in names],
                         force_download=again,
