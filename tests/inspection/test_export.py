@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -26,6 +27,7 @@ from peftbench.models.resolve import resolve_model
 
 from ..support.adapted import adapted, inputs, logits
 from ..support.exported import SMALL, Make, Of, exported, peft, same, saved, trained
+from ..support.hub import SmallHub
 
 __all__ = ["trained"]  # a fixture
 
@@ -82,7 +84,9 @@ def test_the_peft_library_gives_the_same_outputs(
     folder = exported(record, tmp_path)
     assert same(in_peft(prepared, model, folder), logits(prepared))
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["inference_mode"] and Path(config["base_model_name_or_path"]).is_dir()
+    named = config["base_model_name_or_path"]
+    assert config["inference_mode"] and named == model
+    assert config["task_type"] == ("FEATURE_EXTRACTION" if family == "tiny-encoder" else "SEQ_CLS")
     assert (folder / "head.safetensors").is_file() == (family == "tiny-encoder")
     assert bool(config.get("modules_to_save")) == (family != "tiny-encoder")
     if config["peft_type"] == "LORA" and method.startswith("lora:"):
@@ -184,12 +188,34 @@ def test_the_command(trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     command = [sys.executable, "-W", "error", "-m", "peftbench", "export", record.key[:8], "--to", "out"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "out: README.md, adapter_config.json, adapter_model.safetensors, head.safetensors\n"
+    adapter = "adapter_config.json, adapter_model.safetensors, head.safetensors"
+    assert done.stdout == f"out: README.md, {adapter}, tokenizer.json, tokenizer_config.json\n"
     with pytest.raises(SystemExit) as left:
         main(["export", "zzz", "--to", str(tmp_path / "out2"), "--store", str(tmp_path / "runs")])
     said = capsys.readouterr()
     assert left.value.code == 2 and said.out == ""
     assert said.err.startswith("peftbench: no run's key begins with 'zzz'") and said.err.count("\n") == 1
+
+
+def test_a_stranger_loads_an_export_of_a_model_of_the_hub_by_its_files_alone(
+    hub: SmallHub, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Class, base, its commit and tokenizer stand in the export; the hub has moved on."""
+    files = {file.name: file.read_bytes() for file in Path(checkpoint("bert")).iterdir()}
+    commit = hub.push("org/base", {**files, "README.md": b"---\nlicense: mit\n---\n"})
+    prepared, record = trained("lora:rank=3", "org/base@main")
+    hub.push("org/base", {"config.json": b"{}"})
+    folder = exported(record, tmp_path)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", commit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
+    assert same(outputs(loaded, folder), logits(prepared))
+    assert transformers.AutoTokenizer.from_pretrained(folder)("a")["input_ids"]
+    data = huggingface_hub.ModelCard.load(folder / "README.md").data
+    assert (data.base_model, data.library_name, data.license) == ("org/base", "peft", "mit")
+    assert "# lora:rank=3 on org/base@main, task" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
@@ -277,7 +303,7 @@ def test_the_readme_says_how_to_load_the_model_that_was_trained(
     _, record = trained("lora", str(folder))
     text = (exported(record, tmp_path) / "README.md").read_text()
     assert "num_labels=2, pad_token_id=" in text and "dtype='float32'" in text
-    assert text.startswith("# lora on no-padding, task synthetic")
+    assert "\n# lora on no-padding, task synthetic" in text and str(tmp_path) not in text.partition("```")[0]
 
 
 def test_an_encoder_out_of_an_encoder_decoder_is_no_checkpoint(
