@@ -15,7 +15,7 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from peftbench import UsageError
@@ -24,6 +24,7 @@ from peftbench.execution.prepare import Prepared
 from peftbench.inspection.export import export
 from peftbench.inspection.stored_runs import exportable
 from peftbench.models.resolve import resolve_model
+from peftbench.plugins.build import build_method
 
 from ..support.adapted import adapted, inputs, logits
 from ..support.exported import SMALL, Make, Of, exported, peft, same, saved, trained
@@ -94,6 +95,32 @@ def test_the_peft_library_gives_the_same_outputs(
         assert (config["r"], config["lora_alpha"]) == (3 * pairs, 5 * pairs)
 
 
+@pytest.mark.parametrize("family", ["tiny-encoder", "bert", "llama"])
+def test_vera_over_whole_modules_is_the_librarys(
+    family: str, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    model = family if family.startswith("tiny") else checkpoint(family)
+    prepared, record = trained("vera:rank=4:targets=query+value+ffn_out", model)
+    assert same(in_peft(prepared, model, exported(record, tmp_path)), logits(prepared))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_prompt_of_a_language_model_is_the_librarys(
+    family: str, checkpoint: Of, make_run: Make, pairs: str, tmp_path: Path
+) -> None:
+    run = make_run("prompt:length=3", checkpoint(family), task=pairs)
+    prepared = adapted(run)
+    form = build_method(run.method)[0].to_peft(prepared.adaptation)  # type: ignore[attr-defined]
+    save_file(form.tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**form.config, "task_type": "CAUSAL_LM"}))
+    base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint(family)).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        theirs = peft.PeftModel.from_pretrained(base, tmp_path).eval()(**inputs()).logits
+    ours, real = logits(prepared), inputs()["attention_mask"].bool()
+    assert same(theirs[:, 3:][real], ours[real])
+
+
 def test_layers_of_different_ranks_are_named(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
     """GPT-2's fused projection has two pairs, its output projection one."""
     model = checkpoint("gpt2")
@@ -136,12 +163,16 @@ def test_merged_is_a_plain_model(
 
 def test_exports_that_can_not_be(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
     _, adapter = trained("adapter", checkpoint("bert"))
-    _, scaled = trained("vera:rank=4", checkpoint("bert"))
+    _, sliced = trained("vera:rank=4", checkpoint("gpt2"))
+    _, prompt = trained("prompt", checkpoint("llama"))
+    _, prefix = trained("prefix", checkpoint("llama"))
     _, quantised = trained("qlora:rank=4", checkpoint("bert"))
     _, with_prefix = trained("lora-prefix-embed", checkpoint("llama"))
     for record, merged, said in (
         (adapter, False, "no form in the PEFT library$"),
-        (scaled, False, "no form in the PEFT library; --merged writes a plain model"),
+        (sliced, False, "slices of .* have vectors of their own.*; --merged writes a plain model"),
+        (prompt, False, "only language models have the same prompt there"),
+        (prefix, False, "tokens' places begin behind it"),
         (quantised, False, "were trained over a quantised layer"),
         (with_prefix, False, "no form in the PEFT library"),
         (adapter, True, "does not merge into plain layers; leave --merged out"),
