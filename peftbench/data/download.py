@@ -46,6 +46,7 @@ def shown(what: str, files: Mapping[str, int], folder: Path) -> Iterator[None]:
     finally:
         done.set()
         watch.join()
+        progress.send({"download": f"downloading {what}", "done_bytes": total, "of_bytes": total})
 
 
 def size_of(count: int) -> str:

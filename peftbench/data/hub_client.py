@@ -126,16 +126,14 @@ def _make_patient() -> None:
 
 def _patient(send: Callable[..., Any]) -> Callable[..., Any]:
     def patient(request: Any, **options: Any) -> Any:
-        request.extensions["timeout"] = {
-            "connect": CONNECTION_S,
-            "read": SILENCE_S,
-            "write": SILENCE_S,
-            "pool": None,
-        }
+        asked = request.extensions.get("timeout") or {}
+        longest = {"connect": CONNECTION_S, "read": SILENCE_S, "write": SILENCE_S, "pool": SILENCE_S}
+        limits = {name: min(asked.get(name) or most, most) for name, most in longest.items()}
+        request.extensions["timeout"] = limits
         try:
             response = send(request, **options)
         except Exception as error:
-            raise _unanswered(error) from error
+            raise _unanswered(error, limits["read"]) from error
         if response.status_code == 429:
             wait = response.headers.get("Retry-After")
             wait = f" in {wait} s" if wait and wait.isdigit() else " later"
@@ -148,7 +146,7 @@ def _patient(send: Callable[..., Any]) -> Callable[..., Any]:
                 try:
                     yield from inner(*args, **named)
                 except Exception as error:
-                    raise _unanswered(error) from error
+                    raise _unanswered(error, limits["read"]) from error
 
             response.iter_bytes = iter_bytes
         return response
@@ -156,12 +154,12 @@ def _patient(send: Callable[..., Any]) -> Callable[..., Any]:
     return patient
 
 
-def _unanswered(error: Exception) -> Exception:
+def _unanswered(error: Exception, limit_s: float) -> Exception:
     """A time-out as an error that the client does not answer by trying again; any other as it is."""
     if not any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
         return error
     return Unanswered(
-        f"the hub ({constants.ENDPOINT}) was silent for {SILENCE_S:g} s; try again, what has come is kept"
+        f"the hub ({constants.ENDPOINT}) was silent for {limit_s:g} s; try again, what has come is kept"
     )
 
 

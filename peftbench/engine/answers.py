@@ -115,3 +115,5 @@ def log_tail(out: Path, lines: int = 40) -> list[str]:
 def _only_notices(event: Event) -> None:
     if "notice" in event:
         notify(event["notice"])
+    if "download" in event:
+        progress.send(dict(event))

@@ -244,7 +244,7 @@ def test_a_stranger_loads_an_export_of_a_model_of_the_hub_by_its_files_alone(
         loaded = peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
     assert same(outputs(loaded, folder), logits(prepared))
     assert transformers.AutoTokenizer.from_pretrained(folder)("a")["input_ids"]
-    data = huggingface_hub.ModelCard.load(folder / "README.md").data
+    data: Any = huggingface_hub.ModelCard.load(folder / "README.md").data
     assert (data.base_model, data.library_name, data.license) == ("org/base", "peft", "mit")
     assert "# lora:rank=3 on org/base@main, task" in (folder / "README.md").read_text()
 
