@@ -20,6 +20,7 @@ def test_a_card_has_metadata_and_the_runs_row(make_run: Callable[..., Run], tmp_
         "lora:start=/home/me/adapter",
         "org/base",
         task="hub:path=org/data",
+        identity={"model": "1" * 40, "task": "1", "data": "1", "method": "1"},
         commits={"datasets/org/data@v1": commit},
     )
     found = result(run, tmp_path, 0.75)
@@ -37,4 +38,5 @@ def test_a_card_has_metadata_and_the_runs_row(make_run: Callable[..., Run], tmp_
     )
     assert "# lora:start=adapter on org/base, task hub:path=org/data, seed 0" in text
     assert f"datasets/org/data@v1 at {commit}" in text
+    assert f"From the hub: datasets/org/data@v1 at {commit[:12]}, org/base at {'1' * 12}." in text
     assert "| lora:start=adapter |" in text and "/home/me" not in text
