@@ -25,7 +25,7 @@ from peftbench.data.hub_data import HubData, folder_splits
 from ._own import OTHER_NAMES, OwnRows
 
 
-@task("hub", version="1")
+@task("hub", version="2")
 @dataclass(frozen=True)
 class Hub(OwnRows):
     """A data set of the hub, or a folder in its layout; `validation` and `test` name splits."""

@@ -6,8 +6,8 @@ name keeps its commit, so that a run reads what its plan read, wherever the name
 
 from __future__ import annotations
 
-import functools
 import glob
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from ..errors import UsageError
 from . import hub_client
+from .cache import cache_folder, replace_text
 from .download import NAMED_FILES, shown
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -140,21 +141,28 @@ class Repository:
         return commit
 
     def sizes(self) -> dict[str, int] | None:
-        """Every file at the commit and its bytes, as far as it is known: without hub_client.asking where that was asked before."""
+        """Every file at the commit and its bytes; None where that was never asked and can't be."""
         commit = self.commit()
-        known = getattr(huggingface_hub, "get_cached_repo_tree", None)
-        if known is not None:
-            try:
-                tree = known(self.name, repo_type=self.type, revision=commit)
-                return {entry.path: entry.size for entry in tree}
-            except OSError:
-                pass
-            except errors.CachedRepoTreeNotFoundError:
-                pass
-        if not hub_client.may_ask():
-            return None
-        with hub_client.asking(self.said):
-            return _listing(self.name, self.type, commit)
+        home = cache_folder() / "from-hub" / f"{self.type}s--{self.name.replace('/', '--')}-{commit}.json"
+        try:
+            known: dict[str, int] = json.loads(home.read_text(encoding="utf-8"))
+            return known
+        except (OSError, ValueError):
+            pass
+        if (found := _listing_of_the_client(self.name, self.type, commit)) is None:
+            if not hub_client.may_ask():
+                return None
+            with hub_client.asking(self.said):
+                asked: Any = huggingface_hub.HfApi().repo_info(
+                    self.name,
+                    repo_type=self.type,
+                    revision=commit,
+                    timeout=hub_client.SILENCE_S,
+                    files_metadata=True,
+                )
+            found = {file.rfilename: file.size or 0 for file in asked.siblings or ()}
+        replace_text(home, json.dumps(found))
+        return found
 
     def check_reach(self, lacking: str) -> None:
         """Whether the hub can be asked.
@@ -172,13 +180,15 @@ class Repository:
             )
 
 
-@functools.lru_cache(maxsize=64)
-def _listing(name: str, kind: str, commit: str) -> dict[str, int]:
-    """The files of a commit, which never change, and their bytes."""
-    asked: Any = huggingface_hub.HfApi().repo_info(
-        name, repo_type=kind, revision=commit, timeout=hub_client.SILENCE_S, files_metadata=True
-    )
-    return {file.rfilename: file.size or 0 for file in asked.siblings or ()}
+def _listing_of_the_client(name: str, kind: str, commit: str) -> dict[str, int] | None:
+    """What another program asked for already, with a client that keeps it."""
+    known = getattr(huggingface_hub, "get_cached_repo_tree", None)
+    if known is None:
+        return None
+    try:
+        return {entry.path: entry.size for entry in known(name, repo_type=kind, revision=commit)}
+    except (OSError, errors.CachedRepoTreeNotFoundError):
+        return None
 
 
 def snapshot(repository: Repository, wanted: Callable[[str], bool]) -> tuple[Path, bool]:

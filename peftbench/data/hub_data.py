@@ -5,6 +5,7 @@ What was loaded once is opened from the files that the `datasets` library made o
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -38,10 +39,12 @@ class HubData:
         Raises:
             UsageError: it is neither here nor served by the hub, or does not load.
         """
+        import datasets
+
         commit = self._commit()
         if commit is not None and (files := self._files(commit)):
             return _opened(files)
-        if commit is None or not hub_client.may_ask():
+        if commit is None or datasets.config.HF_HUB_OFFLINE or not hub_client.may_ask():
             return self._as_datasets_has_it(commit)
         try:
             with hub_client.asking(self.repository.said), without_bars():
@@ -123,10 +126,9 @@ class HubData:
         return builder.as_dataset()
 
     def _builder(self, commit: str) -> Any:
-        import datasets
 
         try:
-            builder = datasets.load_dataset_builder(self.repository.name, self.config, revision=commit)
+            builder = builder_of(self.repository.name, self.config, commit)
             if Path(builder.cache_dir).name != commit:  # the library took what another program had loaded
                 raise UsageError(
                     f"{self.repository.said} is not served at {commit[:12]} by the hub; try again"
@@ -157,7 +159,7 @@ class HubData:
         if not here:
             at = "" if commit is None else f" at {commit[:12]}"
             self.repository.check_reach(f"is not here{at}")
-        configs = sorted({folder.parts[-3] for folder in here})
+        configs = sorted({re.sub(r"-[0-9a-f]{16}$", "", folder.parts[-3]) for folder in here})
         if len(configs) > 1:
             raise self._several(configs)
         commits = sorted({folder.name for folder in here})
@@ -189,6 +191,23 @@ def _opened(parts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     }
 
 
+def builder_of(path: str, config: str | None, commit: str | None = None) -> Any:
+    """The library's builder of a data set. Of CSV it takes values as they are written: it would read 007 as 7 and NA as nothing."""
+    import datasets
+    import fsspec
+
+    builder = datasets.load_dataset_builder(path, config, revision=commit)
+    if type(builder.config).__name__ != "CsvConfig" or builder.info.features is not None:
+        return builder
+    first = next(iter(builder.config.data_files.values()))[0]
+    with fsspec.open(str(first), "rt", encoding="utf-8-sig", newline="", compression="infer") as lines:
+        names = next(csv.reader(lines, delimiter=builder.config.sep), [])
+    as_written = datasets.Features({name: datasets.Value("string") for name in names})
+    return datasets.load_dataset_builder(
+        path, config, revision=commit, features=as_written, keep_default_na=False
+    )
+
+
 def folder_splits(path: str, config: str | None) -> dict[str, Any]:
     """The splits of a folder, each a `datasets.Dataset`: one that `save_to_disk` wrote, or one of files.
 
@@ -203,7 +222,9 @@ def folder_splits(path: str, config: str | None) -> dict[str, Any]:
             if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
                 found = datasets.load_from_disk(str(folder))
             else:
-                found = datasets.load_dataset(str(folder), config)
+                builder = builder_of(str(folder), config)
+                builder.download_and_prepare()
+                found = builder.as_dataset()
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UsageError(

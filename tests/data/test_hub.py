@@ -48,6 +48,21 @@ def test_what_is_here_is_not_asked_for(hub: SmallHub, capsys: pytest.CaptureFixt
     assert hub.asked == [] and capsys.readouterr().err == ""
 
 
+def test_what_an_older_client_left_whole_is_asked_for_once(
+    hub: SmallHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    hub.push("org/model", FILES)
+    huggingface_hub.snapshot_download("org/model")
+    monkeypatch.setattr("peftbench.data.hub._listing_of_the_client", lambda *given: None)
+    hub.asked.clear()
+    fetched()
+    assert len(hub.asked) == 1
+    fetched()
+    assert len(hub.asked) == 1
+
+
 def test_a_tag_and_a_commit_stay_and_a_branch_is_asked_for(hub: SmallHub) -> None:
     first = hub.push("org/model", FILES)
     hub.repositories["org/model"].refs["v1"] = first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -11,7 +12,7 @@ from huggingface_hub import constants
 
 from peftbench.data import hub_client
 from peftbench.data.hub import Repository, pinned
-from peftbench.data.hub_data import HubData
+from peftbench.data.hub_data import HubData, folder_splits
 from peftbench.errors import UsageError
 from peftbench.plugins.build import build_task, commits_of
 
@@ -111,6 +112,20 @@ def test_what_another_program_loaded_serves_without_the_hub(
         lengths("org/data@" + "0" * 40)
     with pytest.raises(UsageError, match="data set 'org/none' is not here"):
         lengths("org/none")
+
+
+@pytest.mark.parametrize("place", ["hub", "folder"])
+def test_csv_is_taken_as_it_is_written(place: str, hub: SmallHub, tmp_path: Path) -> None:
+    rows = 'text,label\nnull,007\nNA,7\n"a, b",None\n'
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.csv").write_text(rows)
+    hub.push("datasets/org/data", tmp_path / "rows")
+    found = (
+        folder_splits(str(tmp_path / "rows"), None)
+        if place == "folder"
+        else HubData(Repository.from_text("org/data", "dataset")).splits()
+    )
+    assert found["train"].to_dict() == {"text": ["null", "NA", "a, b"], "label": ["007", "7", "None"]}
 
 
 def test_trouble_has_its_line(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
