@@ -91,12 +91,14 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
 
         torch.set_num_threads(conditions.threads)
     from .execution.execute import execute
+    from .execution.prepare import check_identity
     from .plugins import loader
 
     loader.load_plugins(Path(p) for p in run.plugins)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     try:
         with published.looked_for_in(run.data_dir):
+            check_identity(run)
             record = execute(run, out, conditions)
     except Exception as error:
         if unwritable(error) is not None:
@@ -104,7 +106,7 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
         progress.send({"memory": progress.memory_now()})
         traceback.print_exc()
         status = "not supported" if isinstance(error, NotSupported) else "failed"
-        said = str(error) if isinstance(error, NotSupported) else f"{type(error).__name__}: {error}"
+        said = str(error) if isinstance(error, PeftbenchError) else f"{type(error).__name__}: {error}"
         phase, step = progress.place()
         record = Record(
             run,
