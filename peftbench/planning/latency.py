@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import defaults
 from ..comparison.latency_request import LatencyRequest, check_latency_request
 from ..engine.protocol import Capacity, Device
-from ..errors import ModelError, UsageError
+from ..errors import UsageError
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build, loader
 from ..records import runs
@@ -57,7 +57,7 @@ def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
         )
         try:
             planned += _of_model(asked, run, methods, device)
-        except ModelError as error:
+        except UsageError as error:
             if len(asked.models) == 1:
                 raise
             planned += [_refused(run, method, "", str(error)) for method in methods]
