@@ -15,7 +15,7 @@ from ..models.precision import checkpoint_activations
 from ..models.resolve import resolve_model
 from ..models.streams import init_streams
 from ..objectives.base import Objective
-from ..plugins.build import build_method, build_task, method_identity
+from ..plugins.build import build_method, build_task, files_of
 from ..plugins.contracts import Claims, Task
 from ..records.runs import Run
 from . import batches
@@ -45,7 +45,7 @@ def objective_for(run: Run, task: Task) -> Objective:
 
 
 def check_identity(run: Run) -> None:
-    """Whether the model's files and the methods are those that the run was planned with, as its key says.
+    """Whether the model's files, and those that a method starts from, are what the run was planned with, as its key says.
 
     Raises:
         UsageError: they are others now.
@@ -54,11 +54,11 @@ def check_identity(run: Run) -> None:
         raise UsageError(
             f"the files of model {run.model!r} changed since the run was planned; start it again"
         )
-    methods = " ".join(method_identity(str(method)) for method in spec.parse_list(run.method))
-    if methods != run.identity["method"]:
-        raise UsageError(
-            f"the source of {run.method!r}, or the adapter that it starts from, changed since the run was planned; start it again"
-        )
+    for method in map(str, spec.parse_list(run.method)):
+        if files_of(method) not in run.identity["method"]:
+            raise UsageError(
+                f"the adapter that {method} starts from changed since the run was planned; start it again"
+            )
 
 
 def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:

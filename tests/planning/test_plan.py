@@ -265,9 +265,17 @@ def test_a_run_does_not_take_other_files_than_it_was_planned_with(
     shutil.copytree(checkpoint("bert"), model)
     run = planned_on((str(model),))[0].run
     prepare.check_identity(run)
-    other = dataclasses.replace(run, identity={**run.identity, "method": "of another source"})
-    with pytest.raises(UsageError, match="the source of 'lora', .* changed since the run was planned"):
-        prepare.check_identity(other)
+    (tmp_path / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).write_text("{}")
+    started = f"lora:start={tmp_path}/adapter"
+    going_on = dataclasses.replace(
+        run, method=started, identity={**run.identity, "method": build.method_identity(started)}
+    )
+    prepare.check_identity(going_on)
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_text("other")
+    with pytest.raises(UsageError, match="the adapter that lora:start=.* changed since the run was planned"):
+        prepare.check_identity(going_on)
     (model / "tokenizer_config.json").write_text("{}")
     with pytest.raises(UsageError, match="the files of model .* changed since the run was planned"):
         prepare.check_identity(run)
