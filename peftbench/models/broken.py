@@ -12,9 +12,13 @@ from .identity import deciding_files
 from .source import Source
 
 
-def unloadable(source: Source, error: Exception) -> ModelError:
-    """The error to raise for what the library raised while it loaded a model."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def unloadable(source: Source, error: Exception, of: str = "") -> ModelError:
+    """The error to raise for what the library raised while it loaded a model.
+
+    Args:
+        of: what it was reading, where that is known.
+    """
+    said = " ".join(f"{of}{type(error).__name__}: {error}".split())[:300]
     if "trust_remote_code" in said or "custom code" in said:
         said = (
             "it needs code of its own, which is never run here; give a model that transformers itself knows"

@@ -32,6 +32,7 @@ HEADS = {
     "causal": transformers.AutoModelForCausalLM,
     "seq2seq": transformers.AutoModelForSeq2SeqLM,
 }
+NAMES = {"sequence": "classification head", "causal": "language model", "seq2seq": "encoder-decoder"}
 # The library puts an adapter that lies beside the weights on top of them. It looks for it here, where none is.
 NO_ADAPTER = {"subfolder": "no adapter"}
 
@@ -106,7 +107,7 @@ def load_model(
     except Exception as error:  # whatever a broken file makes the library raise
         reason = " ".join(str(error).split())[:300]
         if "Unrecognized configuration class" in reason:
-            raise NotSupported(f"{source.name!r} has no classification head in this library") from error
+            raise NotSupported(f"{source.name!r} has no {NAMES[kind]} in this library") from error
         if attention is not None and any(word in reason for word in ("attn_implementation", "ttention")):
             raise UsageError(
                 f"--attention {attention!r} does not go with {source.name!r}: {reason}"

@@ -32,7 +32,11 @@ def tokenizer_of(source: Source) -> Any:
             source.location, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # whatever a broken file makes the library raise
-        raise unloadable(source, error) if present else _without(source) from error
+        raise (
+            unloadable(source, error, "tokenizer.json or tokenizer_config.json: ")
+            if present
+            else _without(source)
+        ) from error
     named = set(type(tokenizer).vocab_files_names.values())
     present = present or not named or any((folder / file).is_file() for file in named)
     if not present or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
@@ -83,4 +87,11 @@ def fit_together(model: Any, tokenizer: Any, name: str) -> list[str]:
         )
     for one in (config, model.config):
         one.pad_token_id = tokenizer.pad_token_id
+    end = tokenizer.eos_token_id
+    if model.config.is_encoder_decoder and end is not None and config.eos_token_id != end:
+        # A classifier of this kind looks for the end token by the config's number.
+        notices.append(
+            f"config.json calls token {config.eos_token_id} its end, the tokenizer {end}: the tokenizer's is taken"
+        )
+        model.config.eos_token_id = end
     return notices

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.protocol import Device
+from ..execution import forgetting
 from ..execution.prepare import Prepared
 from ..models.adaptation import Adaptation
 from ..models.positions import positions_of
@@ -63,6 +64,8 @@ def why_too_long(model: Any, objective: Objective | None, run: Run) -> str | Non
         else:
             needed = length + new
         said += f" and max_new_tokens={new}"
+    if run.forgetting is not None and forgetting.TOKENS > needed:
+        needed, said = forgetting.TOKENS, "the texts of --forgetting"
     if needed <= places:
         return None
     return f"the model has {places:,} positions, and {said} need {needed:,}; ask for shorter texts"

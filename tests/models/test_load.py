@@ -201,6 +201,8 @@ def broken(folder: Path, how: str) -> None:
         config.write_text(config.read_text().replace("architectures", "architects"))
     elif how == "tokenizer":
         (folder / "tokenizer.json").write_text("{")
+    elif how == "other tokenizer":
+        (folder / "tokenizer.json").write_text("[]")
     elif how == "vocabulary":
         (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
     elif how == "code":
@@ -221,6 +223,7 @@ def broken(folder: Path, how: str) -> None:
         ("other types", "does not load: .*hidden_size"),
         ("no architectures", "its config.json has no architectures"),
         ("tokenizer", "tokenizer.json does not read"),
+        ("other tokenizer", "does not load: tokenizer.json or tokenizer_config.json: "),
         ("vocabulary", "tokenizer.json is a git-lfs pointer"),
         ("code", "needs code of its own, which is never run"),
         ("pytorch", "has pytorch_model.bin alone, .* save it again as safetensors"),
