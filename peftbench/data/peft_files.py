@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .digests import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,8 @@ class PeftFiles:
         """A hash of its files, so that results of another one are not taken for this one's."""
         digest = hashlib.sha256()
         for file in sorted(self.folder.glob("adapter_*")):
-            digest.update(file.name.encode() + file.read_bytes())
+            if file.is_file():
+                digest.update(file.name.encode() + sha256_of(file))
         return digest.hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
