@@ -219,8 +219,7 @@ class Checkpoint(PeftFiles):
                 renamed[key] = tensor
             elif not any(part in saved_heads for part in inner.split(".")):
                 raise UsageError(f"start {str(self.folder)!r}: this model has no place for {inner!r}")
-        with quiet():
-            config = peft.PeftConfig.from_pretrained(str(self.folder))
+        config = self._known_config()
         config.inference_mode, config.modules_to_save = False, None
         if hasattr(config, "layers_to_transform"):  # the names say which
             config.layers_to_transform = config.layers_pattern = None
@@ -251,6 +250,28 @@ class Checkpoint(PeftFiles):
                 f"start {str(self.folder)!r}: its weights and this model differ in {listed(strange)}"
             )
         return adaptation
+
+    def _known_config(self) -> Any:
+        """The configuration as the library reads it.
+
+        Raises:
+            UsageError: it does not, or would leave out what it does not know.
+        """
+        try:
+            with quiet():
+                config = library().PeftConfig.from_pretrained(str(self.folder))
+        except REFUSALS as error:
+            said = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"start {str(self.folder)!r}: the PEFT library does not read its config: {said}"
+            ) from error
+        known = {*fields_of(type(config)), "runtime_config"}
+        if strange := [name for name, value in self.config.items() if value and name not in known]:
+            raise UsageError(
+                f"start {str(self.folder)!r} was made with {listed(strange)}, which the installed PEFT library does not know; "
+                "install a newer one"
+            )
+        return config
 
 
 def _matches(name: str, patterns: Any) -> bool:

@@ -25,8 +25,3 @@ def revision_of(folder: Path) -> str:
     for file in deciding_files(folder):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + sha256_of(file))
     return digest.hexdigest()[:16]
-
-
-def is_lfs_pointer(file: Path) -> bool:
-    """Whether it is the few lines that git-lfs leaves in the place of a large file."""
-    return file.stat().st_size < 1024 and file.read_bytes().startswith(b"version https://git-lfs")

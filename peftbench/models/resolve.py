@@ -8,11 +8,12 @@ from typing import Any
 
 import huggingface_hub
 
+from ..data import lfs
 from ..data.digests import sha256_of
 from ..data.hub import in_reach
 from ..errors import ModelError, unknown
 from .gguf import CONVERSION_VERSION, converted
-from .identity import deciding_files, is_lfs_pointer, revision_of
+from .identity import deciding_files, revision_of
 from .source import Source
 from .starters import STARTERS
 
@@ -126,7 +127,7 @@ def has_weights(folder: Path, name: str) -> bool:
             f"model folder {name!r} has no config.json; give a folder saved by save_pretrained, or a GGUF file by its name"
         )
     for file in deciding_files(folder):
-        if is_lfs_pointer(file):
+        if lfs.is_pointer(file):
             raise ModelError(
                 f"model {name!r} does not load: {file.relative_to(folder)} is a git-lfs pointer and not the file itself; fetch "
                 "it with `git lfs pull`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -299,6 +300,25 @@ def test_a_changed_adapter_is_another_run(tmp_path: Path, checkpoint: Of) -> Non
     before = method_identity(str(folder))
     saved(folder, checkpoint("bert"), "LORA", {"target_modules": ["query"], "r": 2}, "BertModel")
     assert method_identity(str(folder)) != before
+
+
+def test_a_config_of_a_newer_library_is_not_read_in_part(
+    tmp_path: Path, checkpoint: Of, make_run: Make
+) -> None:
+    saved(tmp_path, checkpoint("bert"), "LORA", {"target_modules": ["query"]}, "BertModel")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    method = make_run(str(tmp_path), checkpoint("bert"))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_next": False}))
+    assert adapted(method).adaptation.params
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_next": True}))
+    with pytest.raises(
+        UsageError, match="made with use_next, which the installed PEFT library does not know"
+    ):
+        adapted(method)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UsageError, match="adapter_model.safetensors' is a git-lfs pointer"):
+        adapted(method)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path, checkpoint: Of, make_run: Make) -> None:
