@@ -16,9 +16,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The table of methods in docs/methods.md and the page of options; tests say when they are out of date.
+# The tables of methods and of roles, and the page of options; tests say when they are out of date.
 docs: $(VENV)/.installed
 	$(BIN)/python -m peftbench.inspection.methods_table docs/methods.md
+	$(BIN)/python -m peftbench.inspection.roles_table docs/models.md
 	$(BIN)/python -m peftbench.inspection.options_page docs/options.md
 
 # Into the environment that stands beside the checkout: setuptools is pinned like everything else, so the build

@@ -25,7 +25,7 @@ from peftbench import Adaptation, NotSupported, PeftExport, UsageError, layer_st
 from peftbench.data.peft_files import PREFIX, PeftFiles, of_pattern
 from peftbench.execution.proof import changed, fingerprints
 
-from ._peft_names import endings, listed, locate, relative_names
+from ._peft_names import DROPPED, also_trained, endings, listed, locate, relative_names
 
 ADAPTER = "default"  # the library's name for the only adapter
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, ImportError)
@@ -33,17 +33,18 @@ REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError
 
 @dataclass
 class PeftAdaptation(Adaptation):
-    """An adaptation that remembers the library's tuner, which may hold tensors that layers share."""
+    """An adaptation that remembers the library's tuner, which may hold tensors that layers share, and what it warned of."""
 
     tuner: Any = None
+    warned: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the library's warnings: they speak to its own users."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """Without the library's warnings, which speak to its own users; they are in the list that is given."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield heard
 
 
 def library() -> Any:
@@ -106,7 +107,7 @@ def _let_in(model: nn.Module, config: Any, merges: bool, empty: bool = False) ->
     before = {id(t) for t in (*model.parameters(), *model.buffers())}
     modules = dict(model.named_modules())
     try:
-        with quiet(), layer_stream("peft"):
+        with quiet() as heard, layer_stream("peft"):
             build = peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type]
             if config.is_adaption_prompt:
                 tuner = build(model, {ADAPTER: config}, ADAPTER)
@@ -134,7 +135,8 @@ def _let_in(model: nn.Module, config: Any, merges: bool, empty: bool = False) ->
     frozen: dict[str, Tensor] = {name: p.detach() for name, p in fresh.items() if not p.requires_grad}
     frozen |= {name: b for name, b in _saved_buffers(model) if id(b) not in before}
     frozen |= _drawn_places(swaps, config)
-    return PeftAdaptation(model, params, swaps, frozen, tuner=tuner)
+    warned = tuple(str(one.message) for one in heard)
+    return PeftAdaptation(model, params, swaps, frozen, tuner=tuner, warned=warned)
 
 
 def _saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -200,6 +202,8 @@ class Checkpoint(PeftFiles):
         """
         peft = library()
         kind = self.config.get("peft_type")
+        if also := also_trained(self, model):
+            raise UsageError(f"the adapter also trained {also}, {DROPPED}")
         names = relative_names(model)
         saved_heads = tuple(self.config.get("modules_to_save") or ())
         wanted: dict[str, str] = {}  # name in this model -> name in the checkpoint
@@ -215,8 +219,7 @@ class Checkpoint(PeftFiles):
                 renamed[key] = tensor
             elif not any(part in saved_heads for part in inner.split(".")):
                 raise UsageError(f"start {str(self.folder)!r}: this model has no place for {inner!r}")
-        with quiet():
-            config = peft.PeftConfig.from_pretrained(str(self.folder))
+        config = self._known_config()
         config.inference_mode, config.modules_to_save = False, None
         if hasattr(config, "layers_to_transform"):  # the names say which
             config.layers_to_transform = config.layers_pattern = None
@@ -247,6 +250,28 @@ class Checkpoint(PeftFiles):
                 f"start {str(self.folder)!r}: its weights and this model differ in {listed(strange)}"
             )
         return adaptation
+
+    def _known_config(self) -> Any:
+        """The configuration as the library reads it.
+
+        Raises:
+            UsageError: it does not, or would leave out what it does not know.
+        """
+        try:
+            with quiet():
+                config = library().PeftConfig.from_pretrained(str(self.folder))
+        except REFUSALS as error:
+            said = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"start {str(self.folder)!r}: the PEFT library does not read its config: {said}"
+            ) from error
+        known = {*fields_of(type(config)), "runtime_config"}
+        if strange := [name for name, value in self.config.items() if value and name not in known]:
+            raise UsageError(
+                f"start {str(self.folder)!r} was made with {listed(strange)}, which the installed PEFT library does not know; "
+                "install a newer one"
+            )
+        return config
 
 
 def _matches(name: str, patterns: Any) -> bool:

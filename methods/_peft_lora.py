@@ -27,7 +27,7 @@ from peftbench.data.peft_files import (
     rank_and_alpha,
 )
 
-from ._peft_names import listed, locate, relative_names
+from ._peft_names import DROPPED, also_trained, listed, locate, relative_names
 
 # A (rank, in_features), B (out_features, rank), what their product is multiplied by.
 Pair = tuple[Tensor, Tensor, float]
@@ -109,8 +109,8 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
     config = checkpoint.config
     said = f"start {folder!r}"
     check_pairs(config, said)
-    if config.get("bias", "none") != "none":
-        raise UsageError(f"{said} also trained biases (bias={config['bias']}), which the method does not")
+    if also := also_trained(checkpoint, adaptation.model):
+        raise UsageError(f"{said}: the adapter also trained {also}, {DROPPED}")
     read = _read(checkpoint, adaptation.model, said)
     if read.keys() != adaptation.swaps.keys():
         raise UsageError(

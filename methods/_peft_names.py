@@ -8,8 +8,13 @@ share is the name relative to the encoder.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from torch import nn
+
+from peftbench.data.peft_files import PREFIX, PeftFiles
+
+DROPPED = "which would be lost; merge it into its base and start from that, or train one without them"
 
 
 def endings(model: nn.Module, wanted: Collection[str]) -> dict[str, str]:
@@ -49,6 +54,34 @@ def locate(key: str, names: dict[str, str]) -> tuple[str, str] | None:
             if module is not None:
                 return module, ".".join(parts[end:])
     return None
+
+
+def also_trained(files: PeftFiles, model: nn.Module) -> str:
+    """What a saved adapter trained of the model's own, in words; empty where it is nothing that this model has.
+
+    A classifier's head does not count: a task has its own.
+    """
+    config = files.config
+    if (bias := config.get("bias") or "none") != "none":
+        return f"biases (bias={bias})"
+    if config.get("trainable_token_indices"):
+        return "embeddings of single tokens (trainable_token_indices)"
+    names = relative_names(model)
+    writes: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    heads = {name.rpartition(".")[2] for name, module in model.named_modules() if module is writes}
+    saved = config.get("modules_to_save") or ()
+    saved = {saved} if isinstance(saved, str) else set(saved)
+    found = set()
+    for key in files.tensors():
+        parts = key.removeprefix(PREFIX).split(".")
+        place = locate(".".join(parts), names)
+        if place is None:
+            found |= heads & set(parts)
+        elif saved & set(parts) or (
+            place[1] in ("weight", "bias", "base_layer.weight") and config.get("peft_type") != "LN_TUNING"
+        ):
+            found.add(place[0].rpartition(".")[2])
+    return " and ".join(sorted(found))
 
 
 def listed(names: Iterable[str]) -> str:

@@ -30,8 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from peftbench import Adaptation, NotSupported, Site, layer_stream, sites
-
-ABSOLUTE = ("position_embeddings", "wpe", "embed_positions")  # what tables of absolute positions are called
+from peftbench.models.positions import positions_of
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class Hooks:
         self.at_infix = self.causal and not self.before
         generates = getattr(model, "get_output_embeddings", lambda: None)() is not None
         self.splits_texts = self.causal and generates and infix > 0
-        self.positions = _positions(stack)
+        self.positions = positions_of(stack)
         self.names = list(inspect.signature(stack.forward).parameters)
         self.layout: Layout | None = None  # of the pass that runs
         self.handles: list[Any] = []
@@ -260,14 +259,3 @@ class Hooks:
 
 def _gather(hidden: Tensor, read: Tensor) -> Tensor:
     return hidden.gather(1, read.expand(-1, -1, hidden.shape[-1]))
-
-
-def _positions(stack: nn.Module) -> int | None:
-    """How many places a table of absolute positions has; None where positions are relative."""
-    for name, module in stack.named_modules():
-        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in ABSOLUTE:
-            # RoBERTa's and MPNet's positions begin behind the padding token's number.
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            config: Any = stack.config
-            return int(config.max_position_embeddings) - unused
-    return None

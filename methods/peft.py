@@ -31,7 +31,7 @@ from peftbench.errors import unknown
 from peftbench.plugins.contracts import MethodDeclaration
 
 from ._peft_layers import Checkpoint, exported, fields_of, inject_tuner, library, quiet, set_targets
-from ._peft_options import convert
+from ._peft_options import check_heard, check_names, check_needs, convert
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,14 @@ OURS = {  # option of the config -> what is to be done instead
     "bias": "leave it out, and see `bitfit` for training biases",
     "task_type": "leave it out: the task is --task",
     "inference_mode": "leave it out",
+    "base_model_name_or_path": "leave it out: the model is --model",
+    "revision": "leave it out: the model is --model",
+    "auto_mapping": "leave it out: it changes nothing",
+    "peft_type": "write type=NAME",
+    "peft_version": "leave it out: it changes nothing",
+    "megatron_core": "leave it out: nothing here runs on Megatron",
+    "megatron_config": "leave it out: nothing here runs on Megatron",
+    "progressbar": "leave it out: it changes nothing",
 }
 DATA = "needs a pass over data before training"
 TOKENS = "needs token ids that a task does not give"
@@ -233,7 +241,7 @@ class Peft:
             UsageError: an option does not exist or does not parse, or the library refuses it.
         """
         peft = library()
-        with quiet():
+        with quiet() as heard:
             made_by = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[self.kind]
             known = fields_of(made_by)
             given: dict[str, Any] = {"progressbar": False} if "progressbar" in known else {}
@@ -245,9 +253,16 @@ class Peft:
                     raise unknown(f"option of {self.kind}:", name, choices, f"fields of {made_by.__name__}")
                 given[name] = convert(text, known[name], f"peft:type={self.kind}: {name}")
             try:
-                return made_by(**given)
+                config = made_by(**given)
             except (ValueError, TypeError, ImportError) as error:
                 raise UsageError(f"peft:type={self.kind}: {error}") from error
+        names = [name for name, _ in self.options]
+        check_needs(config, names, f"peft:type={self.kind}")
+        try:
+            check_heard([str(one.message) for one in heard], names)
+        except NotSupported as error:
+            raise UsageError(f"peft:type={self.kind}: {error}") from error
+        return config
 
     def inject(self, model: nn.Module) -> Adaptation:
         known = self.tuner
@@ -265,7 +280,10 @@ class Peft:
             places = sites(model, targets)
             forward = [site.name for site in places if site.role.startswith("ffn")]
             set_targets(config, model, list(dict.fromkeys(site.name for site in places)), forward)
-        return inject_tuner(model, config, known.merges)
+        check_names(config, model)
+        adaptation = inject_tuner(model, config, known.merges)
+        check_heard(adaptation.warned, [name for name, _ in self.options])
+        return adaptation
 
     def to_peft(self, adaptation: Adaptation) -> PeftExport:
         """As the library itself would save it."""

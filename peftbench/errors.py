@@ -2,6 +2,7 @@
 
 PeftbenchError
 ├── UsageError      the command is wrong: exit status 2, nothing was run
+│   └── ModelError  a model's files can't serve: of several models a row of its own, the others go on
 └── NotSupported    this method can't serve this model or task: a row of its own, the others go on
 """
 
@@ -17,6 +18,10 @@ class PeftbenchError(Exception):
 
 class UsageError(PeftbenchError):
     """The command is wrong and nothing of it can run."""
+
+
+class ModelError(UsageError):
+    """A model is not there, or its files are broken; a `not supported` row where the command names other models too."""
 
 
 class NotSupported(PeftbenchError):

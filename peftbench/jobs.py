@@ -92,12 +92,14 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
 
         torch.set_num_threads(conditions.threads)
     from .execution.execute import execute
+    from .execution.prepare import check_identity
     from .plugins import build, loader
 
     loader.load_plugins(Path(p) for p in run.plugins)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     try:
         with published.looked_for_in(run.data_dir), pinned(run.pins):
+            check_identity(run)
             build.check_data(run)
             record = execute(run, out, conditions)
     except Exception as error:

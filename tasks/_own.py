@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 
 from peftbench import Classification, Completion, Decoding, Regression, UsageError
 from peftbench.data.cache import cache_folder, make_once
-from peftbench.data.files import NeededColumn, endings, read, sha256_of
+from peftbench.data.digests import sha256_of
+from peftbench.data.files import NeededColumn, endings, read
 from peftbench.data.splits import SHARES, hashes, split_rows
 from peftbench.objectives.base import SPLITS
 from peftbench.objectives.text_metrics import TEXT_METRICS

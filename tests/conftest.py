@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 
@@ -21,6 +22,8 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 
+from peftbench.errors import UsageError
+from peftbench.models.resolve import resolve_model
 from peftbench.models.starters import byte_tokenizer, move_vectors
 from peftbench.models.streams import stream
 from peftbench.plugins import registry
@@ -182,6 +185,15 @@ def fresh_accelerate() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@functools.cache
+def _revision(model: str) -> str:
+    """Of a model's files, which a run's process looks at; of a name alone the name."""
+    try:
+        return resolve_model(model).revision
+    except UsageError:
+        return model
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[small_hub.SmallHub]:
     """A hub on loopback with nothing in it, caches with nothing in them, and clients that may ask it."""
@@ -226,7 +238,7 @@ def make_run() -> Callable[..., Run]:
             "dtype": "float32",
             "grid": LatencyGrid(((1, 8),), rounds=4),
             "plugins": (),
-            "identity": {"model": model, "task": "1", "data": "1", "method": "1"},
+            "identity": {"model": _revision(model), "task": "1", "data": "1", "method": "1"},
         }
         return Run(**{**fields, **changes})
 

@@ -5,9 +5,7 @@ What is wrong with a file is said in one line that names file, row and column. R
 
 from __future__ import annotations
 
-import functools
 import gzip
-import hashlib
 import io
 import json
 import lzma
@@ -201,18 +199,6 @@ def _parquet(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         columns = wanted if set(wanted) <= set(here) else here
         _refuse_doubles(here, columns)
         yield from source.iter_batches(BATCH_ROWS, columns=columns)
-
-
-def sha256_of(file: Path) -> bytes:
-    """Of a file's content; read once in a process as long as its size and time stay."""
-    status = file.stat()
-    return _sha256(str(file.resolve()), status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256(file: str, size: int, time_ns: int) -> bytes:
-    with open(file, "rb") as source:
-        return hashlib.file_digest(source, "sha256").digest()
 
 
 def opened(file: Path) -> Any:

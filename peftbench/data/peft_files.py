@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from . import lfs
+from .digests import sha256_of
 from .hub import Repository, snapshot
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ PREFIX = "base_model.model."  # of a tensor's name, before the module's
 
 # Initialisations that write over the base's weights: the pair belongs to what they left there.
 RESIDUAL = ("pissa", "olora", "corda", "lora_ga", "loftq")
+
+# Options of a LoRA by which its update is not B A alone.
+MORE_THAN_PAIRS = (
+    "use_dora", "lora_bias", "layer_replication", "target_parameters", "use_qalora", "use_bdlora", "kasa_config",
+    "monteclora_config", "arrow_config", "alora_invocation_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,8 @@ class PeftFiles:
         """A hash of its files, so that results of another one are not taken for this one's."""
         digest = hashlib.sha256()
         for file in sorted(self.folder.glob("adapter_*")):
-            digest.update(file.name.encode() + file.read_bytes())
+            if file.is_file():
+                digest.update(file.name.encode() + sha256_of(file))
         return digest.hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -75,6 +84,10 @@ class PeftFiles:
         if not file.is_file():
             raise UsageError(
                 f"{str(self.folder)!r} has no {TENSORS}; save the adapter again with a current PEFT"
+            )
+        if lfs.is_pointer(file):
+            raise UsageError(
+                f"{str(file)!r} is a git-lfs pointer and not the file itself; fetch it with `git lfs pull`"
             )
         try:
             return load_file(file)
@@ -118,7 +131,7 @@ def check_pairs(config: Mapping[str, Any], said: str) -> None:
             f"{said} was trained over a base that {start} had changed; save it again with save_pretrained's "
             "path_initial_model_for_weight_conversion"
         )
-    for option in ("use_dora", "lora_bias", "layer_replication", "target_parameters", "use_qalora"):
+    for option in MORE_THAN_PAIRS:
         if config.get(option):
             raise UsageError(f"{said} was made with {option}, so its update is not B A alone")
 

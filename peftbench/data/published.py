@@ -19,7 +19,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import UsageError
-from .files import FILE_KINDS, NeededColumn, checked, endings, json_objects, opened, read, sha256_of
+from .digests import sha256_of
+from .files import FILE_KINDS, NeededColumn, checked, endings, json_objects, opened, read
 from .hub import Repository
 from .hub_data import HubData
 

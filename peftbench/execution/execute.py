@@ -65,6 +65,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     task = build_task(run.task)
     objective = objective_for(run, task)
     loaded = load_base(run, objective, run.device)
+    model_notices = list(loaded.notices)
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     before = forgetting.before(run, loaded, accelerator)
@@ -158,6 +159,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "metric": objective.metric.facts,
         "metrics": [metric.facts for metric in objective.reported],
         "notices": notices_of(task) or None,
+        "model_notices": model_notices or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }
 

@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import NotSupported
+from .. import spec
+from ..errors import NotSupported, UsageError
 from ..models.adaptation import Adaptation
 from ..models.load import Loaded, decoder_start, load_model
 from ..models.precision import checkpoint_activations
 from ..models.resolve import resolve_model
 from ..models.streams import init_streams
 from ..objectives.base import Objective
-from ..plugins.build import build_method, build_task
+from ..plugins.build import build_method, build_task, files_of
 from ..plugins.contracts import Claims, Task
 from ..records.runs import Run
 from . import batches
@@ -41,6 +42,23 @@ def objective_of(run: Run) -> Objective | None:
 def objective_for(run: Run, task: Task) -> Objective:
     """What a task asks of the run's model: of an encoder-decoder to write in its decoder."""
     return task.objective.with_decoder_start(decoder_start(resolve_model(run.model)))
+
+
+def check_identity(run: Run) -> None:
+    """Whether the model's files, and those that a method starts from, are what the run was planned with, as its key says.
+
+    Raises:
+        UsageError: they are others now.
+    """
+    if resolve_model(run.model).revision != run.identity["model"]:
+        raise UsageError(
+            f"the files of model {run.model!r} changed since the run was planned; start it again"
+        )
+    for method in map(str, spec.parse_list(run.method)):
+        if files_of(method) not in run.identity["method"]:
+            raise UsageError(
+                f"the adapter that {method} starts from changed since the run was planned; start it again"
+            )
 
 
 def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..models.positions import made_for
 from .clock import stopwatch
 from .latency import Call, random_inputs, warm
 from .turns import turns
@@ -49,11 +50,11 @@ def measure_generation(
         new_tokens: decoded each round, at least two: the first comes with the prompt.
     """
     config: Any = next(iter(variants.values())).config
-    longest = getattr(config, "max_position_embeddings", None)
+    longest = made_for(next(iter(variants.values())))
     time_ms = stopwatch(device)
     measured = []
     for done, (batch, length) in enumerate(cells):
-        if isinstance(longest, int) and length + new_tokens > longest:
+        if longest is not None and length + new_tokens > longest:
             refusal = f"prompt and new tokens exceed the {longest} tokens that the model takes"
             measured.append(GenerationCell(batch, length, new_tokens, refusal=refusal))
             continue

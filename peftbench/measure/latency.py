@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import NotSupported
 from ..models.adaptation import Adaptation
+from ..models.positions import made_for
 from ..records.runs import BASE, COPY, merged_name
 from .clock import stopwatch
 from .turns import turns
@@ -92,10 +93,10 @@ def measure_latency(
         NotSupported: the execution is not possible here.
     """
     config: Any = next(iter(variants.values())).config
-    longest = getattr(config, "max_position_embeddings", None)
+    longest = made_for(next(iter(variants.values())))
     measured = []
     for done, (batch, length) in enumerate(cells):
-        if isinstance(longest, int) and length > longest:
+        if longest is not None and length > longest:
             measured.append(LatencyCell(batch, length, refusal=f"the model takes at most {longest} tokens"))
             continue
         inputs = random_inputs(config.vocab_size, batch, length, device)

@@ -10,12 +10,11 @@ from ..data import hub_client
 from ..data.hub import Repository, snapshot
 from ..data.peft_files import CONFIG as ADAPTER
 from ..errors import UsageError, unknown
+from .identity import ENDINGS, FOLDERS, revision_of
 from .source import Source
 from .starters import STARTERS
 
-# What decides what is built, and the card for its licence. Other weights than these transformers does not read.
-ENDINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
-FOLDERS = ("1_Pooling", "additional_chat_templates")
+# Of weights transformers reads these alone.
 WEIGHTS = re.compile(r"(model|adapter_model)(-\d+-of-\d+)?\.safetensors")
 CARD = "README.md"
 
@@ -23,13 +22,13 @@ CARD = "README.md"
 def is_wanted(name: str) -> bool:
     """Whether a file of a repository belongs to its model."""
     folder, _, file = name.rpartition("/")
-    if folder:
-        return folder in FOLDERS and file.endswith(ENDINGS)
-    return file == CARD or file.endswith(ENDINGS) or WEIGHTS.fullmatch(file) is not None
+    decides = file.endswith(ENDINGS) and (folder in FOLDERS or not folder)
+    return name == CARD or (decides and (not file.endswith(".safetensors") or bool(WEIGHTS.fullmatch(file))))
 
 
 def from_hub(name: str) -> Source:
-    """The model that a hub id names, `org/name` or `org/name@revision`. Its revision is the commit.
+    """The model that a hub id names, `org/name` or `org/name@revision`. Its revision is the commit, and where nobody here knows all of its
+    files also a hash of those that are here.
 
     Raises:
         UsageError: it is not there, is no model with safetensors weights, or the hub does not serve it.
@@ -50,9 +49,10 @@ def from_hub(name: str) -> Source:
     if sizes is not None:
         _check_files(name, repository, set(sizes))
     folder, whole = snapshot(repository, is_wanted)
-    if not whole:
-        _check_parts(name, folder)
-    return Source(name, str(folder), folder.name)
+    if whole:
+        return Source(name, str(folder), folder.name)
+    _check_parts(name, folder)  # and what it lacks that nobody can know of would be another model
+    return Source(name, str(folder), f"{folder.name}-{revision_of(folder)}")
 
 
 def _check_files(name: str, repository: Repository, files: set[str]) -> None:

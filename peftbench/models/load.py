@@ -1,12 +1,13 @@
 """A pretrained model with the head that a task asks for.
 
-The head is every parameter that the checkpoint did not bring. It is drawn from the run's seed alone, so that all
+The head is what the checkpoint did not bring, and of a classifier all beyond the encoder. It is drawn from the run's seed alone, so that all
 methods of one seed start from the same head. Weights are read from safetensors (or GGUF, converted once).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,25 @@ import torch
 import transformers
 from torch import nn
 
-from ..errors import NotSupported, UsageError
+from ..errors import ModelError, NotSupported, PeftbenchError, UsageError
 from ..objectives.base import Objective
+from .broken import unloadable
+from .new_layers import Fresh, fresh_of
 from .pooled import MeanPooledClassifier
 from .quiet import quiet
-from .resolve import kind_of
+from .resolve import config_of, kind_of
 from .source import Source
-from .starters import byte_tokenizer
 from .streams import stream
+from .tokenizer import fit_together, tokenizer_of
 
 HEADS = {
     "sequence": transformers.AutoModelForSequenceClassification,  # one or more numbers for a whole text
     "causal": transformers.AutoModelForCausalLM,
     "seq2seq": transformers.AutoModelForSeq2SeqLM,
 }
+NAMES = {"sequence": "classification head", "causal": "language model", "seq2seq": "encoder-decoder"}
+# The library puts an adapter that lies beside the weights on top of them. It looks for it here, where none is.
+NO_ADAPTER = {"subfolder": "no adapter"}
 
 
 @dataclass
@@ -39,6 +45,7 @@ class Loaded:
     tokenizer: Any
     head: dict[str, nn.Parameter]
     source: Source
+    notices: tuple[str, ...] = ()  # what a reader should know of what was taken from the checkpoint
 
 
 def load_model(
@@ -58,15 +65,16 @@ def load_model(
 
     Raises:
         NotSupported: the library has no such head for this model.
-        UsageError: the files are not a model.
+        ModelError: the files are not a model.
+        UsageError: such attention does not go with it.
     """
     kind = head_for(source, objective)
-    arguments: dict[str, Any] = {"dtype": torch.float32}
+    arguments: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
     if attention is not None:
         arguments["attn_implementation"] = attention
     if kind == "sequence":
         arguments["num_labels"] = 2 if objective is None else objective.outputs
-    missing: set[str] = set()
+    notices = list(_leftovers(source))
     try:
         with quiet(), stream(seed, "head"):
             if source.weights:
@@ -74,46 +82,62 @@ def load_model(
                     source.location,
                     output_loading_info=True,
                     use_safetensors=True,
+                    local_files_only=True,
+                    ignore_mismatched_sizes=True,  # what does not match is looked at below
+                    adapter_kwargs=NO_ADAPTER,
                     **({"device_map": "meta"} if device == "meta" else {}),
                     **arguments,
                 )
-                missing = set(info["missing_keys"])
+                fresh = fresh_of(model, info, source.name)
             else:
                 model = _drawn(source, HEADS[kind], arguments, device)
-            pooler_is_new = any("pooler" in name for name in missing)
-            if kind == "sequence" and (_is_mean_pooled(source.location) or pooler_is_new):
+                fresh = Fresh(frozenset())
+            head_names = fresh.names
+            pooler_is_new = any("pooler" in name for name in head_names)
+            if kind == "sequence" and (_is_mean_pooled(source) or pooler_is_new):
                 encoder = model.base_model
                 if getattr(encoder, "pooler", None) is not None:
                     encoder.pooler = None  # nobody reads it, so it would be counted and never trained
                 model = MeanPooledClassifier(encoder, arguments["num_labels"])
-                missing = {"classifier.weight", "classifier.bias"}
-    except (OSError, ValueError, ImportError) as error:
+                head_names = frozenset({"classifier.weight", "classifier.bias"})
+        tokenizer = tokenizer_of(source)
+        notices += [*fresh.notices, *fit_together(model, tokenizer, source.name)]
+    except PeftbenchError:
+        raise
+    except Exception as error:  # whatever a broken file makes the library raise
         reason = " ".join(str(error).split())[:300]
         if "Unrecognized configuration class" in reason:
-            raise NotSupported(f"{source.name!r} has no classification head in this library") from error
+            raise NotSupported(f"{source.name!r} has no {NAMES[kind]} in this library") from error
         if attention is not None and any(word in reason for word in ("attn_implementation", "ttention")):
             raise UsageError(
                 f"--attention {attention!r} does not go with {source.name!r}: {reason}"
             ) from error
-        raise UsageError(f"model {source.name!r} does not load: {reason}") from error
-    # A config alone serves for costs, and any tokens for them.
-    tokenizer = (
-        transformers.AutoTokenizer.from_pretrained(source.location) if source.weights else byte_tokenizer()
-    )
-    _set_padding(model, tokenizer)
-    head = {name: p for name, p in model.named_parameters() if name in missing}
+        raise unloadable(source, error) from error
+    head = {name: p for name, p in model.named_parameters() if name in head_names}
     _draw_head(model, head, seed)
     model.requires_grad_(False)
-    return Loaded(model.eval(), tokenizer, head, source)
+    return Loaded(model.eval(), tokenizer, head, source, tuple(notices))
 
 
 def decoder_start(source: Source) -> int | None:
-    """The token that an encoder-decoder's decoder begins with; None where there is a decoder alone."""
+    """The token that an encoder-decoder's decoder begins with; None where there is a decoder alone.
+
+    Raises:
+        ModelError: the model's config does not say.
+    """
     if kind_of(source) != "seq2seq":
         return None
-    config = transformers.AutoConfig.from_pretrained(source.location)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            source.location, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # whatever a broken file makes the library raise
+        raise unloadable(source, error) from error
     start = getattr(config, "decoder_start_token_id", None)
-    return int(config.pad_token_id if start is None else start)
+    start = config.pad_token_id if start is None else start
+    if not isinstance(start, int):
+        raise ModelError(f"model {source.name!r}: its config.json has no decoder_start_token_id")
+    return start
 
 
 def head_for(source: Source, objective: Objective | None) -> str:
@@ -128,14 +152,19 @@ def head_for(source: Source, objective: Objective | None) -> str:
     try:
         return objective.head_for(made_for)
     except NotSupported as error:
+        if made_for == "sequence" and not config_of(source).get("architectures"):
+            raise NotSupported(
+                f"{source.name!r}: its config.json has no architectures, so nothing says whether it writes text; save it again "
+                "from its own class, such as LlamaForCausalLM"
+            ) from error
         raise NotSupported(f"{source.name!r} {error}") from error
 
 
 def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) -> Any:
     """A model with random weights from a config."""
-    of_model = {name: value for name, value in arguments.items() if name in ("dtype", "attn_implementation")}
+    of_model = {name: arguments[name] for name in ("dtype", "attn_implementation") if name in arguments}
     of_config = {name: value for name, value in arguments.items() if name not in of_model}
-    config = transformers.AutoConfig.from_pretrained(source.location, **of_config)
+    config = transformers.AutoConfig.from_pretrained(source.location, local_files_only=True, **of_config)
     with torch.device(device), stream(0, "weights"):
         return head.from_config(config, **of_model)
 
@@ -151,20 +180,16 @@ def _draw_head(model: nn.Module, head: dict[str, nn.Parameter], seed: int) -> No
                 parameter.zero_()
 
 
-def _is_mean_pooled(location: str) -> bool:
+def _is_mean_pooled(source: Source) -> bool:
     """Whether the checkpoint says that it is pooled by its mean."""
-    file = Path(location) / "1_Pooling" / "config.json"
+    file = Path(source.location) / "1_Pooling" / "config.json"
     if not file.is_file():
         return False
-    return bool(json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"))
+    said = json.loads(file.read_text(encoding="utf-8"))
+    return isinstance(said, dict) and bool(said.get("pooling_mode_mean_tokens"))
 
 
-def _set_padding(model: Any, tokenizer: Any) -> None:
-    """Give a decoder that has no padding token its end token for it, in the tokenizer and in the config."""
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise NotSupported("the tokenizer has neither a padding nor an end token")
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+def _leftovers(source: Source) -> Iterator[str]:
+    """What lies in a model's folder and is left out."""
+    if (Path(source.location) / "adapter_config.json").is_file():
+        yield "the adapter in its folder is left out: the weights are loaded alone"

@@ -1,8 +1,9 @@
 """Which module plays which role in a model family, so that methods speak in roles and never in module names.
 
 `lora:targets=query+value` means the same on BERT and on Llama. A fused projection (GPT-2's `c_attn`) is one module
-with a site for each of its slices. Families that stand in the table are exact; an unknown one is discovered where
-every linear role has exactly one candidate a block, and refused where it has not.
+with a site for each of its slices, and `ffn_in` both matrices of a gated feed-forward. Families that stand in the table are
+exact; of an unknown one each role is read off its blocks where it has one candidate there, and refused where it has not. Either
+way every block has to have it: a model of which some blocks lack a role is refused for that role.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Family:
     fused: dict[str, tuple[int, int]] = field(
         default_factory=dict
     )  # role -> (index, count) of its output slice
+    unclear: dict[str, str] = field(default_factory=dict)  # role -> why nothing can be said to play it
 
 
 def _roles(attention: str, q: str, k: str, v: str, o: str, ffn_in: str, ffn_out: str) -> dict[str, str]:
@@ -149,16 +151,17 @@ _COMMON = {
     "key": r"(?:.*\.)?(?:k_proj|key|key_proj|k_lin|k)",
     "value": r"(?:.*\.)?(?:v_proj|value|value_proj|v_lin|v)",
     "attention_output": r"(?:.*att\w*\.)(?:.*\.)?(?:o_proj|out_proj|out_lin|dense|o)",
-    "ffn_in": r"(?:.*\.)?(?:up_proj|fc1|lin1|c_fc|wi|intermediate\.dense)",
+    "ffn_in": r"(?:.*\.)?(?:gate_proj|up_proj|gate_up_proj|fc1|lin1|c_fc|wi|wi_0|wi_1|intermediate\.dense)",
     "ffn_out": r"(?:.*\.)?(?:down_proj|fc2|lin2|wo|(?<!attention\.)output\.dense)",
 }
+GATED = ({"gate_proj", "up_proj"}, {"wi_0", "wi_1"})  # two matrices of one feed-forward
 
 
 def family_of(model: nn.Module) -> Family:
     """The family of a transformers model, from the table or discovered.
 
     Raises:
-        NotSupported: the family is not in the table and its roles are ambiguous.
+        NotSupported: the family is not in the table and has no one stack of blocks.
     """
     model_type = str(model.config.model_type)  # type: ignore[union-attr]
     return FAMILIES.get(model_type) or _discover(model, model_type)
@@ -169,7 +172,7 @@ def sites(model: nn.Module, roles: str) -> list[Site]:
 
     Raises:
         UsageError: no such role.
-        NotSupported: the model's family has no known roles, or nothing plays one of those asked for.
+        NotSupported: the model's family has no known roles, nothing plays one of those asked for, or not in every block.
     """
     asked = [role.strip() for role in roles.split("+")]
     for role in asked:
@@ -178,14 +181,32 @@ def sites(model: nn.Module, roles: str) -> list[Site]:
     if len(set(asked)) < len(asked):
         raise UsageError(f"targets {roles!r} name a role twice")
     family = family_of(model)
-    found = [site for site in _all_sites(model, family) if site.role in asked]
+    everything = list(_all_sites(model, family))
+    kind = model.config.model_type  # type: ignore[union-attr]
     for role in asked:
-        if not any(site.role == role for site in found):
-            kind = model.config.model_type  # type: ignore[union-attr]
+        if role in family.unclear:
+            raise NotSupported(family.unclear[role])
+        playing = [site for site in everything if site.role == role]
+        if not playing:
             raise NotSupported(
                 f"targets {roles!r} match nothing: no module of this {kind} model plays {role!r}"
             )
-    return found
+        if role in family.roles and (lacking := _blocks_without(playing, everything)):
+            raise NotSupported(
+                f"targets {roles!r}: this {kind} model has no {role!r} in layer {', '.join(map(str, lacking))} as it has in others "
+                f"({playing[0].name}); name roles that all of its blocks have"
+            )
+    return [site for site in everything if site.role in asked]
+
+
+def _blocks_without(playing: list[Site], everything: list[Site]) -> list[int | None]:
+    """The layers in which fewer modules play a role than in others."""
+    blocks = [site for site in everything if site.role == "block"]
+    counts = [sum(site.name.startswith(f"{block.name}.") for site in playing) for block in blocks]
+    return sorted(
+        {block.layer for block, count in zip(blocks, counts, strict=True) if count < max(counts)},
+        key=lambda layer: -1 if layer is None else layer,
+    )
 
 
 def linear_sites(model: nn.Module) -> dict[str, list[Site]]:
@@ -219,7 +240,7 @@ def _all_sites(model: nn.Module, family: Family) -> Iterator[Site]:
 
 
 def _discover(model: nn.Module, model_type: str) -> Family:
-    """Read the roles of an unknown family off the names in its largest stack of equal blocks."""
+    """Read the roles of an unknown family off the names in its stack of equal blocks."""
     stacks = [
         (name, module)
         for name, module in model.named_modules()
@@ -230,20 +251,44 @@ def _discover(model: nn.Module, model_type: str) -> Family:
     if not stacks:
         raise NotSupported(f"{refusal} and no stack of equal blocks; {advice}")
     name, stack = max(stacks, key=lambda item: sum(p.numel() for p in item[1].parameters()))
-    linear = [inner for inner, m in stack[0].named_modules() if isinstance(m, nn.Linear)]
+    beside = [
+        other
+        for other, module in stacks
+        if not f"{other}.".startswith(f"{name}.") and any(_candidates(b, "query") for b in module)
+    ]
+    if beside:
+        raise NotSupported(f"{refusal} and more than one stack of blocks ({name}, {beside[0]}); {advice}")
     roles: dict[str, str] = {}
-    for role, pattern in _COMMON.items():
-        candidates = [inner for inner in linear if re.fullmatch(pattern, inner)]
-        if len(candidates) != 1:
-            said = f"{len(candidates)} modules could play {role!r}" + (
-                f": {candidates}" if candidates else ""
-            )
-            raise NotSupported(f"{refusal}, and {said}; {advice}")
-        roles[role] = re.escape(candidates[0])
-    query = roles["query"].rpartition(r"\.")[0]
+    unclear: dict[str, str] = {}
+    for role in _COMMON:
+        # The first block that has any says what it is called; `sites` looks whether all have it.
+        candidates = next(filter(None, (_candidates(block, role) for block in stack)), [])
+        if len(candidates) == 1 or _is_gated(candidates):
+            roles[role] = "|".join(map(re.escape, candidates))
+        else:
+            said = f"{len(candidates)} modules could play {role!r}"
+            listed = f": {', '.join(candidates[:4])}" if candidates else ""
+            unclear[role] = f"{refusal}, and {said}{listed}; {advice}"
+    if "query" in roles:
+        roles["attention"] = roles["query"].rpartition(r"\.")[0] or r"-"
+    else:
+        unclear["attention"] = unclear["query"]
     embedding = next((n for n, m in model.named_modules() if isinstance(m, nn.Embedding)), "-")
     return Family(
         block=rf"^{re.escape(name)}\.(\d+)$",
-        roles={"attention": query or r"-", **roles},
+        roles=roles,
         embedding=rf"^{re.escape(embedding)}$",
+        unclear=unclear,
     )
+
+
+def _candidates(block: nn.Module, role: str) -> list[str]:
+    """The linear layers of a block that go by a common name of a role. One expert of several is not the feed-forward."""
+    linear = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
+    return [name for name in linear if re.fullmatch(_COMMON[role], name) and "expert" not in name]
+
+
+def _is_gated(candidates: list[str]) -> bool:
+    """Whether they are the two matrices of one gated feed-forward."""
+    parents = {name.rpartition(".")[0] for name in candidates}
+    return len(candidates) == 2 and len(parents) == 1 and {n.rpartition(".")[2] for n in candidates} in GATED

@@ -9,6 +9,7 @@ from typing import Any
 from .. import defaults
 from ..comparison.request import Comparison
 from ..engine.protocol import Device
+from ..errors import ModelError
 from ..execution import forgetting
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
@@ -27,6 +28,7 @@ class Combination:
     dtype: str  # of the compute
     revision: str  # of the model's files
     of_task: dict[str, str]  # identity of the task and its data, and of the text that is forgotten
+    refusal: str | None = None  # why the model can't be used at all, where the command names others too
 
     @property
     def latency_grid(self) -> tuple[tuple[int, int], ...]:
@@ -45,9 +47,7 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
     asked = cell.asked
     claims, rate = _rate(asked, method, baseline)
     first = _first(cell, method, rate)
-    if asked.forgetting is not None:
-        forgetting.check_objective(build.build_task(cell.task).objective, kind_of(resolve_model(cell.model)))
-    counts = counts_of(first, cell.device)
+    counts = _counts(cell, first)
     seeds = 1 if claims.seedless or counts.refusal is not None else asked.first_seeds
     length = build.length_of(cell.task)
     runs = [
@@ -81,6 +81,22 @@ def latency_processes(
         dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
         for process in range(processes)
     ]
+
+
+def _counts(cell: Combination, first: Run) -> Counts:
+    """What is known of the method there. A model that fails beside others is a row for each method."""
+    refusal = cell.refusal
+    if refusal is None:
+        try:
+            if cell.asked.forgetting is not None:
+                made_for = kind_of(resolve_model(cell.model))
+                forgetting.check_objective(build.build_task(cell.task).objective, made_for)
+            return counts_of(first, cell.device)
+        except ModelError as error:
+            if len(cell.asked.models) == 1:
+                raise
+            refusal = str(error)
+    return Counts(None, None, refusal, False)
 
 
 def _rate(asked: Comparison, method: str, baseline: bool) -> tuple[Any, float]:

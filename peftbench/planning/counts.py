@@ -33,7 +33,10 @@ def counts_of(run: Run, device: Device) -> Counts:
         UsageError: what the method was asked for is wrong.
     """
     try:
-        loaded = prepare.load_base(run, prepare.objective_of(run), "meta")
+        objective = prepare.objective_of(run)
+        loaded = prepare.load_base(run, objective, "meta")
+        if (long := feasibility.why_too_long(loaded.model, objective, run)) is not None:
+            raise NotSupported(long)
         try:
             prepared = prepare.inject(run, loaded, "meta")
         except NotSupported:

@@ -1,16 +1,21 @@
-"""Whether a run can fit the memory of its device at all: what weights, gradients and optimizer need, by arithmetic.
+"""Whether a run can fit at all, by arithmetic: its texts the model's positions, weights, gradients and optimizer the memory.
 
-It is a floor. Activations, copies of weights in the compute type and the libraries come on top, so a run that passes may still run
+Of memory it is a floor. Activations, copies of weights in the compute type and the libraries come on top, so a run that passes may still run
 out of memory, which is a row of its own then; one that does not pass can't be done.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..engine.protocol import Device
+from ..execution import forgetting
 from ..execution.prepare import Prepared
 from ..models.adaptation import Adaptation
+from ..models.positions import positions_of
+from ..objectives.base import Objective
+from ..records.runs import Run
 
 ADAM_BYTES = 8  # of each trained number: two moments in float32
 
@@ -43,6 +48,27 @@ def floor(prepared: Prepared, trains: bool) -> Floor:
         gradients_bytes=sum(p.numel() * p.element_size() for p in trained.values()),
         optimizer_bytes=sum(p.numel() * ADAM_BYTES for p in trained.values()),
     )
+
+
+def why_too_long(model: Any, objective: Objective | None, run: Run) -> str | None:
+    """Why the run's texts don't fit the positions of a model, or None. A model with relative positions takes any length."""
+    places = positions_of(model)
+    if places is None or run.kind == "latency":  # whose cells say it one by one
+        return None
+    length = run.budget.max_length
+    needed, said = length, f"--max-length {length}"
+    if objective is not None and (decoding := objective.decoding) is not None:
+        new = decoding.max_new_tokens
+        if model.config.is_encoder_decoder:  # what is written begins behind a token of the decoder's own
+            needed = max(length, new + 1)
+        else:
+            needed = length + new
+        said += f" and max_new_tokens={new}"
+    if run.forgetting is not None and forgetting.TOKENS > needed:
+        needed, said = forgetting.TOKENS, "the texts of --forgetting"
+    if needed <= places:
+        return None
+    return f"the model has {places:,} positions, and {said} need {needed:,}; ask for shorter texts"
 
 
 def why_not_fitting(

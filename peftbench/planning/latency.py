@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import defaults
 from ..comparison.latency_request import LatencyRequest, check_latency_request
 from ..data.hub import pinned
-from ..engine.protocol import Capacity
+from ..engine.protocol import Capacity, Device
 from ..errors import UsageError
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build, loader
@@ -43,13 +43,8 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
         raise UsageError("--execution cuda-graphs needs a CUDA GPU; use eager or compile")
     cells = defaults.LATENCY_GRID[device.kind] if asked.cells is None else asked.cells
     methods = list(dict.fromkeys(build.canonical(text) for text in asked.methods))
-    planned = []
+    planned: list[Planned] = []
     for model in asked.models:
-        source = resolve_model(model)
-        generates = kind_of(source) == "causal"
-        if asked.new_tokens and not generates:
-            raise UsageError(f"--new-tokens: {model!r} is not a generative model; leave the option out")
-        new_tokens = defaults.NEW_TOKENS if asked.new_tokens is None else asked.new_tokens
         run = Run(
             kind="latency",
             method="",
@@ -62,34 +57,56 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
             budget=runs.NO_BUDGET,
             device=device.kind,
             dtype=asked.dtype,
-            grid=LatencyGrid(
-                cells, asked.rounds, asked.execution, new_tokens if generates else 0, asked.tasks
-            ),
+            grid=LatencyGrid(cells, asked.rounds, asked.execution, 0, asked.tasks),
             plugins=resolved_plugins(asked.plugins),
             identity={},
         )
-        refused, good = [], []
-        for method in methods:
-            identity = build.run_identity(method, source.revision, {})
-            commits = build.commits_of(method, ())
-            one = dataclasses.replace(run, method=method, identity=identity, commits=commits)
-            refusal = counts_of(one, device).refusal
-            if refusal is None:
-                good.append(one)
-            else:
-                refused.append(Planned(one, False, None, None, refusal))
-        if not good:
-            raise UsageError(f"{refused[0].run.method} on {model}: {refused[0].refusal}")
-        together = dataclasses.replace(
-            run,
-            method=",".join(one.method for one in good),
-            identity={**good[0].identity, "method": " ".join(one.identity["method"] for one in good)},
-            commits={name: commit for one in good for name, commit in one.commits.items()},
-        )
-        planned += refused
-        for process in range(asked.processes):
-            planned.append(Planned(dataclasses.replace(together, seed=process), False, None, None, None))
+        try:
+            planned += _of_model(asked, run, methods, device)
+        except UsageError as error:
+            if len(asked.models) == 1:
+                raise
+            planned += [_refused(run, method, "", str(error)) for method in methods]
+    if all(item.refusal is not None for item in planned):
+        raise UsageError(f"{planned[0].run.method} on {planned[0].run.model}: {planned[0].refusal}")
     return planned
+
+
+def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Device) -> list[Planned]:
+    """The methods that can't serve a model, then its processes."""
+    source = resolve_model(run.model)
+    generates = kind_of(source) == "causal"
+    if asked.new_tokens and not generates:
+        raise UsageError(f"--new-tokens: {run.model!r} is not a generative model; leave the option out")
+    new_tokens = defaults.NEW_TOKENS if asked.new_tokens is None else asked.new_tokens
+    assert run.grid is not None
+    grid = dataclasses.replace(run.grid, new_tokens=new_tokens if generates else 0)
+    run = dataclasses.replace(run, grid=grid)
+    refused, good = [], []
+    for method in methods:
+        identity = build.run_identity(method, source.revision, {})
+        commits = build.commits_of(method, ())
+        one = dataclasses.replace(run, method=method, identity=identity, commits=commits)
+        if (refusal := counts_of(one, device).refusal) is None:
+            good.append(one)
+        else:
+            refused.append(_refused(run, method, source.revision, refusal))
+    if not good:
+        return refused
+    together = dataclasses.replace(
+        run,
+        method=",".join(one.method for one in good),
+        identity={**good[0].identity, "method": " ".join(one.identity["method"] for one in good)},
+        commits={name: commit for one in good for name, commit in one.commits.items()},
+    )
+    processes = [dataclasses.replace(together, seed=process) for process in range(asked.processes)]
+    return [*refused, *(Planned(process, False, None, None, None) for process in processes)]
+
+
+def _refused(run: Run, method: str, revision: str, reason: str) -> Planned:
+    """A method that can't be measured on a model."""
+    identity = build.run_identity(method, revision, {})
+    return Planned(dataclasses.replace(run, method=method, identity=identity), False, None, None, reason)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..comparison.request import Comparison, check_request
 from ..data import published
 from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
-from ..errors import NotSupported, UsageError
+from ..errors import ModelError, NotSupported, UsageError
 from ..execution import batches, forgetting
 from ..models.load import head_for
 from ..models.resolve import resolve_model
@@ -76,10 +76,14 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
         beside = {"forgetting": " ".join(of_it.values())}
     for text in tasks if any(asked.train_sizes) else ():
         _check_sizes(asked.train_sizes, text)
-    revisions = {name: _trainable(name).revision for name in asked.models}
-    for model, revision in revisions.items():
+    models = {name: _looked_up(name, len(asked.models) == 1) for name in asked.models}
+    for model, (revision, broken) in models.items():
         for task_name, of_task in tasks.items():
-            if task_name in of_suites and (reason := _refusal(model, task_name)) is not None:
+            if (
+                broken is None
+                and task_name in of_suites
+                and (reason := _refusal(model, task_name)) is not None
+            ):
                 notify(f"{task_name} left out: {reason}")
                 continue
             here, depends_on = asked, of_task
@@ -89,13 +93,27 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
                     depends_on = of_task | beside
-            cell = Combination(here, model, task_name, device, dtype, revision, depends_on)
+            cell = Combination(here, model, task_name, device, dtype, revision, depends_on, broken)
             for method, baseline in methods.items():
                 runs = runs_of(cell, method, baseline)
                 planned += [dataclasses.replace(item, reference=method == reference) for item in runs]
     if not planned:
         raise UsageError(f"none of the tasks {', '.join(tasks)} is for the models {', '.join(asked.models)}")
     return planned
+
+
+def _looked_up(name: str, alone: bool) -> tuple[str, str | None]:
+    """A model's revision, and why it can't be used, if it can't.
+
+    Raises:
+        UsageError: it can't, and there is no other one.
+    """
+    try:
+        return _trainable(name).revision, None
+    except UsageError as error:
+        if alone:
+            raise
+        return "", str(error)
 
 
 def _trainable(name: str) -> Source:
@@ -148,6 +166,8 @@ def _refusal(model: str, task: str) -> str | None:
         head_for(resolve_model(model), build.build_task(task).objective)
     except NotSupported as error:
         return str(error)
+    except ModelError:  # said for every task alike
+        return None
     return None
 
 

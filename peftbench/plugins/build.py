@@ -25,9 +25,14 @@ def build_method(text: str) -> tuple[Method, MethodDeclaration]:
 
 def method_identity(text: str) -> str:
     """What a method's results depend on beside its fields: its source, and the files that it reads."""
-    instance, _ = build_method(text)
-    read = getattr(instance, "fingerprint", lambda: "")()
-    return " ".join(filter(None, [registry.get("method", spec.parse(text).name).source_sha256(), read]))
+    source = registry.get("method", spec.parse(text).name).source_sha256()
+    return " ".join(filter(None, [source, files_of(text)]))
+
+
+def files_of(text: str) -> str:
+    """A hash of the files that a method reads; empty where it reads none."""
+    read: str = getattr(build_method(text)[0], "fingerprint", lambda: "")()
+    return read
 
 
 def task_identity(text: str) -> dict[str, str]:

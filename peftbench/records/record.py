@@ -57,6 +57,7 @@ class Record:
     meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
     checks: list[dict[str, str]] | None = None  # the fields of `Check`
     notices: list[str] | None = None  # what a reader should know of the task's data
+    model_notices: list[str] | None = None  # what of its checkpoint was left out, or taken otherwise
     sequence: dict[str, Any] | None = None  # the rule by which seeds were added when it was made
     looks: list[dict[str, Any]] | None = None  # further rules under which it was looked at since
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # beside the record: bytes and sha256

@@ -27,6 +27,9 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: int) -> list[s
     notes = [f"{chosen.unchosen}."] if chosen.unchosen else []
     notes += _quality(table, chosen, items, groups)
     notes += [f"Data: {said}." for said in dict.fromkeys(n for r in training for n in r.record.notices or ())]
+    notes += [
+        f"Model: {said}." for said in dict.fromkeys(n for r in training for n in r.record.model_notices or ())
+    ]
     if commits := commits_of(r.record for r in training):
         notes.append(f"From the hub: {', '.join(f'{name} at {commit[:12]}' for name, commit in commits)}.")
     notes += _further(table)

@@ -288,6 +288,7 @@ def test_an_exported_lora_is_a_start(
         ("LORA", {"r": 8, "lora_alpha": 16, "init_lora_weights": "pissa"}, "over a base that pissa had changed"),
         ("LORA", {"r": 8, "lora_alpha": 16, "use_dora": True}, "made with use_dora"),
         ("LORA", {"r": 8, "lora_alpha": 16, "bias": "lora_only"}, "also trained biases"),
+        ("LORA", {"r": 8, "lora_alpha": 16, "trainable_token_indices": [5]}, "also trained embeddings of single tokens"),
         ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query"]}, "only in the method: .*value"),
         ("LORA", {"r": 8, "lora_alpha": 16, "target_modules": ["query", "key", "value"]}, "only in the checkpoint: .*key"),
         ("IA3", {"feedforward_modules": []}, "is a IA3 adapter, not a LoRA"),

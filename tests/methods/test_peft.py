@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from peftbench import NotSupported, UsageError
 from peftbench.execution.prepare import Prepared, inject, prepare
 from peftbench.measure.parameters import count_parameters
+from peftbench.models.load import load_model
 from peftbench.models.precision import frozen_in
+from peftbench.models.resolve import resolve_model
+from peftbench.objectives.completion import Completion
 from peftbench.plugins.build import build_method, build_task, canonical, method_identity
 from peftbench.records.runs import Run
 
@@ -180,6 +186,9 @@ def test_names_and_options() -> None:
         ("peft", "say which tuner"),
         ("peft:r=4", "say which tuner"),
         ("peft:path=/nowhere", "adapter_config.json"),
+        ("peft:type=LORA:revision=main", "the model is --model"),
+        ("peft:type=LORA:qalora_group_size=4", "does nothing without use_qalora=true"),
+        ("peft:type=OFT:eps=0.1", "does nothing without coft=true"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(text: str, said: str) -> None:
@@ -195,11 +204,49 @@ def test_what_is_wrong_is_said_in_a_line(text: str, said: str) -> None:
         ("peft:type=ADAMSS:use_asa=true", "after each step"),
         ("peft:type=LORA:init_lora_weights=pissa", "writes over the model's own weights"),
         ("peft:type=C3A:block_size=7", "C3A"),
+        ("peft:type=LORA:exclude_modules=qeury+key", "nothing in this model is called 'qeury'"),
+        ("peft:type=LORA:exclude_modules=key", "exclude_modules leaves out nothing that is adapted"),
+        ("peft:type=LORA:target_parameters=a+b", "nothing in this model is called 'a'"),
+        ("peft:type=LORA:layers_to_transform=0+9", "this model has no layer 9"),
+        ("peft:type=LORA:fan_in_fan_out=true", "warns of fan_in_fan_out"),
     ],
 )
 def test_what_can_not_be_served_is_a_row(text: str, said: str, make_run: Make) -> None:
     with pytest.raises(NotSupported, match=said):
         adapted(make_run(text))
+
+
+def test_one_name_alone_is_a_name_and_no_expression(make_run: Make) -> None:
+    plain, one, two = (
+        adapted(make_run(f"peft:type=LORA{more}")).adaptation.params
+        for more in ("", ":exclude_modules=query", ":exclude_modules=query+key")
+    )
+    assert one.keys() == two.keys() == {name for name in plain if ".query." not in name} < plain.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bias": "all"}, "biases"),
+        ({"modules_to_save": ["embed_tokens", "lm_head"]}, "embed_tokens and lm_head"),
+        ({"modules_to_save": ["input_layernorm"]}, "input_layernorm"),
+        ({"target_modules": ["q_proj", "v_proj", "embed_tokens"]}, "embed_tokens"),
+        ({"trainable_token_indices": [5, 6]}, "embeddings of single tokens"),
+    ],
+)
+def test_what_an_adapter_trained_beside_its_pairs_is_not_dropped(
+    options: dict[str, Any], said: str, tmp_path: Path, make_run: Make, checkpoint: Of
+) -> None:
+    wanted = {"target_modules": ["q_proj", "v_proj"], "r": 8, "lora_alpha": 16, **options}
+    _, config = saved(tmp_path, checkpoint("llama"), "LORA", wanted, "LlamaForCausalLM")
+    if "embed_tokens" in config.target_modules:  # which the library saves whole beside its pairs
+        file = tmp_path / "adapter_model.safetensors"
+        tensors = {name: t for name, t in load_file(file).items() if "embed_tokens.lora" not in name}
+        save_file(tensors, file)
+    loaded = load_model(resolve_model(checkpoint("llama")), Completion(), 0)
+    for method in (f"lora:start={tmp_path}", str(tmp_path)):
+        with pytest.raises(UsageError, match=f"the adapter also trained {said}.*, which would be lost"):
+            inject(make_run(method, checkpoint("llama")), copy.deepcopy(loaded), "cpu")
 
 
 def test_registration_does_not_import_the_library() -> None:
@@ -253,6 +300,25 @@ def test_a_changed_adapter_is_another_run(tmp_path: Path, checkpoint: Of) -> Non
     before = method_identity(str(folder))
     saved(folder, checkpoint("bert"), "LORA", {"target_modules": ["query"], "r": 2}, "BertModel")
     assert method_identity(str(folder)) != before
+
+
+def test_a_config_of_a_newer_library_is_not_read_in_part(
+    tmp_path: Path, checkpoint: Of, make_run: Make
+) -> None:
+    saved(tmp_path, checkpoint("bert"), "LORA", {"target_modules": ["query"]}, "BertModel")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    method = make_run(str(tmp_path), checkpoint("bert"))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_next": False}))
+    assert adapted(method).adaptation.params
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_next": True}))
+    with pytest.raises(
+        UsageError, match="made with use_next, which the installed PEFT library does not know"
+    ):
+        adapted(method)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UsageError, match="adapter_model.safetensors' is a git-lfs pointer"):
+        adapted(method)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path, checkpoint: Of, make_run: Make) -> None:

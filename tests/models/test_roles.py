@@ -38,9 +38,7 @@ CONFIGS: dict[str, Any] = {
 
 
 def build(family: str) -> nn.Module:
-    with torch.device("meta"):
-        model: nn.Module = transformers.AutoModel.from_config(CONFIGS[family])
-    return model
+    return without_weights(CONFIGS[family])
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -80,7 +78,8 @@ def test_an_unknown_family_is_discovered_or_refused(checkpoint: Callable[[str], 
     with pytest.raises(
         NotSupported, match=r"'strange' has no known roles, and .* 'ffn_in'|modules could play"
     ):
-        sites(build_strange(gated=True), "query")
+        sites(build_strange(gated=True), "query+ffn_in")
+    assert len(sites(build_strange(gated=True), "query")) == 2
     found = sites(build_strange(gated=False), "query+ffn_out")
     assert [s.name for s in found] == [
         "layers.0.att.q_proj",
@@ -107,6 +106,41 @@ def build_strange(gated: bool) -> Any:
     model.layers = nn.ModuleList([Block(), Block()])
     model.config = transformers.PretrainedConfig()
     model.config.model_type = "strange"
+    return model
+
+
+@pytest.mark.parametrize("family", ["Gemma2", "Olmo", "Cohere", "Granite", "StableLm"])
+def test_a_gated_feed_forward_is_two_matrices_everywhere(family: str) -> None:
+    model = without_weights(getattr(transformers, f"{family}Config")(**WIDE, num_key_value_heads=2))
+    found = sites(model, "ffn_in")
+    assert [s.name for s in found if s.layer == 1] == ["layers.1.mlp.gate_proj", "layers.1.mlp.up_proj"]
+    assert {shape(s.module) for s in found} == {(64, 32)}
+
+
+def test_blocks_without_a_role_are_named() -> None:
+    dense_first = transformers.Glm4MoeConfig(
+        **{**WIDE, "num_hidden_layers": 3}, first_k_dense_replace=1, moe_intermediate_size=16, n_routed_experts=4
+    )  # fmt: skip
+    model = without_weights(dense_first)
+    assert len(sites(model, "query+value")) == 6
+    for role in ("ffn_in", "ffn_out"):
+        with pytest.raises(NotSupported, match=rf"no '{role}' in layer 1, 2 as it has in others \(layers.0"):
+            sites(model, role)
+    hybrid = without_weights(transformers.Qwen3NextConfig(**{**WIDE, "num_hidden_layers": 4}))
+    for role in ("query", "attention"):
+        with pytest.raises(NotSupported, match="in layer 0, 1, 2 as"):
+            sites(hybrid, role)
+
+
+def test_one_stack_of_two_is_not_the_model() -> None:
+    sizes: dict[str, Any] = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 2), ("ffn_dim", 64), ("attention_heads", 4))}  # fmt: skip
+    with pytest.raises(NotSupported, match=r"more than one stack of blocks \(decoder.layers, encoder.layers"):
+        sites(without_weights(transformers.BartConfig(vocab_size=50, d_model=32, **sizes)), "query")
+
+
+def without_weights(config: Any) -> nn.Module:
+    with torch.device("meta"):
+        model: nn.Module = transformers.AutoModel.from_config(config)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ import torch
 
 from peftbench import UsageError, defaults
 from peftbench.comparison.compare import planned_runs as plan_by
+from peftbench.comparison.latency_request import LatencyRequest
 from peftbench.comparison.request import Comparison, check_request
+from peftbench.engine.jobs import Execute
 from peftbench.engine.named import engine_named
 from peftbench.engine.sweep import _refused
 from peftbench.errors import NotSupported
 from peftbench.execution import prepare
 from peftbench.execution.execute import execute
+from peftbench.jobs import do
 from peftbench.measure.environment import capacity
 from peftbench.objectives.text_metrics import TEXT_METRICS
+from peftbench.planning.latency import plan_latency
 from peftbench.planning.plan import _refusal, plan
 from peftbench.plugins import build
 from peftbench.records.record import Record
@@ -193,3 +198,87 @@ def test_a_refusal_of_another_machine_leaves_a_result_alone(make_run: Make, tmp_
     stored = Stored(record, tmp_path)
     item = Planned(run, False, None, None, "it does not fit")
     assert _refused(item, stored, Store(tmp_path / "store")) is stored
+
+
+def planned_on(models: tuple[str, ...], **more: Any) -> list[Planned]:
+    asked = Comparison(
+        ("lora", "ln"), models, ("synthetic",), steps=1, latency_grid=(), profile=False, baselines=False, **more
+    )  # fmt: skip
+    return plan(asked, capacity())
+
+
+def test_of_several_models_one_that_fails_is_a_row_and_alone_it_is_the_commands_error(
+    tmp_path: Path, checkpoint: Callable[[str], str]
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(checkpoint("bert"), cut)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    for bad, said in ((str(cut), "model.safetensors does not read"), ("no-such-model", "unknown model")):
+        planned = planned_on(("tiny-encoder", bad))
+        assert {(p.run.method, p.run.model) for p in planned if p.refusal is None} == {
+            ("lora", "tiny-encoder"),
+            ("ln", "tiny-encoder"),
+        }
+        refused = [p for p in planned if p.refusal is not None]
+        assert [p.run.method for p in refused] == ["lora", "ln"] and {p.run.model for p in refused} == {bad}
+        assert all(said in str(p.refusal) for p in refused)
+        assert len({p.run.key for p in refused}) == 2
+        with pytest.raises(UsageError, match=said):
+            planned_on((bad,))
+        asked = LatencyRequest(("lora",), ("tiny-encoder", bad), cells=((1, 8),), processes=1)
+        timed, lost = sorted(plan_latency(asked, capacity()), key=lambda p: p.refusal is not None)
+        assert timed.run.model == "tiny-encoder" and lost.run.model == bad and said in str(lost.refusal)
+
+
+def test_texts_past_the_models_positions_are_refused(
+    tmp_path: Path, checkpoint: Callable[[str], str]
+) -> None:
+    rows = "".join(f'{{"q": "{i}", "a": "{i % 5}"}}\n' for i in range(60))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    writing = f"jsonl:path={tmp_path}/rows.jsonl:prompt=q:completion=a:max_new_tokens="
+
+    def refusal(family: str, length: int, new: int | None) -> str | None:
+        task = "synthetic" if new is None else f"{writing}{new}"
+        asked = Comparison(
+            ("lora",), (checkpoint(family), "tiny-decoder"), (task,), steps=1, max_length=length,
+            latency_grid=(), profile=False, baselines=False,
+        )  # fmt: skip
+        return next(p.refusal for p in plan(asked, capacity()) if p.run.model == checkpoint(family))
+
+    assert refusal("gpt2", 64, 64) is None  # of 128
+    assert refusal("gpt2", 65, 64) == (
+        "the model has 128 positions, and --max-length 65 and max_new_tokens=64 need 129; ask for shorter texts"
+    )
+    assert refusal("llama", 128, 64) is None  # its positions are relative
+    assert refusal("bert", 128, None) is None
+    assert "128 positions" in str(refusal("bert", 129, None))
+    assert "127 positions" in str(
+        refusal("roberta", 128, None)
+    )  # they begin behind the padding token's number
+
+
+def test_a_run_does_not_take_other_files_than_it_was_planned_with(
+    tmp_path: Path, checkpoint: Callable[[str], str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(checkpoint("bert"), model)
+    run = planned_on((str(model),))[0].run
+    prepare.check_identity(run)
+    (tmp_path / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).write_text("{}")
+    started = f"lora:start={tmp_path}/adapter"
+    going_on = dataclasses.replace(
+        run, method=started, identity={**run.identity, "method": build.method_identity(started)}
+    )
+    prepare.check_identity(going_on)
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_text("other")
+    with pytest.raises(UsageError, match="the adapter that lora:start=.* changed since the run was planned"):
+        prepare.check_identity(going_on)
+    (model / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UsageError, match="the files of model .* changed since the run was planned"):
+        prepare.check_identity(run)
+    record = Record.from_text(do(Execute(run, Conditions()), tmp_path)["record"])
+    assert record.status == "failed" and "changed since the run was planned" in str(record.reason)
+    assert not str(record.reason).startswith("UsageError")

@@ -1,0 +1,57 @@
+"""The table of roles in docs/models.md: which module each word means on a family, read off models without weights.
+
+`python -m peftbench.inspection.roles_table docs/models.md` writes it between its two marks.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+
+from ..errors import NotSupported
+from ..models.roles import LINEAR_ROLES, Site, sites
+from .methods_table import CONFIGS, WIDTHS, Maker, replaced
+
+ROLES = (*LINEAR_ROLES, "attention")
+DISCOVERED: dict[str, Maker] = {  # families that stand in no table, whose roles are read off their blocks
+    "Gemma 2": lambda: transformers.Gemma2Config(**WIDTHS, num_key_value_heads=2, head_dim=8),
+    "OLMo 2": lambda: transformers.Olmo2Config(**WIDTHS),
+    "MPNet": lambda: transformers.MPNetConfig(**WIDTHS),
+    "Mixtral": lambda: transformers.MixtralConfig(**WIDTHS, num_key_value_heads=2),
+    "GLM-4-MoE": lambda: transformers.Glm4MoeConfig(**WIDTHS, num_key_value_heads=2, first_k_dense_replace=1),
+    "ModernBERT": lambda: transformers.ModernBertConfig(**WIDTHS),
+}
+
+
+def roles_table() -> str:
+    """A Markdown table, a family a line: the modules by their names in a block, a slice of one with its number."""
+    lines = [f"| family | {' | '.join(f'`{role}`' for role in ROLES)} |", "|---" * (len(ROLES) + 1) + "|"]
+    for family, config in (CONFIGS | DISCOVERED).items():
+        with torch.device("meta"):
+            model: nn.Module = transformers.AutoModel.from_config(config())
+        lines.append(f"| {family} | {' | '.join(_meaning(model, role) for role in ROLES)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(model: nn.Module, role: str) -> str:
+    """What plays a role in the first block; nothing where some block has none, or nobody can say."""
+    try:
+        found = sites(model, role)
+        block = sites(model, "block")[0].name
+    except NotSupported:
+        return "refused"
+    return ", ".join(_named(site, block) for site in found if site.name.startswith(f"{block}."))
+
+
+def _named(site: Site, block: str) -> str:
+    name = f"`{site.name.removeprefix(block + '.')}`"
+    return name if site.part is None else f"{name} {site.part[0] + 1}/{site.part[1]}"
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.write_text(replaced(file.read_text(encoding="utf-8"), roles_table()), encoding="utf-8")
