@@ -27,6 +27,18 @@ def drawn_folder(parent: Path, prefix: str) -> Path:
         return folder
 
 
+def share(folder: Path) -> None:
+    """Give all files of a new folder its own mode: some libraries make theirs for their owner alone.
+
+    Raises:
+        OSError: one is not ours.
+    """
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and file.stat().st_mode & 0o777 != mode:
+            file.chmod(mode)
+
+
 def expanded(named: str | os.PathLike[str], said: str) -> Path:
     """The path that a user named, with `~` replaced by a home.
 

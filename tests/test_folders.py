@@ -13,10 +13,16 @@ from peftbench.folders import drawn_folder, expanded
 from peftbench.records.store import Store
 
 
+def private(folder: Path) -> None:
+    """As some libraries write their files."""
+    (folder / "weights").touch(mode=0o600)
+
+
 def test_what_is_kept_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o002)
     try:
-        make_once(tmp_path / "cache" / "made", lambda folder: None)
+        make_once(tmp_path / "cache" / "made", private)
+        assert (tmp_path / "cache" / "made" / "weights").stat().st_mode & 0o777 == 0o664
         with Store(tmp_path / "runs").staging() as staging:
             folders = (drawn_folder(tmp_path, "x-"), tmp_path / "cache" / "made", staging)
             assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o775] * 3

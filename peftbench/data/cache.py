@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import PeftbenchError, UsageError
-from ..folders import drawn_folder, expanded
+from ..folders import drawn_folder, expanded, share
 from ..records.store import reason_unwritable
 
 
@@ -35,6 +35,7 @@ def make_once(home: Path, make: Callable[[Path], None]) -> None:
         aside = drawn_folder(home.parent, f".{home.name}-")
         try:
             make(aside)
+            share(aside)
             try:
                 aside.rename(home)
             except OSError:  # another program was first

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.peft_files import PeftExport
 from ..errors import NotSupported, UsageError
 from ..execution.restore import load_sources, own_prefix, rebuilt, where_it_was
-from ..folders import drawn_folder
+from ..folders import drawn_folder, share
 from ..records.record import Record
 from ..records.store import reason_unwritable
 
@@ -44,6 +44,7 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
             _write_merged(record, prepared, out)
         else:
             _write_adapter(record, prepared, out)
+        share(out)
         files = sorted(out.iterdir())
         to.mkdir(exist_ok=True)
         for file in files:

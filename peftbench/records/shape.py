@@ -127,13 +127,30 @@ _RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSched
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
 
 
+def _identity(value: Any, place: str) -> None:
+    _fields({"model": TEXT, "method": TEXT})(value, place)
+    _named(_maybe(TEXT))(value, place)
+
+
+def _libraries(value: Any, place: str) -> None:
+    _fields(dict.fromkeys(("python", "torch", "transformers"), TEXT))(value, place)
+    _named(_maybe(TEXT))(value, place)
+
+
+def _environment(value: Any, place: str) -> None:
+    """Of a run that was killed it is empty."""
+    places = dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT))
+    needed = {"libraries": _libraries, "threads": _maybe(COUNT), **places}
+    _fields(needed if value else {}, jobs=SIZE, git_commit=_maybe(TEXT))(value, place)
+
+
 def _point(value: Any, place: str) -> None:
     _fields({"step": SIZE, "train_s": NUMBER})(value, place)
     _named(NUMBER)(value, place)
 
 
 _RECORD = _fields(
-    {"key": TEXT, "status": TEXT, "run": ANY},
+    {"key": TEXT, "status": TEXT, "run": _fields({"identity": _identity})},
     reason=_maybe(TEXT),
     failed_phase=_maybe(TEXT),
     failed_step=_maybe(COUNT),
@@ -169,8 +186,7 @@ _RECORD = _fields(
     sequence=_maybe(_RULE),
     looks=_maybe(_many(_RULE)),
     files=_named(_fields({"bytes": COUNT, "sha256": TEXT})),
-    environment=_fields({}, libraries=_named(_maybe(TEXT)), **dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT)),
-                        threads=_maybe(COUNT), jobs=SIZE, git_commit=_maybe(TEXT)),
+    environment=_environment,
     started_at=TEXT,
     wall_s=_maybe(NUMBER),
 )  # fmt: skip

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from ..errors import PeftbenchError, UsageError
-from ..folders import drawn_folder, expanded
+from ..folders import drawn_folder, expanded, share
 from ..parallel import parallel_map
 from ..progress import notify
 from .record import Record
@@ -86,6 +86,7 @@ class Store:
             UsageError: the disk is full, or the store can't be written. What it holds is as it was.
         """
         try:
+            share(staging)
             record = dataclasses.replace(record, files=_files(staging))
             with (staging / RECORD).open("w", encoding="utf-8") as sink:
                 sink.write(record.to_text())

@@ -14,6 +14,7 @@ from peftbench.records.record import Record
 from peftbench.records.runs import Run
 
 Make = Callable[..., Run]
+PLACE = {"machine": "m", "gpu": None, "processor": "p", "threads": 1}
 
 
 def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
@@ -46,7 +47,9 @@ def test_schemas_are_named() -> None:
         ({"metric": {"name": "accuracy"}}, "its metric lacks is_share"),
         ({"checks": {"name": "merge"}}, "its checks is not a list"),
         ({"status": "fine"}, "its status is 'fine'"),
-        ({"environment": {"libraries": ["torch"]}}, "its environment.libraries is not an object"),
+        ({"environment": {"libraries": {}}}, "its environment lacks threads"),
+        ({"environment": {**PLACE, "libraries": ["torch"]}}, "its environment.libraries is not an object"),
+        ({"environment": {**PLACE, "libraries": {"python": "3"}}}, "its environment.libraries lacks torch"),
         ({"started_at": None}, "its started_at is not text"),
     ],
 )
