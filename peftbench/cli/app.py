@@ -8,6 +8,7 @@ everything finished is kept.
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import io
 import os
@@ -124,9 +125,11 @@ def _drop_unwritten() -> None:
 
 def _said(error: OSError) -> str:
     """Of an error that nobody has turned into a better line."""
-    if error.filename is None:
-        return f"stdout can't be written: {error.strerror or error}"
-    return f"{str(error.filename)!r}: {error.strerror}"
+    said = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{str(error.filename)!r}: {said}"
+    of_stdout = error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT)
+    return f"stdout can't be written: {said}" if of_stdout else said
 
 
 def _wrong(message: str) -> int:

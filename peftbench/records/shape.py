@@ -90,20 +90,20 @@ SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
 ANY: Check = lambda value, place: None
 
 _TIMES = _named(_numbers(0))
-_TIMED = ("ms", "first_token_ms", "token_ms")
-_PLACE = _fields(
-    {"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)},
-    **dict.fromkeys(_TIMED, _TIMES),
-    new_tokens=SIZE,
-)
+_PLACE = _fields({"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)}, new_tokens=SIZE)
 
 
-def _cell(value: Any, place: str) -> None:
-    """Raw times of a cell: its variants were timed in turns, each as often."""
-    _PLACE(value, place)
-    for name in _TIMED:
-        if len({len(times) for times in value.get(name, {}).values()}) > 1:
-            raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
+def _cells(*timed: str) -> Check:
+    """Raw times of cells: the variants of each were timed in turns, each as often."""
+
+    def check(value: Any, place: str) -> None:
+        _PLACE(value, place)
+        _fields(dict.fromkeys(timed, _TIMES))(value, place)
+        for name in timed:
+            if len({len(times) for times in value[name].values()}) > 1:
+                raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
+
+    return _many(check)
 
 
 _PEAK = _fields(
@@ -166,10 +166,10 @@ _RECORD = _fields(
     metrics=_maybe(_many(_METRIC)),
     forgetting=_maybe(_fields({"before_nll": NUMBER, "after_nll": NUMBER})),
     curve=_maybe(_many(_point)),
-    latency=_maybe(_many(_cell)),
-    generation=_maybe(_many(_cell)),
+    latency=_maybe(_cells("ms")),
+    generation=_maybe(_cells("first_token_ms", "token_ms")),
     serving=_maybe(
-        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_many(_cell)))
+        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_cells("ms")))
     ),
     profile=_maybe(
         _fields(

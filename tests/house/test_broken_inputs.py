@@ -1,13 +1,15 @@
 """Whatever is broken in an input, the program ends with a line and a status of its own, and what is stored stays as it was.
 
-Hundreds of broken inputs of each kind are made from good ones, always the same. PEFTBENCH_FUZZ=20 makes twenty times as many; with
-`pytest -s` the counts are printed.
+Some hundred broken inputs are made from good ones, always the same; `benchmarks/fuzz.py` makes many times as many, and prints
+with which status each ended.
 """
 
 from __future__ import annotations
 
 import collections
+import gzip
 import hashlib
+import io
 import json
 import os
 import random
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from peftbench.cli.app import main
@@ -25,7 +28,7 @@ from peftbench.records.record import Record
 from peftbench.records.store import Store
 
 from .. import conftest
-from ..support.broken import broken_json, broken_text, broken_words
+from ..support.broken import broken_bytes, broken_json, broken_text, broken_words
 from ..support.results import result
 
 TIMES = int(os.environ.get("PEFTBENCH_FUZZ", "1"))
@@ -147,17 +150,26 @@ TOML = 'name = "topics-{number}"\nkind = "csv"\ndescription = "What it is about.
 def test_broken_data(attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw = random.Random(1)
+    pd.read_csv(io.StringIO(rows("csv"))).to_parquet("good.parquet")
     for number in range(60 * TIMES):
-        kind = ("csv", "jsonl", "toml")[number % 3]
-        made = broken_text(TOML.format(number=number) if kind == "toml" else rows(kind), draw)
+        kind = ("csv", "jsonl", "toml", "parquet", "csv.gz")[number % 5]
         Path("data.csv").write_text(rows("csv"))
-        Path(f"data.{kind}").write_text(made, encoding="utf-8", errors="replace")
-        task = f"topics-{number}" if kind == "toml" else f"{kind}:path=data.{kind}"
-        plugins = ["--plugins", "data.toml"] if kind == "toml" else []
-        with forgotten():
-            attempt(
-                ["run", *DRY, "--model", "tiny-encoder", "--methods", "lora", "--task", task, *plugins], made
+        if kind in ("parquet", "csv.gz"):
+            whole = (
+                gzip.compress(rows("csv").encode(), mtime=0)
+                if kind == "csv.gz"
+                else Path("good.parquet").read_bytes()
             )
+            made = broken_bytes(whole, draw)
+        else:
+            text = TOML.format(number=number) if kind == "toml" else rows(kind)
+            made = broken_text(text, draw).encode("utf-8", "replace")
+        Path(f"data.{kind}").write_bytes(made)
+        task = f"topics-{number}" if kind == "toml" else f"{kind.partition('.')[0]}:path=data.{kind}"
+        plugins = ["--plugins", "data.toml"] if kind == "toml" else []
+        command = ["run", *DRY, "--model", "tiny-encoder", "--methods", "lora", "--task", task, *plugins]
+        with forgotten():
+            attempt(command, f"{kind}: {made!r:.900}")
     assert not (tmp_path / "runs").exists()
 
 

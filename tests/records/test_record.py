@@ -19,7 +19,9 @@ PLACE = {"machine": "m", "gpu": None, "processor": "p", "threads": 1}
 
 def test_a_record_reads_back_as_it_was(make_run: Make) -> None:
     run = make_run()
-    record = Record(run, run.key, "ok", training={"losses": [1.0, 0.5]}, quality={"accuracy": 0.75})
+    record = Record(
+        run, run.key, "ok", training={"losses": [1.0, 0.5], "steps": 2}, quality={"accuracy": 0.75}
+    )
     assert Record.from_text(record.to_text()) == record
 
 
@@ -41,9 +43,9 @@ def test_schemas_are_named() -> None:
     ("changes", "said"),
     [
         ({"quality": {"accuracy": float("nan")}}, "its quality.accuracy is not a number"),
-        ({"training": {"step_s": ["1"]}}, "its training.step_s is not a list of numbers"),
-        ({"training": {"step_s": [0.0]}}, "its training.step_s holds 0.0, which is not above 0"),
-        ({"training": {"step_s": [1.0], "tokens": [3]}}, "its training lacks data_s"),
+        ({"training": {"steps": 1, "step_s": ["1"]}}, "its training.step_s is not a list of numbers"),
+        ({"training": {"steps": 1, "step_s": [0.0]}}, "its training.step_s holds 0.0, which is not above 0"),
+        ({"training": {"steps": 1, "step_s": [1.0], "tokens": [3]}}, "its training lacks data_s"),
         ({"metric": {"name": "accuracy"}}, "its metric lacks is_share"),
         ({"checks": {"name": "merge"}}, "its checks is not a list"),
         ({"status": "fine"}, "its status is 'fine'"),
@@ -61,7 +63,7 @@ def test_a_section_of_another_shape_is_named(make_run: Make, changes: dict[str, 
 
 
 def test_a_gradient_norm_that_was_not_finite_is_known_as_unknown(make_run: Make) -> None:
-    steps = {"step_s": [1.0], "data_s": [0.0], "tokens": [3], "gradient_norms": [float("inf")]}
+    steps = {"steps": 1, "step_s": [1.0], "data_s": [0.0], "tokens": [3], "gradient_norms": [float("inf")]}
     run = make_run()
     text = Record(run, run.key, "ok", training=steps).to_text()
     assert (Record.from_text(text).training or {})["gradient_norms"] == [None]

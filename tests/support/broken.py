@@ -62,6 +62,16 @@ def broken_text(text: str, draw: random.Random) -> str:
     return text
 
 
+def broken_bytes(content: bytes, draw: random.Random) -> bytes:
+    """A file's content that was cut short, or in which some bytes are others."""
+    if draw.random() < 0.4:
+        return content[: draw.randrange(len(content))]
+    made = bytearray(content)
+    for _ in range(draw.choice((1, 4, 30))):
+        made[draw.randrange(len(made))] = draw.randrange(256)
+    return bytes(made)
+
+
 def broken_words(words: list[str], draw: random.Random) -> list[str]:
     """A command line in which something is not as it was."""
     made = list(words)
