@@ -20,7 +20,6 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -28,6 +27,7 @@ from torch import nn
 from peftbench import Adaptation, Claims, Facts, NotSupported, PeftExport, Preset, UsageError, method, sites
 from peftbench.data.peft_files import adapter_folder
 from peftbench.errors import unknown
+from peftbench.folders import expanded
 from peftbench.plugins.contracts import MethodDeclaration
 
 from ._peft_layers import Checkpoint, exported, fields_of, inject_tuner, library, quiet, set_targets
@@ -138,7 +138,7 @@ def _also(name: str) -> Mapping[str, str] | None:
     """`peft-boft`, or a folder with an adapter, written with a separator as in `./my-adapter`."""
     if name.startswith("peft-") and len(name) > 5:
         return {"type": name[5:].replace("-", "_").upper()}
-    if (os.sep in name or "/" in name) and (Path(name).expanduser() / "adapter_config.json").is_file():
+    if (os.sep in name or "/" in name) and (expanded(name, "method") / "adapter_config.json").is_file():
         return {"path": name}
     return None
 
@@ -155,7 +155,7 @@ class Peft:
     """A tuner of the PEFT library, by its type and its options, or from a saved adapter."""
 
     type: str = ""
-    path: str = ""
+    path: str = field(default="", metadata={"file": True})
     targets: str = ""  # roles; empty: the usual ones of the tuner
     options: tuple[tuple[str, str], ...] = field(default=(), metadata={"rest": True})
 
@@ -180,7 +180,7 @@ class Peft:
         if self.options or self.targets:
             raise UsageError("peft: a saved adapter has its options and targets; give the path alone")
         self._check_type(str(self._checkpoint.config.get("peft_type")))
-        folder = Path(self.path).expanduser()
+        folder = expanded(self.path, "path")
         if folder.is_dir():  # a hub id stays what it is
             object.__setattr__(self, "path", str(folder.resolve()))
 

@@ -41,7 +41,9 @@ def run(*in_order: Any, **given: Any) -> pd.DataFrame:
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            return pd.DataFrame(plan_rows(planned_runs(asked, engine), asked.trials, store, how))
+            return pd.DataFrame(
+                plan_rows(planned_runs(asked, engine, how.timeout_s), asked.trials, store, how)
+            )
         compared = compare(asked, store, engine, how)
     return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
 

@@ -182,6 +182,17 @@ def at_least(least: int, hint: str = "") -> Check:
     return check
 
 
+def up_to(most: int, check: Check = above_zero) -> Check:
+    """A check of numbers that also refuses those that no machine would come to the end of."""
+
+    def both(option: str, value: Any) -> None:
+        check(option, value)
+        if value is not None and value > most:
+            raise UsageError(f"{option} must be {most:,} or less, not {value:,}")
+
+    return both
+
+
 def not_empty(said: str) -> Check:
     """A check of lists."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import spec
 from .errors import UsageError
+from .folders import expanded
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def _number(option: str, given: Any) -> float:
         if isinstance(given, bool):
             raise TypeError
         number = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise UsageError(f"{option} must be a number, not {given!r}")
@@ -78,8 +79,11 @@ def _specs(option: str, given: Any) -> tuple[str, ...]:
 
 
 def _names(option: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, os.PathLike):
+        given = [given]
     names = given.split(",") if isinstance(given, str) else _listed(option, given, "NAME,NAME")
-    return tuple(name for one in names if (name := _text(option, one).strip()))
+    texts = (os.fspath(one) if isinstance(one, os.PathLike) else _text(option, one) for one in names)
+    return tuple(name for text in texts if (name := text.strip()))
 
 
 def _size(option: str, given: Any) -> int | None:
@@ -117,14 +121,19 @@ def _cell(option: str, given: Any) -> tuple[int, int]:
     return cell
 
 
-def _path(option: str, given: Any) -> Path:
+def given_path(option: str, given: Any) -> Path:
+    """A path from text, or from what a Python program gives.
+
+    Raises:
+        UsageError: it is none, or names nothing that could be there.
+    """
     if not isinstance(given, str | os.PathLike):
         raise UsageError(f"{option} must be a path, not {given!r}")
-    return Path(given)
+    return expanded(given, option)
 
 
 def _folder(option: str, given: Any) -> str:
-    path = _path(option, given).expanduser()
+    path = given_path(option, given)
     if not path.is_dir():
         raise UsageError(f"{option} {str(given)!r} is not a folder")
     return str(path.resolve())
@@ -134,7 +143,7 @@ def plugin_paths(given: Any, option: str = "--plugins") -> tuple[str, ...]:
     """Those that are given and those of PEFTBENCH_PLUGINS."""
     given = [given] if isinstance(given, str | os.PathLike) else _listed(option, given, "FILE")
     named = [part for part in os.environ.get("PEFTBENCH_PLUGINS", "").split(os.pathsep) if part]
-    return (*(str(_path(option, one)) for one in given), *named)
+    return (*(str(given_path(option, one)) for one in given), *named)
 
 
 def _joined(values: Sequence[Any]) -> str:
@@ -147,7 +156,7 @@ NUMBER = OptionType("FLOAT", float, _number)
 TEXT = OptionType("TEXT", str, _text)
 SPEC = OptionType("SPEC", str, _spec)
 SPECS = OptionType("SPEC,...", str | Sequence[str], _specs, _joined)
-NAMES = OptionType("NAME,...", str | Sequence[str], _names, _joined)
+NAMES = OptionType("NAME,...", str | Path | Sequence[str | Path], _names, _joined)
 SIZES = OptionType(
     "INT|all,...",
     str | int | Sequence[int | str | None],
@@ -160,6 +169,6 @@ CELLS = OptionType(
     _cells,
     lambda cells: _joined([f"{batch}x{length}" for batch, length in cells]),
 )
-PATH = OptionType("PATH", str | Path, lambda option, given: str(_path(option, given)))
+PATH = OptionType("PATH", str | Path, lambda option, given: str(given_path(option, given)))
 FOLDER = OptionType("DIR", str | Path, _folder)
 PATHS = OptionType("PATH", Sequence[str | Path], lambda option, given: plugin_paths(given, option))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+
+from .printable import printable
 
 LONGEST_NOTICE = 900  # characters: an event is written in one piece, which a pipe grants to 4,096 bytes
 
@@ -49,7 +51,8 @@ def send(event: dict[str, Any]) -> None:
 def notify(text: str) -> None:
     """A line for the user."""
     if _report is None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a notice that nobody can be told ends nothing
+            print(printable(text), file=sys.stderr, flush=True)
     else:
         send({"notice": text[:LONGEST_NOTICE]})
 

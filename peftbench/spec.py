@@ -2,7 +2,8 @@
 
 A value that holds `:` or `,` stands in single quotes: `csv:path='C:/a,b.csv'`. The same words serve methods and
 tasks; a SPEC names a registered frozen dataclass and some of its fields. A field with the metadata `rest` takes, as
-pairs of text, all the settings that are no fields: a bridge to another library leaves them to that library.
+pairs of text, all the settings that are no fields: a bridge to another library leaves them to that library. One with the
+metadata `file` names a file or a folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import UsageError, unknown
+from .folders import normal_path
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def canonical_spec(name: str, instance: Any) -> str:
         if field.metadata.get("rest"):
             changed += value
             continue
+        if field.metadata.get("file") and value:
+            value = normal_path(value)
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()

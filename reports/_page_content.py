@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from peftbench.finite import finite
 from peftbench.parallel import parallel_map
 from peftbench.records.record import Record
 from peftbench.render.columns import columns_of, percent_of, text_rows, written
@@ -39,7 +40,7 @@ def content_of(tables: Sequence[Table]) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return json.dumps(finite(value), allow_nan=False, separators=(",", ":"))
 
 
 def _table(table: Table, title: str, environments: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json as library
 from collections.abc import Sequence
 
 from peftbench import report
+from peftbench.finite import finite
 from peftbench.render.columns import selected
 from peftbench.render.flat import tuning_curve
 from peftbench.tables.latency import LatencyTable
@@ -15,7 +16,9 @@ from ._latency import latency_content
 
 
 def _latency(tables: Sequence[LatencyTable]) -> str:
-    return library.dumps(latency_content(tables), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return (
+        library.dumps(finite(latency_content(tables)), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    )
 
 
 @report("json", suffix=".json", latency=_latency)
@@ -33,4 +36,4 @@ def json(tables: Sequence[Table]) -> str:
         }
         for table in tables
     ]
-    return library.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return library.dumps(finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -24,6 +24,7 @@ from peftbench.data.cache import cache_folder, make_once
 from peftbench.data.digests import sha256_of
 from peftbench.data.files import NeededColumn, endings, read
 from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.folders import expanded
 from peftbench.objectives.base import SPLITS
 from peftbench.objectives.text_metrics import TEXT_METRICS
 
@@ -126,7 +127,7 @@ class OwnRows:
 
     def files(self) -> dict[str, Path]:
         """The file of each split that has one; the others are cut off `train`."""
-        path = Path(self.path).expanduser()
+        path = expanded(self.path, "path")
         found: dict[str, Path] = {}
         if path.is_dir():
             for split in SPLITS:
@@ -147,7 +148,7 @@ class OwnRows:
             raise UsageError(f"data file {self.path!r} does not exist")
         for split in ("validation", "test"):
             if (named := getattr(self, split)) is not None:
-                found[split] = Path(named).expanduser()
+                found[split] = expanded(named, split)
                 if not found[split].is_file():
                     raise UsageError(f"data file {named!r} of the {split} split does not exist")
         return found

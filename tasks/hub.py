@@ -12,7 +12,6 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from peftbench import UsageError, task
 from peftbench.data.files import BATCH_ROWS, NeededColumn, checked
 from peftbench.data.hub import Repository
 from peftbench.data.hub_data import HubData, folder_splits
+from peftbench.folders import expanded
 
 from ._own import OTHER_NAMES, OwnRows
 
@@ -67,7 +67,7 @@ class Hub(OwnRows):
     @functools.cached_property
     def _hub(self) -> HubData | None:
         """Where it comes from; None where that is a folder."""
-        folder = Path(self.path).expanduser()
+        folder = expanded(self.path, "path")
         if folder.is_dir():
             if self.revision is not None:
                 raise UsageError(f"data folder {self.path!r} has no revisions; leave :revision out")

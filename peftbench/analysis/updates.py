@@ -68,7 +68,7 @@ def updates_at(place: Path, plugins: tuple[str, ...] = (), split: bool = True) -
 
 def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]:
     from ..execution import prepare
-    from ..execution.restore import load_sources, own_prefix, rebuilt
+    from ..execution.restore import load_sources, own_prefix, rebuilt, where_it_was
     from ..models.adaptation import weight_of
     from ..models.roles import linear_sites
     from ..plugins import build
@@ -76,8 +76,9 @@ def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]
 
     run = Record.from_file(folder / "record.json").run
     load_sources(run, plugins)
-    trained = rebuilt(run, folder)
-    fresh = prepare.prepare(run, prepare.objective_of(run), "cpu")
+    with where_it_was(run):
+        trained = rebuilt(run, folder)
+        fresh = prepare.prepare(run, prepare.objective_of(run), "cpu")
     forms = []
     for prepared in (trained, fresh):
         to_peft = getattr(build.build_method(run.method)[0], "to_peft", None)

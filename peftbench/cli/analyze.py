@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import defaults
+from ..finite import finite
 from ..option import one_of
 from .options import OutOption, PluginsOption, StoreOption, plugins_of, write
 
@@ -42,4 +43,4 @@ def analyze_command(
     two = None if other is None else str(analyzable(other, store))
     with engine_named() as engine:
         found = ask(Analyze(one, two, only, plugins_of(plugins)), engine)
-    write(analysis_text(found) if form == "text" else json.dumps(found, indent=1) + "\n", out)
+    write(analysis_text(found) if form == "text" else json.dumps(finite(found), indent=1) + "\n", out)

@@ -8,7 +8,9 @@ everything finished is kept.
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import PeftbenchError, unknown
+from ..progress import notify
 from .help import PanelCommand
 
 # Recent typer carries its own copy of click, older typer imports click: ask typer for the class either way.
@@ -81,6 +84,7 @@ def peftbench() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The program `peftbench`."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     try:
         status = app(args=arguments or ["--help"], prog_name="peftbench", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -90,17 +94,48 @@ def main(arguments: list[str] | None = None) -> None:
     except PeftbenchError as error:
         status = _wrong(str(error))
     except BrokenPipeError:  # the reader of our output went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as error:
+        status = _wrong(_said(error))
     if status == 130:  # recent typer turns Ctrl-C into this status itself
         _interrupted()
+    _drop_unwritten()
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _open_closed_streams() -> None:
+    """Where a standard stream is closed, let writing to it fail by itself, and no other file take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            os.dup2(null, number)
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of an encoding that may not have every character
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_unwritten() -> None:
+    """What stdout could not take, Python would try again at its end, and fail with a status of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _said(error: OSError) -> str:
+    """Of an error that nobody has turned into a better line."""
+    said = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{str(error.filename)!r}: {said}"
+    of_stdout = error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT)
+    return f"stdout can't be written: {said}" if of_stdout else said
+
+
 def _wrong(message: str) -> int:
-    print("peftbench:", " ".join(message.split()), file=sys.stderr)
+    notify(f"peftbench: {' '.join(message.split())}")
     return 2
 
 
 def _interrupted() -> None:
-    print("peftbench: interrupted; what is finished is kept, the same command carries on", file=sys.stderr)
+    notify("peftbench: interrupted; what is finished is kept, the same command carries on")

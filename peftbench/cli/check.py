@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DataDirOption, PluginsOption, folder_of, plugins_of
+from .options import DataDirOption, PluginsOption, folder_of, plugins_of, write
 
 
 def check_command(
@@ -24,6 +24,6 @@ def check_command(
 
     with engine_named() as engine:
         answer = ask(CheckPlugin(what, plugins_of(plugins), folder_of(data_dir)), engine)
-    typer.echo(checks_text(answer["checked"]), nl=False)
+    write(checks_text(answer["checked"]))
     if any(one["outcome"] == "fail" for one in answer["checked"]):
         raise typer.Exit(1)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .options import OutOption, uncollected, write
+from .options import OutOption, as_path, uncollected, write
 
 
 def compare_command(
-    a: Annotated[Path, typer.Argument(help="The store that was before, or one run's folder.")],
-    b: Annotated[Path, typer.Argument(help="The store that is now.")],
+    a: Annotated[
+        Path, typer.Argument(help="The store that was before, or one run's folder.", parser=as_path("A"))
+    ],
+    b: Annotated[Path, typer.Argument(help="The store that is now.", parser=as_path("B"))],
     fail_on: Annotated[
         list[str] | None,
         typer.Option(

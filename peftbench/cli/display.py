@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 
 from ..data.download import size_of
 from ..engine.protocol import Event
+from ..printable import printable
 from ..progress import notify, reported_to
 from ..records.record import Record
 from ..records.runs import Planned, Run
@@ -37,7 +38,7 @@ class Display:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -77,7 +78,9 @@ class Display:
             self.now.pop(event["job"], None)
         if "phase" in event:
             title = self.now.get(event["job"], "")
-            self.bar.update(self.part, description=f"{title}: {event['phase']}", completed=0, total=None)
+            self.bar.update(
+                self.part, description=printable(f"{title}: {event['phase']}"), completed=0, total=None
+            )
         if "step" in event:
             self.bar.update(self.part, completed=event["step"], total=event["of"])
 
@@ -90,7 +93,7 @@ class Display:
         done, total = event["done_bytes"], event["of_bytes"]
         if done < total:
             said = f"{event['download']}, {size_of(done)} of {size_of(total)}"
-            self.bar.update(self.whole, description=said, completed=100 * done // total, total=100)
+            self.bar.update(self.whole, description=printable(said), completed=100 * done // total, total=100)
         else:
             self.bar.update(self.whole, description=LOADING, completed=0, total=None)
 
@@ -113,7 +116,7 @@ class Display:
         if self.quiet:
             return
         if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False)
+            self.bar.console.print(printable(text), markup=False, highlight=False)
         else:
             notify(text)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import typer
+from .options import write
 
 
 def doctor_command() -> None:
     """What this machine, its GPU and its libraries can measure, and what they can't."""
     from ..inspection.doctor import doctor
 
-    typer.echo(doctor())
+    write(doctor() + "\n")

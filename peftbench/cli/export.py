@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from .. import defaults
-from .options import PluginsOption, StoreOption, plugins_of
+from .options import PluginsOption, StoreOption, as_path, plugins_of, write
 
 
 def export_command(
     run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
-    to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.")],
+    to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.", parser=as_path("--to"))],
     merged: Annotated[
         bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")
     ] = False,
@@ -27,7 +27,7 @@ def export_command(
     from ..inspection.stored_runs import exportable
 
     stored = exportable(store, run, to)
-    folder, target = str(stored.folder.resolve()), str(to.expanduser().resolve())
+    folder, target = str(stored.folder.resolve()), str(to.resolve())
     with engine_named() as engine:
         answer = ask(Export(folder, target, merged, plugins_of(plugins)), engine)
-    typer.echo(f"{to}: {', '.join(answer['files'])}")
+    write(f"{to}: {', '.join(answer['files'])}\n")

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from ..option import Option, options_of, read
-from .options import load_reports
+from .options import load_reports, write
 
 
 def options() -> list[Option]:
@@ -37,6 +37,6 @@ def latency_command(given: Mapping[str, Any]) -> None:
     render_latency([], printed.report)
     with engine_named(session.engine) as engine, Display(printed.quiet) as display:
         records = compare_latency(asked, Store(Path(session.store)), engine, how, display)
-    typer.echo(render_latency(latency_tables(records), printed.report), nl=False)
+    write(render_latency(latency_tables(records), printed.report))
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

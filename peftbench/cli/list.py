@@ -9,8 +9,9 @@ import typer
 
 from .. import defaults
 from ..errors import UsageError
+from ..finite import finite
 from ..option import one_of
-from .options import PluginsOption, StoreOption, plugins_of
+from .options import PluginsOption, StoreOption, plugins_of, write
 
 
 def list_command(
@@ -35,10 +36,10 @@ def list_command(
         from ..inspection.methods_table import methods_table
         from ..plugins import registry
 
-        typer.echo(methods_table(registry.load("method").values()), nl=False)
+        write(methods_table(registry.load("method").values()))
     elif form == "json":
-        typer.echo(json.dumps(rows, indent=1))
+        write(json.dumps(finite(rows), indent=1) + "\n")
     elif rows:
         from tabulate import tabulate
 
-        typer.echo(tabulate(rows, headers="keys", tablefmt="plain"))
+        write(tabulate(rows, headers="keys", tablefmt="plain") + "\n")

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from .options import plugins_of
+from .options import as_path, plugins_of, write
 
 
 def new_command(
     kind: Annotated[str | None, typer.Argument(help="method")] = None,
     name: Annotated[str | None, typer.Argument(help="Its name: lower case, digits and dashes.")] = None,
-    to: Annotated[Path, typer.Option("--to", help="Folder of both files.")] = Path(),
+    to: Annotated[Path, typer.Option("--to", help="Folder of both files.", parser=as_path("--to"))] = Path(),
 ) -> None:
     """Write a method of your own in one file, with its test: it works, and shows where to edit."""
     from .scaffold import new
 
-    typer.echo(new(kind, name, to, [Path(p) for p in plugins_of(None)]), nl=False)
+    write(new(kind, name, to, [Path(p) for p in plugins_of(None)]))

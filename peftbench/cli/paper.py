@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,8 @@ import typer
 
 from ..errors import UsageError, unknown
 from ..option import Option, option_of, options_of, read
+from ..progress import notify
+from .options import write
 
 LIST = "list"
 ARGUMENTS = (
@@ -48,7 +49,7 @@ def paper_command(given: Mapping[str, Any]) -> None:
     known = registry.load("experiment")
     if name == LIST:
         for one in sorted(known.values(), key=lambda entry: _in_order(entry.name)):
-            typer.echo(f"{one.name:10} {one.declared}")
+            write(f"{one.name:10} {one.declared}\n")
         return
     if name not in known:
         raise unknown("experiment", name, known, "peftbench paper list")
@@ -56,7 +57,7 @@ def paper_command(given: Mapping[str, Any]) -> None:
 
     def say(text: str) -> None:
         if not printed.quiet:
-            print(text, file=sys.stderr, flush=True)
+            notify(text)
 
     with engine_named(session.engine) as engine:
         store = Path(session.store)
@@ -83,7 +84,7 @@ def _write(page: Any, name: str, folder: Path | None) -> None:
     from ..experiments.markdown import page_markdown, pictures_of
 
     if folder is None:
-        typer.echo(page_markdown(page), nl=False)
+        write(page_markdown(page))
         return
     stem = name.replace("/", "-")
     (folder / f"{stem}.md").write_text(page_markdown(page, stem), encoding="utf-8")

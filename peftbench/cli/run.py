@@ -40,7 +40,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            typer.echo(plan_text(planned_runs(asked, engine), asked.trials, store, how), nl=False)
+            write(plan_text(planned_runs(asked, engine, how.timeout_s), asked.trials, store, how))
             return
         with Display(printed.quiet) as display:
             compared = compare(asked, store, engine, how, display)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import defaults
-from .options import StoreOption
+from .options import StoreOption, write
 
 
 def show_command(
@@ -19,4 +19,4 @@ def show_command(
     from ..records.store import Store
     from .listing import show
 
-    typer.echo(show(Store(store).find(run)))
+    write(show(Store(store).find(run)) + "\n")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import defaults
-from .options import DataDirOption, PluginsOption, StoreOption, folder_of, plugins_of
+from .options import DataDirOption, PluginsOption, StoreOption, folder_of, plugins_of, write
 
 
 def verify_command(
@@ -31,6 +31,6 @@ def verify_command(
     job = Verify(folder, plugins_of(plugins), data, record.environment.get("threads"))
     with engine_named() as engine:
         verdict = ask(job, engine)["verdict"]
-    typer.echo(verdict_text(verdict, bool((record.metric or {}).get("is_share"))), nl=False)
+    write(verdict_text(verdict, bool((record.metric or {}).get("is_share"))))
     if verdict["outcome"] == NOT_REPRODUCED:
         raise typer.Exit(1)

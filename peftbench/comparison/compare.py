@@ -87,7 +87,7 @@ def compare(
     """
     sequence = asked.sequence
     how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
-    planned = select(planned_runs(asked, engine))
+    planned = select(planned_runs(asked, engine, how.timeout_s))
     _check_jobs(planned, how, engine)
 
     def do(runs: list[Planned]) -> list[Result]:
@@ -120,18 +120,18 @@ def compare_latency(
     """
     check_latency_request(asked)
     job = PlanLatency(asked.to_json(), engine.capacity())
-    planned = [Planned.from_json(item) for item in ask(job, engine)["planned"]]
+    planned = [Planned.from_json(item) for item in ask(job, engine, how.timeout_s)["planned"]]
     return [stored.record for stored in _followed(planned, store, engine, how, watcher)]
 
 
-def planned_runs(asked: Comparison, engine: Engine) -> list[Planned]:
+def planned_runs(asked: Comparison, engine: Engine, timeout_s: float | None = None) -> list[Planned]:
     """What a comparison would run, at preset learning rates.
 
     Raises:
         UsageError: something asked for does not exist, or nothing of it can run; the message is the plan's own.
     """
     check_request(asked)
-    answer = ask(Plan(asked.to_json(), engine.capacity()), engine)
+    answer = ask(Plan(asked.to_json(), engine.capacity()), engine, timeout_s)
     return [Planned.from_json(item) for item in answer["planned"]]
 
 

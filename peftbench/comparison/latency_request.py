@@ -9,7 +9,7 @@ from typing import Any
 from .. import defaults
 from ..errors import UsageError
 from ..from_json import from_json
-from ..option import COMPARED, EXECUTION, MEASUREMENT, Check, at_least, option, verify
+from ..option import COMPARED, EXECUTION, MEASUREMENT, Check, at_least, option, up_to, verify
 from ..option_types import CELLS, TEXT, WHOLE
 from ..records.runs import EXECUTIONS, LatencyGrid
 from .request import device_option, methods_option, models_option, plugins_option
@@ -36,7 +36,7 @@ class LatencyRequest:
     models: tuple[str, ...] = models_option(" A config alone will do.")
     tasks: int = option(
         0, "Also switch between so many tasks' adapters, and mix them in a batch.", COMPARED, WHOLE,
-        check=_none_or_several("one is never switched"),
+        check=up_to(1_000, _none_or_several("one is never switched")),
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
     cells: tuple[tuple[int, int], ...] | None = option(
@@ -48,14 +48,18 @@ class LatencyRequest:
         check=_some_cells,
     )
     processes: int = option(
-        defaults.LATENCY_PROCESSES, "Fresh processes.", MEASUREMENT, WHOLE, check=at_least(1)
+        defaults.LATENCY_PROCESSES, "Fresh processes.", MEASUREMENT, WHOLE, check=up_to(1_000, at_least(1))
     )
     rounds: int = option(
-        LatencyGrid.rounds, "Timed rounds of each process.", MEASUREMENT, WHOLE, check=at_least(1)
+        LatencyGrid.rounds,
+        "Timed rounds of each process.",
+        MEASUREMENT,
+        WHOLE,
+        check=up_to(10**6, at_least(1)),
     )
     new_tokens: int | None = option(
         None, "Tokens that a generative model decodes a round; 0: none.", MEASUREMENT, WHOLE,
-        check=_none_or_several("the first comes with the prompt"),
+        check=up_to(10**6, _none_or_several("the first comes with the prompt")),
     )  # fmt: skip
     execution: str = option(
         "eager", "eager, compile (torch.compile) or cuda-graphs.", EXECUTION, TEXT, choices=EXECUTIONS

@@ -19,6 +19,7 @@ from ..option import (
     at_least,
     not_empty,
     option,
+    up_to,
     verify,
 )
 from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
@@ -27,6 +28,9 @@ from ..records.runs import Budget
 if TYPE_CHECKING:
     from ..stats.sequential import SeedSchedule
 
+# Above these it is a slip of the finger, and its plan alone would take for ever.
+MOST_SEEDS, MOST_RATES, MOST_STEPS, MOST_EPOCHS = 1_000, 100, 10**9, 10**6
+MOST_ITEMS, MOST_TOKENS = 10**6, 10**6
 SOME_METHODS = not_empty("is empty; name some, as in --methods lora,adapter (peftbench list methods)")
 SOME_NAME = not_empty("needs a name; leave it out for the starter's")
 
@@ -100,17 +104,17 @@ class Comparison:
         choices=defaults.BUDGETS, check=_known_budget,
     )  # fmt: skip
     seeds: int | None = option(
-        None, "Runs of each method; default: the budget's.", BUDGET, WHOLE, check=above_zero
+        None, "Runs of each method; default: the budget's.", BUDGET, WHOLE, check=up_to(MOST_SEEDS)
     )
     steps: int | None = option(
-        None, "Optimizer steps; default: the budget's.", BUDGET, WHOLE, check=above_zero
+        None, "Optimizer steps; default: the budget's.", BUDGET, WHOLE, check=up_to(MOST_STEPS)
     )
     epochs: float | None = option(
-        None, "Passes over the training split, instead of --steps.", BUDGET, NUMBER, check=above_zero
+        None, "Passes over the training split, instead of --steps.", BUDGET, NUMBER, check=up_to(MOST_EPOCHS)
     )
     tune: int | None = option(
         None, "Learning rates a method, tried on validation; 0: presets.", BUDGET, WHOLE,
-        check=at_least(0, "; 0 takes the presets"),
+        check=up_to(MOST_RATES, at_least(0, "; 0 takes the presets")),
     )  # fmt: skip
     learning_rate: float | None = option(
         None,
@@ -123,17 +127,21 @@ class Comparison:
     until: float | None = option(
         None, "Add seeds until differences of so many points are resolved.", BUDGET, NUMBER, check=above_zero
     )
-    max_seeds: int = option(defaults.MAX_SEEDS, "Where --until stops.", BUDGET, WHOLE, check=above_zero)
-    batch_size: int = option(
-        defaults.BATCH_SIZE, "Items of an optimizer step.", BUDGET, WHOLE, check=above_zero
+    max_seeds: int = option(
+        defaults.MAX_SEEDS, "Where --until stops.", BUDGET, WHOLE, check=up_to(MOST_SEEDS)
     )
-    accumulate: int = option(1, "Parts a batch is cut into, to save memory.", BUDGET, WHOLE, check=above_zero)
+    batch_size: int = option(
+        defaults.BATCH_SIZE, "Items of an optimizer step.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
+    )
+    accumulate: int = option(
+        1, "Parts a batch is cut into, to save memory.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
+    )
     max_length: int | None = option(
         None,
         "Tokens; longer items are cut. Default: the task's, 48 for most.",
         BUDGET,
         WHOLE,
-        check=above_zero,
+        check=up_to(MOST_TOKENS),
     )
     train_sizes: tuple[int | None, ...] = option(
         (None,), "Items of the training split, as in 100,1000,all: a table each, and one over them.", BUDGET, SIZES,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ..errors import PeftbenchError, UsageError
+from ..folders import drawn_folder, expanded, share
+from ..records.store import reason_unwritable
 
 
 def cache_folder() -> Path:
     """`PEFTBENCH_CACHE`, else a folder in the platform's cache."""
     if named := os.environ.get("PEFTBENCH_CACHE"):
-        return Path(named).expanduser()
+        return expanded(named, "PEFTBENCH_CACHE")
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "peftbench"
     if sys.platform == "win32":
@@ -24,27 +29,51 @@ def cache_folder() -> Path:
 
 def make_once(home: Path, make: Callable[[Path], None]) -> None:
     """Let `make` fill a folder aside and rename it to `home`, unless it is there."""
-    if home.is_dir():
-        return
-    home.parent.mkdir(parents=True, exist_ok=True)
-    # Its name is drawn: two machines on one cache have processes of the same number.
-    aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
-    try:
-        make(aside)
+    with writing():
+        if home.is_dir():
+            return
+        home.parent.mkdir(parents=True, exist_ok=True)
+        # Its name is drawn: two machines on one cache have processes of the same number.
+        aside = drawn_folder(home.parent, f".{home.name}-")
         try:
-            aside.rename(home)
-        except OSError:  # another program was first
-            if not home.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            make(aside)
+            share(aside)
+            try:
+                aside.rename(home)
+            except OSError:  # another program was first
+                if not home.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def replace_text(file: Path, text: str) -> None:
     """Write a file whole or not at all. One that can't be written is not: what is remembered only saves time."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
-            sink.write(text)
+        aside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+        aside.write_text(text, encoding="utf-8")
         os.replace(aside, file)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """For the block, which writes into the cache, an error of the disk says so.
+
+    Raises:
+        UsageError: the cache can't be written.
+    """
+    try:
+        yield
+    except PeftbenchError:
+        raise
+    except Exception as error:
+        # Libraries wrap the system's error in one of their own, and what is read meanwhile has errors too.
+        reason = reason_unwritable(error)
+        within = isinstance(error, OSError) and str(error.filename).startswith(str(cache_folder()))
+        if reason is None and not within:
+            raise
+        reason = reason or getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"the cache folder {str(cache_folder())!r} can't be written: {reason}; set PEFTBENCH_CACHE to a folder that can"
+        ) from error

@@ -25,6 +25,7 @@ import pyarrow.parquet
 from ..errors import UsageError
 
 BATCH_ROWS = 10_000
+EXACT = 2**53  # whole numbers up to here are themselves in double precision
 BLOCK_BYTES = 16 << 20  # of CSV that is read at once; no single row may be longer
 
 
@@ -113,7 +114,10 @@ def _typed(values: pa.Array, column: NeededColumn, where: str, before: int) -> p
         values = pc.cast(trimmed, pa.float64())
     if pa.types.is_nested(values.type) or pa.types.is_temporal(values.type):
         raise _Wrong(f"column {column.name!r} of type {values.type} holds no numbers")
-    numbers = pc.cast(values, pa.float64())
+    numbers = pc.cast(values, pa.float64(), safe=False)
+    if pa.types.is_integer(values.type):
+        large = pc.greater(pc.abs(numbers), float(EXACT))
+        refuse(pc.fill_null(large, False), "{} is too large to be an exact number")
     refuse(pc.fill_null(pc.invert(pc.is_finite(numbers)), True), "{!r} is no number")
     return numbers
 
@@ -223,7 +227,7 @@ def json_objects(file: Path) -> Iterator[dict[str, Any]]:
             where = f"data file {str(file)!r}: line {number}"
             try:
                 item = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UsageError(f"{where} is not JSON: {_said(error)}") from error
             if not isinstance(item, dict):
                 raise UsageError(f'{where} is no JSON object, as in {{"name": ...}}')

@@ -18,6 +18,7 @@ from typing import Any
 import huggingface_hub
 
 from ..errors import UsageError
+from ..folders import expanded
 from . import hub_client
 from .cache import cache_folder, replace_text
 from .download import shown
@@ -216,7 +217,7 @@ def folder_splits(path: str, config: str | None) -> dict[str, Any]:
     """
     import datasets
 
-    folder = Path(path).expanduser()
+    folder = expanded(path, "path")
     try:
         with without_bars():
             if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..folders import expanded
 from . import lfs
 from .digests import sha256_of
 from .hub import Repository, snapshot
@@ -101,7 +102,7 @@ def adapter_folder(text: str) -> Path:
     Raises:
         UsageError: it is neither.
     """
-    folder = Path(text).expanduser()
+    folder = expanded(text, "adapter")
     if folder.is_dir():
         return folder
     if folder.is_absolute() or text.startswith((".", "~")) or "/" not in text:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import UsageError
+from ..folders import expanded
 from .digests import sha256_of
 from .files import FILE_KINDS, NeededColumn, checked, endings, json_objects, opened, read
 from .hub import Repository
@@ -157,7 +158,7 @@ class Published:
     @property
     def _home(self) -> Path | None:
         named = _folder.get() or os.environ.get(VARIABLE)
-        home = None if named is None else Path(named).expanduser() / self.folder
+        home = None if named is None else expanded(named, VARIABLE) / self.folder
         return home if home is not None and home.is_dir() else None
 
     def _lacking(self, splits: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ import psutil
 
 from ..errors import PeftbenchError
 from ..progress import notify
-from .cache import cache_folder
+from .cache import cache_folder, writing
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,17 @@ def _inner(file: str) -> str:
 @contextmanager
 def _staging(home: Path) -> Iterator[Path]:
     """A folder of this process beside the finished ones; those of processes that died are cleared away."""
-    try:
+    with writing():
         home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PeftbenchError(
-            f"the cache folder {home} can't be made ({error.strerror}); set PEFTBENCH_CACHE to a folder you can write"
-        ) from error
     for left in home.glob(".staging-*"):
-        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+        owner = left.name.rpartition("-")[2]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
     staging = home / f".staging-{os.getpid()}"
-    staging.mkdir(exist_ok=True)
     try:
-        yield staging
+        with writing():
+            staging.mkdir(exist_ok=True)
+            yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -7,8 +7,9 @@ import json
 import signal
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +22,52 @@ from .protocol import Engine, Event
 
 ANSWER, LOG = "answer.json", "log.txt"
 FAILED = 1  # the exit code of a job that raised something
+TIMED_OUT = 124  # in its place, of one that was ended for its time
 Doer = Callable[[Job, Path], dict[str, Any]]  # does a job, its files into a folder; returns its answer
 
 
 def do_alone(
-    job: Job, engine: Engine, out: Path, watch: Callable[[Event], None]
+    job: Job, engine: Engine, out: Path, watch: Callable[[Event], None], timeout_s: float | None = None
 ) -> tuple[int, dict[str, Any] | None]:
-    """Do one job alone; returns its exit code and its answer, if it gave one."""
+    """Do one job alone; returns its exit code and its answer, if it gave one. After `timeout_s` it is ended."""
     number = engine.start(job, out)
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    late = False
     while True:
-        for event in engine.events():
+        for event in engine.events(None if until is None else max(0.0, until - time.monotonic()) + 0.01):
             if event["job"] != number:
                 continue
             if "exit" in event:
-                return event["exit"], answer_in(out)
+                return TIMED_OUT if late else event["exit"], answer_in(out)
             watch(event)
+        if until is not None and time.monotonic() > until:
+            late, until = True, None
+            engine.kill(number)
 
 
-def ask(job: Job, engine: Engine) -> dict[str, Any]:
+def ask(job: Job, engine: Engine, timeout_s: float | None = None) -> dict[str, Any]:
     """The answer to a job that leaves nothing in the store.
 
     Raises:
-        UsageError: the job says that what is asked of it is wrong.
+        UsageError: the job says that what is asked of it is wrong, or it took longer than `timeout_s`.
         PeftbenchError: its process died.
     """
-    with tempfile.TemporaryDirectory(prefix="peftbench-") as folder:
-        out = Path(folder)
-        code, answer = do_alone(job, engine, out, _only_notices)
+    unwritable_said: list[str] = []
+
+    def watch(event: Event) -> None:
+        if "notice" in event:
+            notify(event["notice"])
+        if "download" in event:
+            progress.send(dict(event))
+        if "unwritable" in event:
+            unwritable_said.append(event["unwritable"])
+
+    with _folder_for_a_while() as out:
+        code, answer = do_alone(job, engine, out, watch, timeout_s)
+        if code == TIMED_OUT:
+            raise UsageError(f"the {job.name} took longer than --timeout {timeout_s:g} s; give it more")
+        if answer is None and unwritable_said:
+            raise UsageError(f"{unwritable_said[0]}; free some space, or name another place")
         if answer is None:
             last = (log_tail(out) or ["no log"])[-1]
             raise PeftbenchError(f"the {job.name} failed ({exit_reason(code)}): {last}")
@@ -112,8 +132,14 @@ def log_tail(out: Path, lines: int = 40) -> list[str]:
     return [line.rstrip()[:300] for line in text.splitlines() if line.strip()][-lines:]
 
 
-def _only_notices(event: Event) -> None:
-    if "notice" in event:
-        notify(event["notice"])
-    if "download" in event:
-        progress.send(dict(event))
+@contextlib.contextmanager
+def _folder_for_a_while() -> Iterator[Path]:
+    """Raises UsageError where nothing temporary can be written."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="peftbench-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UsageError(
+            f"no temporary folder can be made ({error.strerror}); free some space, or set TMPDIR to a folder that can be written"
+        ) from error
+    with folder as name:
+        yield Path(name)

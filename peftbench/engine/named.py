@@ -42,7 +42,7 @@ def _maker(name: str) -> Callable[[], Engine]:
     for point in importlib.metadata.entry_points(group=GROUP, name=name):
         try:
             found: Callable[[], Engine] = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             said = " ".join(str(error).split())[:200]
             raise UsageError(f"engine {name!r} does not import: {type(error).__name__}: {said}") from error
         return found

@@ -17,19 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..option import EXECUTION, MEASUREMENT, OUTPUT, above_zero, at_least, option
+from ..option import EXECUTION, MEASUREMENT, OUTPUT, at_least, option, up_to
 from ..option_types import FLAG, NUMBER, WHOLE
 from ..records.record import Record
-from ..records.runs import Conditions, Planned
+from ..records.runs import Conditions, Planned, Run
 from ..records.store import Store, Stored
 from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
 from .protocol import Engine, Event
 
+MOST_AT_ONCE, MOST_MOMENTS = 1_000, 10_000
+LONGEST_S = 10**8  # what a system's timers take
+
 
 def _above_zero_seconds(option: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise UsageError(f"{option} must be above 0 seconds, not {value:g}")
+    if value is not None and value > LONGEST_S:
+        raise UsageError(
+            f"{option} must be {LONGEST_S:,} seconds or less, not {value:g}; leave it out for no end"
+        )
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,25 @@ class Execution:
     """How a sweep is carried out. Nothing of it determines a result."""
 
     jobs: int = option(
-        1, "Runs at once: threads are divided, GPUs given one each.", EXECUTION, WHOLE, check=above_zero
+        1,
+        "Runs at once: threads are divided, GPUs given one each.",
+        EXECUTION,
+        WHOLE,
+        check=up_to(MOST_AT_ONCE),
     )
     timeout_s: float | None = option(
-        None, "Seconds after which a run is ended.", EXECUTION, NUMBER, "timeout", check=_above_zero_seconds
+        None,
+        "Seconds after which the plan, or a run, is ended.",
+        EXECUTION,
+        NUMBER,
+        "timeout",
+        check=_above_zero_seconds,
     )
     retry_failed: bool = option(False, "Run failures again.", EXECUTION, FLAG)
     keep_weights: bool = option(False, "Keep whole models too, not adapters alone.", OUTPUT, FLAG)
     curve_points: int = option(
         0, "Score validation at so many moments of training; 0: not.", MEASUREMENT, WHOLE, "curve",
-        check=at_least(0, "; 0 scores validation at no moment"),
+        check=up_to(MOST_MOMENTS, at_least(0, "; 0 scores validation at no moment")),
     )  # fmt: skip
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
@@ -118,7 +134,7 @@ def sweep(
                     watch({"job": number, "started": item.run.to_json()})
                 else:
                     assert stored is not None
-                    yield item, _looked_at(stored, store, how)
+                    yield item, _as_asked(_looked_at(stored, store, how), item.run)
             if not flying:
                 continue
             for event in engine.events(_until_next_deadline(flying)):
@@ -198,6 +214,13 @@ def _looked_at(stored: Stored, store: Store, how: Execution) -> Stored:
     if how.sequence is None or stored.record.run.kind != "training" or stored.record.status != "ok":
         return stored
     return store.look_at(stored, how.sequence)
+
+
+def _as_asked(stored: Stored, run: Run) -> Stored:
+    """A record that the store held, with the paths that were written now."""
+    return dataclasses.replace(
+        stored, record=dataclasses.replace(stored.record, run=stored.record.run.named_as(run))
+    )
 
 
 def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.hub import pinned
 from ..errors import NotSupported, UsageError
 
 if TYPE_CHECKING:
@@ -40,10 +43,27 @@ def load_sources(run: Run, plugins: Sequence[str]) -> None:
             loader.load_plugins(Path(p) for p in run.plugins)
 
 
+@contextmanager
+def where_it_was(run: Run) -> Iterator[None]:
+    """For the block, relative paths are seen from the folder that the run was asked for in, where that is still there, and names
+    of the hub stand for the commits that they stood for.
+
+    Raises:
+        UsageError: the block's own; where a path is gone, with the folder that it was seen from.
+    """
+    home = Path(run.home or ".")
+    with contextlib.chdir(home) if home.is_dir() else contextlib.nullcontext(), pinned(run.pins):
+        gone = [place for place in run.places if not Path(place).exists()]
+        try:
+            yield
+        except UsageError as error:
+            if not gone or run.home is None:
+                raise
+            raise UsageError(f"{error}; {gone[0]!r} was seen from {run.home!r}") from error
+
+
 def rebuilt(run: Run, folder: Path) -> Prepared:
     """The run's model with its method and what both learned."""
-    from ..data.hub import pinned
-
     with pinned(run.pins):
         return _rebuilt(run, folder)
 

@@ -6,6 +6,7 @@ no failure; one that can serve none of them is.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..errors import NotSupported, UsageError, unknown
 from ..execution import prepare
 from ..execution.execute import execute
 from ..execution.proof import Checked
+from ..folders import expanded
 from ..plugins import build, loader, registry
 from ..records.record import FAIL, PASS
 from ..records.runs import Budget, Conditions, Run
@@ -50,7 +52,7 @@ def check_file(what: str, plugins: Sequence[str], out: Path) -> list[Checked]:
 
 def _asked(what: str) -> tuple[list[str], list[str]]:
     """The methods and the tasks that are to be checked."""
-    if not (what.endswith((".py", ".toml")) or Path(what).is_file()):
+    if not (what.endswith((".py", ".toml")) or (os.path.isfile(what) and not _answers(what))):
         if (name := spec.parse(what).name) in registry.load("task"):
             build.build_task(what)  # raises where a field is wrong
             return [], [what]
@@ -63,7 +65,7 @@ def _asked(what: str) -> tuple[list[str], list[str]]:
         return [what], []
     before = {kind: set(registry.load(kind)) for kind in ("method", "task")}
     loader.load_plugins([Path(what)])
-    place = Path(what).expanduser().resolve()
+    place = expanded(what, "file").resolve()
     methods, tasks = (
         [n for n, entry in registry.load(kind).items() if entry.path == place or n not in before[kind]]
         for kind in ("method", "task")
@@ -73,6 +75,12 @@ def _asked(what: str) -> tuple[list[str], list[str]]:
             f"{what!r} registers no method and no task; put @method(...) or @task(...) on a frozen dataclass in it"
         )
     return methods, tasks
+
+
+def _answers(what: str) -> bool:
+    """Whether it begins with the name of a method or a task: then a file of that name is not meant."""
+    name = what.partition(":")[0]
+    return name in registry.load("task") or registry.answers("method", name)
 
 
 def _on(method: str, family: str, folder: Path) -> list[Checked]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.hub import pinned
 from ..data.peft_files import PeftExport
 from ..errors import NotSupported, UsageError
-from ..execution.restore import load_sources, own_prefix, rebuilt
+from ..execution.restore import load_sources, own_prefix, rebuilt, where_it_was
+from ..folders import drawn_folder, share
 from ..records.record import Record
+from ..records.store import reason_unwritable
 from .card import Base, base_of, card
 
 if TYPE_CHECKING:
@@ -38,13 +39,8 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
     """
     record = Record.from_file(folder / "record.json")
     load_sources(record.run, plugins)
-    prepared = rebuilt(record.run, folder)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    aside_of = tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent)
-    with pinned(record.run.pins), aside_of as aside:
-        out = Path(aside) / "out"
-        out.mkdir()
-        base = base_of(record.run)
+    with where_it_was(record.run), _aside(to) as out:
+        prepared, base = rebuilt(record.run, folder), base_of(record.run)
         if merged:
             beside, code = _write_merged(record, prepared, out)
         else:
@@ -52,10 +48,35 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
         prepared.tokenizer.save_pretrained(out)
         kind = _kind_of(prepared)
         (out / "README.md").write_text(card(record, folder, base, kind, code, beside), encoding="utf-8")
-        if to.is_dir():
-            to.rmdir()
-        shutil.move(out, to)
-    return sorted(path.name for path in to.iterdir())
+        share(out)
+        files = sorted(out.iterdir())
+        to.mkdir(exist_ok=True)
+        for file in files:
+            file.rename(to / file.name)
+    return [file.name for file in files]
+
+
+@contextmanager
+def _aside(to: Path) -> Iterator[Path]:
+    """A folder for what is not finished, on the file system of `to`: inside it where it is there, as it may be mounted.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    home = to if to.is_dir() else to.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        aside = drawn_folder(home, f".{to.name}-")
+    except OSError as error:
+        raise UsageError(f"--to {str(to)!r} can't be written: {error.strerror}") from error
+    try:
+        yield aside
+    except OSError as error:
+        if reason_unwritable(error) is None:
+            raise
+        raise UsageError(f"--to {str(to)!r} can't be written: {reason_unwritable(error)}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_adapter(record: Record, prepared: Prepared, base: Base, out: Path) -> tuple[str, list[str]]:

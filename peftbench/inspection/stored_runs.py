@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import defaults
 from ..data.peft_files import CONFIG
 from ..errors import PeftbenchError, UsageError, unknown
+from ..folders import expanded
 from ..plugins.build import canonical
 from ..records.record import Record, check_verifiable
 from ..records.results import Result
@@ -92,7 +93,7 @@ def analyzable(asked: str, store: Path) -> Path:
     Raises:
         UsageError: there is neither, or the run kept no weights.
     """
-    path = Path(asked).expanduser()
+    path = expanded(asked, "run")
     if not path.is_dir():
         stored = Store(store).find(asked)
         _check_weights(stored.record, stored.folder)

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.hub import pinned
 from ..errors import UsageError
 from ..execution.execute import execute
-from ..execution.restore import load_sources
+from ..execution.restore import load_sources, where_it_was
 from ..measure.environment import describe
 from ..models.resolve import resolve_model
 from ..plugins import build
@@ -66,11 +65,11 @@ def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None
     check_verifiable(record)
     load_sources(record.run, plugins)
     run = record.run if data_dir is None else dataclasses.replace(record.run, data_dir=data_dir)
-    conditions = Conditions(curve_points=len(record.curve or ()))
-    with pinned(run.pins):
+    with where_it_was(run):
         revision = resolve_model(run.model).revision
         now = build.run_identity(run.method, revision, build.task_identity(run.task))
         identity = {**record.run.identity, **now}
+        conditions = Conditions(curve_points=len(record.curve or ()))
         again = execute(dataclasses.replace(run, identity=identity), out, conditions)
     return compare_runs(Result(record, folder), Result(again, out), _differences(record, identity))
 

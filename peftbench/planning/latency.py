@@ -17,6 +17,7 @@ from ..records import runs
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import counts_of
 from .devices import resolve_device
+from .places import placed, spelled
 from .plan import named_task
 
 STEPS = 12  # of a profile that stands alone: the schedule is as long
@@ -44,7 +45,7 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
     cells = defaults.LATENCY_GRID[device.kind] if asked.cells is None else asked.cells
     methods = list(dict.fromkeys(build.canonical(text) for text in asked.methods))
     planned: list[Planned] = []
-    for model in asked.models:
+    for model in dict.fromkeys(map(spelled, asked.models)):
         run = Run(
             kind="latency",
             method="",
@@ -69,7 +70,7 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
             planned += [_refused(run, method, "", str(error)) for method in methods]
     if all(item.refusal is not None for item in planned):
         raise UsageError(f"{planned[0].run.method} on {planned[0].run.model}: {planned[0].refusal}")
-    return planned
+    return [dataclasses.replace(one, run=placed(one.run)) for one in planned]
 
 
 def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Device) -> list[Planned]:

@@ -25,6 +25,7 @@ from ..progress import notify
 from ..records.runs import Planned
 from .combination import Combination, runs_of
 from .devices import resolve_device, resolve_dtype
+from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
 
@@ -39,6 +40,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
         UsageError: something asked for does not exist, or nothing of it can run there.
     """
     check_request(asked)
+    asked = dataclasses.replace(asked, models=tuple(dict.fromkeys(map(spelled, asked.models))))
     loader.load_plugins(Path(p) for p in asked.plugins)
     with published.looked_for_in(asked.data_dir), pinned():
         planned = _all_runs(asked, resolve_device(asked.device, capacity))
@@ -46,7 +48,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
     sizes = list(asked.train_sizes)
     return sorted(
-        planned,
+        (dataclasses.replace(p, run=placed(p.run)) for p in planned),
         key=lambda p: (
             p.run.model,
             p.run.task,

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import UsageError
-from .registry import KINDS, PACKAGES, load, said_of
+from ..folders import expanded
+from .registry import KINDS, PACKAGES, contained, load, said_of
 
 _loaded_plugins: dict[Path, str] = {}
 
@@ -23,7 +24,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
     Raises:
         UsageError: a path does not exist or its code does not import.
     """
-    for path in (Path(p).expanduser().resolve() for p in paths):
+    for path in (expanded(p, "plugin").resolve() for p in paths):
         if path.is_dir():
             inner = [path / f"{kind}s" for kind in KINDS if (path / f"{kind}s").is_dir()]
             for folder in inner or [path]:
@@ -89,11 +90,12 @@ def _import_plugin(path: Path, kind: str) -> None:
     module: ModuleType = importlib.util.module_from_spec(location)
     sys.modules[name] = module
     try:
-        location.loader.exec_module(module)
+        with contained():
+            location.loader.exec_module(module)
     except UsageError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"plugin {str(path)!r} does not import: {said_of(error)}") from error
     _loaded_plugins[path] = name

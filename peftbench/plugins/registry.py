@@ -13,9 +13,12 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import os
 import pkgutil
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,10 +111,11 @@ def load(kind: str) -> dict[str, Entry]:
                 importlib.import_module(f"{package.__name__}.{module.name}")
         for point in importlib.metadata.entry_points(group=f"peftbench.{kind}s"):
             try:
-                point.load()
+                with contained():
+                    point.load()
             except UsageError:
                 raise
-            except Exception as error:  # noqa: BLE001  one broken distribution must not stop the others
+            except (Exception, SystemExit) as error:  # noqa: BLE001  one broken distribution must not stop the others
                 warnings.warn(f"entry point {point.value!r} does not import: {said_of(error)}", stacklevel=2)
     return _entries[kind]
 
@@ -149,7 +153,23 @@ def answers(kind: str, name: str) -> bool:
     return name in entries or any(e.also is not None and e.also(name) is not None for e in entries.values())
 
 
-def said_of(error: Exception) -> str:
+@contextmanager
+def contained() -> Iterator[None]:
+    """For the block, code of others that prints does so on stderr, and what ends a process at once raises SystemExit.
+
+    stdout belongs to what was asked for, and a status to the program.
+    """
+    leave = os._exit
+    os._exit = sys.exit  # type: ignore[assignment]
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os._exit = leave
+
+
+def said_of(error: BaseException) -> str:
+    """Of what a plugin raised, in one line."""
     line = getattr(error, "lineno", None)
     if line is None and error.__traceback__ is not None:
         frames = inspect.getinnerframes(error.__traceback__, context=0)

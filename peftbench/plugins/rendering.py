@@ -19,11 +19,14 @@ def render_latency(made: Sequence[LatencyTable], report: str) -> str:
     latency = registry.get("report", report).declared.latency
     if latency is None:
         raise UsageError(f"report {report!r} has no latency tables; use --format markdown, csv or json")
-    text: str = latency(made)
+    with registry.contained():
+        text: str = latency(made)
     return text
 
 
 def render(made: Sequence[Table], report: str) -> str | bytes:
     """The tables as text, or as the bytes of a file, by the report of that name."""
-    text: str | bytes = registry.get("report", report).target(made)
+    target = registry.get("report", report).target
+    with registry.contained():
+        text: str | bytes = target(made)
     return text

@@ -38,10 +38,9 @@ def source_sha256(file: Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _canonical(file: Path, time_ns: int, size: int) -> str:
     """What a file says, read once as long as its time and size stay."""
-    text = file.read_text(encoding="utf-8")
     if file.suffix == ".toml":
-        return json.dumps(tomllib.loads(text), sort_keys=True, default=str)
-    return _text(_bare(ast.parse(text)))
+        return json.dumps(tomllib.loads(file.read_text(encoding="utf-8")), sort_keys=True, default=str)
+    return _text(_bare(ast.parse(file.read_bytes())))  # the file says itself how it is encoded
 
 
 def _bare(tree: ast.Module) -> ast.Module:
@@ -106,7 +105,7 @@ def _with_siblings(file: Path) -> set[Path]:
 
 
 def _siblings(file: Path) -> Iterable[Path]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from _built_in(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:

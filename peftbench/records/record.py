@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ from typing import Any
 import orjson
 
 from ..errors import PeftbenchError, UsageError
+from ..finite import finite
 from .runs import SCHEMA, Run
+from .shape import check_shape
 
+LONGEST_WHOLE = 19  # digits
 PASS, FAIL, NOT_CLAIMED, NOT_TESTED = "pass", "fail", "not claimed", "not tested"
 
 
@@ -73,25 +75,26 @@ class Record:
 
     def to_text(self) -> str:
         """Strict JSON: numbers that are not finite become null."""
-        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
+        return json.dumps(finite(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> Record:
         """Read a record.
 
         Raises:
-            PeftbenchError: it is not JSON, of another schema, or lacks a field.
+            PeftbenchError: it is not JSON, of another schema, lacks a field, or has one that is not what it should be.
         """
         try:
             data = _parsed(text)
             schema = data["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PeftbenchError("not valid JSON of a record") from error
         if schema != SCHEMA:
             raise PeftbenchError(f"schema {schema}, this program reads {SCHEMA}")
+        check_shape(data)
         try:
             return cls(**{**data, "run": Run.from_json(data["run"])})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise PeftbenchError(f"incomplete record: {error}") from error
 
     @classmethod
@@ -104,17 +107,12 @@ def _parsed(text: str) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:  # an error's text may hold bytes that are none, which only the standard library takes
-        return json.loads(text)
+        return json.loads(text, parse_constant=lambda name: None, parse_int=_within)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _within(digits: str) -> float:
+    """A whole number, of one that no record has a float: what is computed of it stays a number."""
+    return int(digits) if len(digits) < LONGEST_WHOLE else float(digits)
 
 
 NOT_REPRODUCED = "not reproduced"

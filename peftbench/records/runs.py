@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..from_json import from_json
+
 RESULT_VERSION = 5  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 
@@ -51,10 +53,6 @@ class LatencyGrid:
     new_tokens: int = 0  # that a generative model decodes in each round after its prompt
     tasks: int = 0  # adapters of one method that are switched between, and served in one batch
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> LatencyGrid:
-        return cls(**{**data, "cells": tuple((int(b), int(n)) for b, n in data["cells"])})
-
 
 @dataclass(frozen=True)
 class Run:
@@ -82,6 +80,8 @@ class Run:
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
+    places: tuple[str, ...] = ()  # those of its words above that are paths
+    home: str | None = None  # the folder that relative ones are seen from
 
     @property
     def cell(self) -> tuple[str, str, int | None]:
@@ -110,7 +110,16 @@ class Run:
         """The SHA-256 of what determines the result. Where files lie does not."""
         parts = dataclasses.asdict(self)
         # What the commits hold is in the identity.
-        del parts["plugins"], parts["data_dir"], parts["half_decade"], parts["commits"]
+        del (
+            parts["plugins"],
+            parts["data_dir"],
+            parts["half_decade"],
+            parts["commits"],
+            parts["places"],
+            parts["home"],
+        )
+        for name in ("model", "method", "task", "forgetting"):
+            parts[name] = self._without_folders(parts[name])
         del parts["budget"]["name"]
         # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
         if self.budget.train_items is None:
@@ -129,14 +138,22 @@ class Run:
         parts |= {"schema": SCHEMA, "result_version": RESULT_VERSION}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
+    def _without_folders(self, words: str | None) -> str | None:
+        for place in sorted(self.places, key=len, reverse=True):
+            words = words and words.replace(place, Path(place).name)
+        return words
+
+    def named_as(self, other: Run) -> Run:
+        """The same run with the paths of another one of its key, which may see them from another folder."""
+        names = ("model", "method", "task", "forgetting", "places", "home")
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Run:
-        budget = Budget(**data["budget"])
-        grid = None if data["grid"] is None else LatencyGrid.from_json(data["grid"])
-        return cls(**{**data, "budget": budget, "grid": grid, "plugins": tuple(data["plugins"])})
+        return from_json(cls, data)
 
 
 def resolved_plugins(plugins: Sequence[str]) -> tuple[str, ...]:

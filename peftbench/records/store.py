@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any
 import psutil
 
 from ..errors import PeftbenchError, UsageError
+from ..folders import drawn_folder, expanded, share
 from ..parallel import parallel_map
 from ..progress import notify
 from .record import Record
@@ -53,9 +53,13 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+        self.root = expanded(root, "--store")
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"the store {str(root)!r} is a file; give a folder with --store")
+        if self.root.is_symlink() and not self.root.exists():
+            raise UsageError(
+                f"the store {str(root)!r} is a link to {os.readlink(self.root)!r}, which is not there"
+            )
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -67,7 +71,7 @@ class Store:
                 if owner.isdecimal() and not psutil.pid_exists(int(owner)):
                     shutil.rmtree(left, ignore_errors=True)
             prefix = f".run-{_host()}-{os.getpid()}-"
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.root))
+            folder = drawn_folder(self.root, prefix)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -82,6 +86,7 @@ class Store:
             UsageError: the disk is full, or the store can't be written. What it holds is as it was.
         """
         try:
+            share(staging)
             record = dataclasses.replace(record, files=_files(staging))
             with (staging / RECORD).open("w", encoding="utf-8") as sink:
                 sink.write(record.to_text())
@@ -196,14 +201,18 @@ class Store:
 
 def unwritable(error: BaseException) -> str | None:
     """What can't be written, where that is what an error says: a full disk, a quota, a read-only file system."""
+    reason = reason_unwritable(error)
+    place = getattr(error, "filename", None) or "the store or the cache"
+    return None if reason is None else f"{place} can't be written: {reason}"
+
+
+def reason_unwritable(error: BaseException) -> str | None:
+    """Why nothing can be written, where that is what an error says."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    words = tuple(os.strerror(number) for number in full)
     if isinstance(error, OSError) and error.errno in full:
-        return f"{error.filename or 'the store or the cache'} can't be written: {os.strerror(error.errno)}"
-    said = next(
-        (word for word in words if word in str(error)), None
-    )  # libraries that wrap the system's error
-    return None if said is None else f"the store or the cache can't be written: {said}"
+        return os.strerror(error.errno)
+    words = (os.strerror(number) for number in full)  # libraries that wrap the system's error
+    return next((word for word in words if word in str(error)), None)
 
 
 def _read(folder: Path, weights: bool) -> Stored | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import UsageError
+from ..records.setting import SOURCES
 from ..tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of
 from ..tables.pairs import Pair, Paired, PairedFigure
 from ..tables.titles import title_of
@@ -86,7 +87,9 @@ def _notes(paired: Paired) -> list[str]:
     notes = [HOW_TO_READ]
     notes += [f"{pair.label}: {pair.problem}" for pair in paired.pairs if pair.problem]
     if paired.unlike:
-        notes.append(f"compared by force, although: {'; '.join(paired.unlike)}")
+        unpaired = {SOURCES["task"], SOURCES["data"]} & set(paired.unlike)
+        said = "; the items are not the same, so that no score is paired by seed and item" if unpaired else ""
+        notes.append(f"compared by force, although: {'; '.join(paired.unlike)}{said}")
     if paired.also:
         notes.append(f"also another: {'; '.join(paired.also)}")
     for name, only in (("A", paired.gone), ("B", paired.only_b)):

@@ -108,11 +108,13 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
     """What the timed steps tell."""
     step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
-    norms = [norm for t in stepped for norm in t["gradient_norms"]]
+    norms = [norm for t in stepped for norm in t["gradient_norms"] if norm is not None]  # None: not finite
     found: dict[str, Any] = {
         "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3,
         "data_share": data_s / (data_s + all_s),
-        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms),
+        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms)
+        if norms
+        else None,
     }
     if counted and all(t.get("padded_tokens") for t in stepped):
         padded = np.concatenate([after_warmup(t["padded_tokens"]) for t in stepped])
@@ -162,7 +164,11 @@ def over_base(
     cells: Sequence[dict[str, Any]], variant: str, times: str = "ms", base: str = BASE
 ) -> Slowdown | None:
     """The slow-down of a variant over the base in one cell of several processes."""
-    pairs = [(cell[times][base], cell[times][variant]) for cell in cells if cell[times].get(variant)]
+    pairs = [
+        (cell[times][base], cell[times][variant])
+        for cell in cells
+        if cell[times].get(variant) and cell[times].get(base)
+    ]
     return slowdown(pairs) if pairs else None
 
 
@@ -189,6 +195,13 @@ def seconds_to(
     if target is None:
         return ()
     return tuple(
-        next((point["train_s"] for point in curve if sign * point[metric] >= sign * target), None)
+        next(
+            (
+                point["train_s"]
+                for point in curve
+                if metric in point and sign * point[metric] >= sign * target
+            ),
+            None,
+        )
         for curve in curves
     )

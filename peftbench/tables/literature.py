@@ -19,6 +19,7 @@ from typing import Any
 from scipy import special
 
 from ..errors import UsageError, unknown
+from ..folders import expanded
 from ..stats.estimate import ALPHA, holm
 
 BUILT_IN = Path(__file__).with_name("literature_data")
@@ -66,7 +67,7 @@ def published_rows(asked: str) -> list[PublishedRow]:
         UsageError: there is no such table, or a file is none of these.
     """
     built_in = {file.stem: file for file in sorted(BUILT_IN.glob("*.csv"))}
-    place = built_in.get(asked) or Path(asked).expanduser()
+    place = built_in.get(asked) or expanded(asked, "--published")
     if place.is_dir():
         files = sorted(place.rglob("*.json"))
         if not files:

@@ -191,13 +191,14 @@ def _qualities(
     primary = metric.get("name")
     names = sorted(one.figures, key=lambda name: (name != primary, name == "nll"))
     seedless = all(result.seedless for result in (*a, *b))
+    same_items = all(_data_of(x) == _data_of(y) for x, y in zip(a, b, strict=True))
     found = [
         PairedFigure(
             name,
             name,
             float(one.figures[name].values.mean()),
             float(other.figures[name].values.mean()),
-            _difference(one, other, name),
+            _difference(one, other, name, same_items),
             relative=False,
             points=100.0 if is_share(name, b[0].record) else 1.0,
             seedless=seedless,
@@ -222,9 +223,14 @@ def is_share(name: str, record: Record | None = None) -> bool:
     return bool(kin) and general[max(kin, key=len)].is_share
 
 
-def _difference(a: MethodScores, b: MethodScores, name: str) -> Estimate:
+def _data_of(result: Result) -> list[str | None]:
+    """What tells whether two runs scored the same items."""
+    return [result.record.run.identity.get(name) for name in ("task", "data")]
+
+
+def _difference(a: MethodScores, b: MethodScores, name: str, same_items: bool) -> Estimate:
     """Paired by seed and item; by neither where the items are others, which `--force` allows."""
-    same = np.array_equal(a.groups[name].index, b.groups[name].index)
+    same = same_items and np.array_equal(a.groups[name].index, b.groups[name].index)
     if same and a.figures[name].parts.shape[1] == b.figures[name].parts.shape[1]:
         paired = b.figures[name].minus(a.figures[name])
         if paired is not None:

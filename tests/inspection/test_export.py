@@ -249,6 +249,21 @@ def test_a_stranger_loads_an_export_of_a_model_of_the_hub_by_its_files_alone(
     assert "# lora:rank=3 on org/base@main, task" in (folder / "README.md").read_text()
 
 
+def test_an_empty_folder_is_written_into_and_kept(trained: Any, tmp_path: Path) -> None:
+    """It may be a file system of its own, which can't be moved away."""
+    _, record = trained("lora", "tiny-encoder")
+    (tmp_path / "volume").mkdir()
+    before = (tmp_path / "volume").stat().st_ino
+    folder = exportable(tmp_path / "runs", record.key[:8], tmp_path / "volume").folder
+    files = export(folder, tmp_path / "volume", merged=False)
+    assert (tmp_path / "volume").stat().st_ino == before
+    assert sorted(path.name for path in (tmp_path / "volume").iterdir()) == files and "README.md" in files
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError, match=r"--to .*file/out' can't be written: "):
+        export(folder, file / "out", merged=False)
+
+
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_lora_starts_from_a_peft_checkpoint(
     family: str, tmp_path: Path, make_run: Make, checkpoint: Of

@@ -62,3 +62,23 @@ def test_a_plugin_that_does_not_import_says_its_own_error(tmp_path: Path) -> Non
     shadow.write_text("")
     with pytest.raises(UsageError, match="rename the file"):
         loader.load_plugins([shadow])
+
+
+@pytest.mark.parametrize(
+    ("leave", "said"),
+    [("import sys; sys.exit(3)", "SystemExit: 3"), ("import os; os._exit(4)", "SystemExit: 4"), ("raise SystemExit", "SystemExit")],
+)  # fmt: skip
+def test_a_plugin_that_leaves_is_an_error_of_its_own(leave: str, said: str, tmp_path: Path) -> None:
+    leaves = tmp_path / "leaves.py"
+    leaves.write_text(leave)
+    with pytest.raises(UsageError, match=f"does not import: {said}.*line 1"):
+        loader.load_plugins([leaves])
+
+
+def test_what_a_plugin_prints_is_not_in_the_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prints = tmp_path / "prints.py"
+    prints.write_text("print('hello')\n")
+    loader.load_plugins([prints])
+    assert capsys.readouterr() == ("", "hello\n")

@@ -289,6 +289,29 @@ def test_other_items_are_compared_unpaired_by_force(runs: Callable[..., list[Res
     assert figure.change.half_width() is not None and (figure.change.half_width() or 0) > 0.03
 
 
+def test_items_of_other_data_are_never_taken_for_the_same(runs: Callable[..., list[Result]]) -> None:
+    """As many of them, in the same groups: still others."""
+    a, b = runs("a"), runs("b")
+    same = pair(a, b)
+    others = [
+        dataclasses.replace(
+            one,
+            record=dataclasses.replace(
+                one.record,
+                run=dataclasses.replace(
+                    one.record.run, identity={**one.record.run.identity, "data": "another"}
+                ),
+            ),
+        )
+        for one in b
+    ]
+    paired = pair(a, others)
+    (before,), (now,) = of(same, "lora").named("score"), of(paired, "lora").named("score")
+    assert (now.change.half_width() or 0) > 2 * (before.change.half_width() or 0)
+    assert "the items are not the same, so that no score is paired" in pairs_text(paired, [], "a", "b")
+    assert "the items are not the same" not in pairs_text(same, [], "a", "b")
+
+
 def test_the_comparison_is_golden_and_strange_names_stay_text(
     runs: Callable[..., list[Result]], make_run: Callable[..., Run]
 ) -> None:

@@ -1,0 +1,40 @@
+"""Paths in a request: spelled in one way, and named in its runs, so that where files lie makes no other run of the same one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import spec
+from ..folders import expanded, normal_path
+from ..models.starters import STARTERS
+from ..plugins import registry
+from ..records.runs import Run
+
+
+def spelled(model: str) -> str:
+    """The name of a model; of a folder or a file as `normal_path` has it."""
+    return normal_path(model) if _is_path(model) else model
+
+
+def placed(run: Run) -> Run:
+    """The same run, which says what of its words are paths, and the folder that the relative ones are seen from."""
+    places = tuple(dict.fromkeys(_paths(run)))
+    relative = any(not os.path.isabs(place) for place in places)
+    return dataclasses.replace(run, places=places, home=str(Path.cwd()) if relative else None)
+
+
+def _paths(run: Run) -> Iterator[str]:
+    if _is_path(run.model):
+        yield run.model
+    for kind, text in (("method", run.method), ("task", run.task), ("task", run.forgetting)):
+        for one in spec.parse_list(text or ""):
+            fields = dataclasses.fields(registry.find(kind, one.name)[0].target)
+            files = {field.name for field in fields if field.metadata.get("file")}
+            yield from (value for name, value in one.fields if name in files and os.path.exists(value))
+
+
+def _is_path(model: str) -> bool:
+    return model not in STARTERS and expanded(model, "model").exists()

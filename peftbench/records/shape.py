@@ -1,0 +1,212 @@
+"""What the sections of a record look like, so that none that is broken reaches a report.
+
+A record is a file: a person may edit it, a disk may damage it, another version may have written it. What is not named here
+may be anything, and is read by nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import PeftbenchError
+
+Check = Callable[[Any, str], None]  # (value, its place in the record); raises PeftbenchError
+
+
+def _of(said: str, *types: type, holds: Callable[[Any], bool] = lambda value: True) -> Check:
+    def check(value: Any, place: str) -> None:
+        if type(value) not in types or not holds(value):
+            raise PeftbenchError(f"its {place} is not {said}")
+
+    return check
+
+
+def _maybe(inner: Check) -> Check:
+    def check(value: Any, place: str) -> None:
+        if value is not None:
+            inner(value, place)
+
+    return check
+
+
+def _many(inner: Check) -> Check:
+    def check(value: Any, place: str) -> None:
+        if type(value) is not list:
+            raise PeftbenchError(f"its {place} is not a list")
+        for item in value:
+            inner(item, place)
+
+    return check
+
+
+def _numbers(least: float = -math.inf, unknown: bool = False) -> Check:
+    """A list of numbers above `least`: long ones of thousands of runs, so looked at as a whole."""
+    types = {int, float, type(None)} if unknown else {int, float}
+
+    def check(value: Any, place: str) -> None:
+        if type(value) is not list or not set(map(type, value)) <= types:
+            raise PeftbenchError(f"its {place} is not a list of numbers")
+        if least > -math.inf and value and not min(value) > least:
+            raise PeftbenchError(f"its {place} holds {min(value)}, which is not above {least:g}")
+
+    return check
+
+
+def _named(inner: Check) -> Check:
+    """Any names with values of one kind."""
+
+    def check(value: Any, place: str) -> None:
+        if type(value) is not dict:
+            raise PeftbenchError(f"its {place} is not an object")
+        for name, item in value.items():
+            inner(item, f"{place}.{name}")
+
+    return check
+
+
+def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
+    """Names with a kind each; those `needed` must be there."""
+
+    def check(value: Any, place: str) -> None:
+        if type(value) is not dict:
+            raise PeftbenchError(f"its {place} is not an object")
+        for name in needed:
+            if name not in value:
+                raise PeftbenchError(f"its {place} lacks {name}")
+        for name, inner in {**needed, **possible}.items():
+            if name in value:
+                inner(value[name], f"{place}.{name}" if place else name)
+
+    return check
+
+
+TEXT = _of("text", str)
+FLAG = _of("true or false", bool)
+NUMBER = _of("a number", int, float)
+COUNT = _of("a whole number from 0 on", int, holds=lambda value: value >= 0)
+SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
+ANY: Check = lambda value, place: None
+
+_TIMES = _named(_numbers(0))
+_PLACE = _fields({"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)}, new_tokens=SIZE)
+
+
+def _cells(*timed: str) -> Check:
+    """Raw times of cells: the variants of each were timed in turns, each as often."""
+
+    def check(value: Any, place: str) -> None:
+        _PLACE(value, place)
+        _fields(dict.fromkeys(timed, _TIMES))(value, place)
+        for name in timed:
+            if len({len(times) for times in value[name].values()}) > 1:
+                raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
+
+    return _many(check)
+
+
+_PEAK = _fields(
+    dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_above_model_bytes"), _maybe(COUNT))
+    | {"taken_by": TEXT}
+)
+_GPU = _maybe(_fields({}, throttle_reasons=_maybe(_many(TEXT)), sm_clock_mhz=_maybe(NUMBER)))
+_METERED = {
+    "taken_by": _maybe(TEXT),
+    "energy_j": _maybe(NUMBER),
+    "others_cpu_share": _maybe(NUMBER),
+    "others_on_gpu": _maybe(COUNT),
+    "gpu_before": _GPU,
+    "gpu_after": _GPU,
+}
+_METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT})
+_STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
+_TRAINING = _fields({}, losses=_numbers(unknown=True), padded_tokens=_numbers(), fit_s=NUMBER, fit_items=COUNT,
+                    steps=COUNT, train_items=COUNT, **_STEPPED, **_METERED)  # fmt: skip
+_RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
+_KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
+
+
+def _identity(value: Any, place: str) -> None:
+    _fields({"model": TEXT, "method": TEXT})(value, place)
+    _named(_maybe(TEXT))(value, place)
+
+
+def _libraries(value: Any, place: str) -> None:
+    _fields(dict.fromkeys(("python", "torch", "transformers"), TEXT))(value, place)
+    _named(_maybe(TEXT))(value, place)
+
+
+def _environment(value: Any, place: str) -> None:
+    """Of a run that was killed it is empty."""
+    places = dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT))
+    needed = {"libraries": _libraries, "threads": _maybe(COUNT), **places}
+    _fields(needed if value else {}, jobs=SIZE, git_commit=_maybe(TEXT))(value, place)
+
+
+def _point(value: Any, place: str) -> None:
+    _fields({"step": SIZE, "train_s": NUMBER})(value, place)
+    _named(NUMBER)(value, place)
+
+
+_RECORD = _fields(
+    {"key": TEXT, "status": TEXT, "run": _fields({"identity": _identity})},
+    reason=_maybe(TEXT),
+    failed_phase=_maybe(TEXT),
+    failed_step=_maybe(COUNT),
+    failed_memory=_maybe(_named(COUNT)),
+    log_tail=_maybe(_many(TEXT)),
+    claims=_maybe(_named(FLAG)),
+    parameters=_maybe(_named(_maybe(COUNT))),
+    memory=_maybe(_named(_maybe(_PEAK))),
+    training=_maybe(_TRAINING),
+    scoring=_maybe(_fields({"items": SIZE, "energy_j": _maybe(NUMBER)}, **_METERED)),
+    quality=_maybe(_named(NUMBER)),
+    metric=_maybe(_METRIC),
+    metrics=_maybe(_many(_METRIC)),
+    forgetting=_maybe(_fields({"before_nll": NUMBER, "after_nll": NUMBER})),
+    curve=_maybe(_many(_point)),
+    latency=_maybe(_cells("ms")),
+    generation=_maybe(_cells("first_token_ms", "token_ms")),
+    serving=_maybe(
+        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_cells("ms")))
+    ),
+    profile=_maybe(
+        _fields(
+            {},
+            memory_by_kind=_maybe(_KINDS),
+            flops=_maybe(_many(_fields({"padded_tokens": SIZE, "flops": SIZE}))),
+        )
+    ),
+    meters=_maybe(
+        _fields({}, adapter_parameters=_named(COUNT), base_parameters=COUNT, **_METERED)
+    ),
+    checks=_maybe(_many(_fields({"name": TEXT, "outcome": TEXT, "detail": TEXT}))),
+    notices=_maybe(_many(TEXT)),
+    sequence=_maybe(_RULE),
+    looks=_maybe(_many(_RULE)),
+    files=_named(_fields({"bytes": COUNT, "sha256": TEXT})),
+    environment=_environment,
+    started_at=TEXT,
+    wall_s=_maybe(NUMBER),
+)  # fmt: skip
+STATUSES = ("ok", "failed", "not supported")
+
+
+def check_shape(data: Any) -> None:
+    """Refuse a record that a report could not read.
+
+    Args:
+        data: as it was in the file.
+
+    Raises:
+        PeftbenchError: something in it is not what it should be; the message says what.
+    """
+    _RECORD(data, "")
+    if data["status"] not in STATUSES:
+        raise PeftbenchError(f"its status is {data['status']!r}, none of {', '.join(STATUSES)}")
+    training = data.get("training") or {}
+    if training.get("step_s"):
+        _fields(_STEPPED)(training, "training")
+        if any(len(training[name]) != len(training["step_s"]) for name in _STEPPED):
+            raise PeftbenchError("its training has lists of several lengths")
