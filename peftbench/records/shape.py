@@ -90,20 +90,20 @@ SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
 ANY: Check = lambda value, place: None
 
 _TIMES = _named(_numbers(0))
-_PLACE = _fields({"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)}, new_tokens=SIZE)
+_TIMED = ("ms", "first_token_ms", "token_ms")
+_PLACE = _fields(
+    {"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)},
+    **dict.fromkeys(_TIMED, _TIMES),
+    new_tokens=SIZE,
+)
 
 
-def _cells(*timed: str) -> Check:
-    """Raw times of cells: the variants of each were timed in turns, each as often."""
-
-    def check(value: Any, place: str) -> None:
-        _PLACE(value, place)
-        _fields(dict.fromkeys(timed, _TIMES))(value, place)
-        for name in timed:
-            if len({len(times) for times in value[name].values()}) > 1:
-                raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
-
-    return _many(check)
+def _cell(value: Any, place: str) -> None:
+    """Raw times of a cell: its variants were timed in turns, each as often."""
+    _PLACE(value, place)
+    for name in _TIMED:
+        if len({len(times) for times in value.get(name, {}).values()}) > 1:
+            raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
 
 
 _PEAK = _fields(
@@ -127,30 +127,15 @@ _RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSched
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
 
 
-def _identity(value: Any, place: str) -> None:
-    _fields({"model": TEXT, "method": TEXT})(value, place)
-    _named(_maybe(TEXT))(value, place)
-
-
-def _libraries(value: Any, place: str) -> None:
-    _fields(dict.fromkeys(("python", "torch", "transformers"), TEXT))(value, place)
-    _named(_maybe(TEXT))(value, place)
-
-
-def _environment(value: Any, place: str) -> None:
-    """Of a run that was killed it is empty."""
-    places = dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT))
-    needed = {"libraries": _libraries, "threads": _maybe(COUNT), **places}
-    _fields(needed if value else {}, jobs=SIZE, git_commit=_maybe(TEXT))(value, place)
-
-
 def _point(value: Any, place: str) -> None:
     _fields({"step": SIZE, "train_s": NUMBER})(value, place)
     _named(NUMBER)(value, place)
 
 
+_HASHES = _fields({"method": TEXT}, **dict.fromkeys(("model", "task", "data", "forgetting"), _maybe(TEXT)))
+_RUN = _fields({"identity": _HASHES})  # the rest by `Run.from_json`
 _RECORD = _fields(
-    {"key": TEXT, "status": TEXT, "run": _fields({"identity": _identity})},
+    {"key": TEXT, "status": TEXT, "run": _RUN},
     reason=_maybe(TEXT),
     failed_phase=_maybe(TEXT),
     failed_step=_maybe(COUNT),
@@ -166,10 +151,10 @@ _RECORD = _fields(
     metrics=_maybe(_many(_METRIC)),
     forgetting=_maybe(_fields({"before_nll": NUMBER, "after_nll": NUMBER})),
     curve=_maybe(_many(_point)),
-    latency=_maybe(_cells("ms")),
-    generation=_maybe(_cells("first_token_ms", "token_ms")),
+    latency=_maybe(_many(_cell)),
+    generation=_maybe(_many(_cell)),
     serving=_maybe(
-        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_cells("ms")))
+        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_many(_cell)))
     ),
     profile=_maybe(
         _fields(
@@ -183,10 +168,12 @@ _RECORD = _fields(
     ),
     checks=_maybe(_many(_fields({"name": TEXT, "outcome": TEXT, "detail": TEXT}))),
     notices=_maybe(_many(TEXT)),
+    model_notices=_maybe(_many(TEXT)),
     sequence=_maybe(_RULE),
     looks=_maybe(_many(_RULE)),
     files=_named(_fields({"bytes": COUNT, "sha256": TEXT})),
-    environment=_environment,
+    environment=_fields({}, libraries=_named(_maybe(TEXT)), **dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT)),
+                        threads=_maybe(COUNT), jobs=SIZE, git_commit=_maybe(TEXT)),
     started_at=TEXT,
     wall_s=_maybe(NUMBER),
 )  # fmt: skip
