@@ -90,20 +90,20 @@ SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
 ANY: Check = lambda value, place: None
 
 _TIMES = _named(_numbers(0))
-_TIMED = ("ms", "first_token_ms", "token_ms")
-_PLACE = _fields(
-    {"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)},
-    **dict.fromkeys(_TIMED, _TIMES),
-    new_tokens=SIZE,
-)
+_PLACE = _fields({"batch": SIZE, "length": SIZE, "refusal": _maybe(TEXT)}, new_tokens=SIZE)
 
 
-def _cell(value: Any, place: str) -> None:
-    """Raw times of a cell: its variants were timed in turns, each as often."""
-    _PLACE(value, place)
-    for name in _TIMED:
-        if len({len(times) for times in value.get(name, {}).values()}) > 1:
-            raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
+def _cells(*timed: str) -> Check:
+    """Raw times of cells: the variants of each were timed in turns, each as often."""
+
+    def check(value: Any, place: str) -> None:
+        _PLACE(value, place)
+        _fields(dict.fromkeys(timed, _TIMES))(value, place)
+        for name in timed:
+            if len({len(times) for times in value[name].values()}) > 1:
+                raise PeftbenchError(f"its {place}.{name} has lists of several lengths")
+
+    return _many(check)
 
 
 _PEAK = _fields(
@@ -125,6 +125,18 @@ _TRAINING = _fields({}, losses=_numbers(unknown=True), padded_tokens=_numbers(),
                     steps=COUNT, train_items=COUNT, **_STEPPED, **_METERED)  # fmt: skip
 _RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
+
+
+def _libraries(value: Any, place: str) -> None:
+    _fields(dict.fromkeys(("python", "torch", "transformers"), TEXT))(value, place)
+    _named(_maybe(TEXT))(value, place)
+
+
+def _environment(value: Any, place: str) -> None:
+    """Of a run that was killed it is empty."""
+    places = dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT))
+    needed = {"libraries": _libraries, "threads": _maybe(COUNT), **places}
+    _fields(needed if value else {}, jobs=SIZE, git_commit=_maybe(TEXT))(value, place)
 
 
 def _point(value: Any, place: str) -> None:
@@ -151,10 +163,10 @@ _RECORD = _fields(
     metrics=_maybe(_many(_METRIC)),
     forgetting=_maybe(_fields({"before_nll": NUMBER, "after_nll": NUMBER})),
     curve=_maybe(_many(_point)),
-    latency=_maybe(_many(_cell)),
-    generation=_maybe(_many(_cell)),
+    latency=_maybe(_cells("ms")),
+    generation=_maybe(_cells("first_token_ms", "token_ms")),
     serving=_maybe(
-        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_many(_cell)))
+        _many(_fields({"method": TEXT, "refusal": _maybe(TEXT)}, switch_ms=_TIMES, cells=_cells("ms")))
     ),
     profile=_maybe(
         _fields(
@@ -172,8 +184,7 @@ _RECORD = _fields(
     sequence=_maybe(_RULE),
     looks=_maybe(_many(_RULE)),
     files=_named(_fields({"bytes": COUNT, "sha256": TEXT})),
-    environment=_fields({}, libraries=_named(_maybe(TEXT)), **dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT)),
-                        threads=_maybe(COUNT), jobs=SIZE, git_commit=_maybe(TEXT)),
+    environment=_environment,
     started_at=TEXT,
     wall_s=_maybe(NUMBER),
 )  # fmt: skip
