@@ -18,8 +18,14 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, weight_of
-from peftbench.data.peft_files import PREFIX, PeftFiles, check_pairs, factor_of, rank_and_alpha
-from peftbench.folders import expanded
+from peftbench.data.peft_files import (
+    PREFIX,
+    PeftFiles,
+    adapter_folder,
+    check_pairs,
+    factor_of,
+    rank_and_alpha,
+)
 
 from ._peft_names import DROPPED, also_trained, listed, locate, relative_names
 
@@ -87,7 +93,7 @@ def lora_to_peft(adaptation: Adaptation, pair: Callable[[Any], Pair] = pair_of) 
 
 
 def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[str, tuple[Tensor, Tensor]]:
-    """A LoRA that the PEFT library saved, for the wrappers of an adaptation.
+    """A LoRA that the PEFT library saved, in a folder or under a hub id, for the wrappers of an adaptation.
 
     Args:
         adaptation: has the layers that are to start from it, each with `rows` as a `LoRALinear`.
@@ -99,7 +105,7 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
     Raises:
         UsageError: it is no LoRA, or its rank, alpha or targets are not the method's.
     """
-    checkpoint = PeftFiles(expanded(folder, "start"))
+    checkpoint = PeftFiles(adapter_folder(folder))
     config = checkpoint.config
     said = f"start {folder!r}"
     check_pairs(config, said)
@@ -142,7 +148,7 @@ def read_peft_lora(folder: str, adaptation: Adaptation, settings: Any) -> dict[s
 
 def fingerprint_of(folder: str) -> str:
     """A hash of a checkpoint's files, so that results of another one are not taken for this one's."""
-    return PeftFiles(expanded(folder, "start")).fingerprint()
+    return PeftFiles(adapter_folder(folder)).fingerprint()
 
 
 def _read(checkpoint: PeftFiles, model: nn.Module, said: str) -> dict[str, tuple[Tensor, Tensor, str]]:

@@ -55,7 +55,7 @@ class LoRA:
     dropout: float = 0.0
     targets: str = "query+value"
     init_std: float = 0.02
-    # Folder of a LoRA that the PEFT library saved, to go on from.
+    # Folder or hub id of a LoRA that the PEFT library saved, to go on from.
     start: str = dataclasses.field(default="", metadata={"file": True})
 
     def __post_init__(self) -> None:

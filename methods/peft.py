@@ -3,6 +3,7 @@
     peft:type=FOURIERFT:n_frequency=1000    a tuner by its PeftType, with options of its config
     peft-boft                               the same, short: peft:type=BOFT
     ./my-adapter                            a folder with an adapter_config.json: it goes on from there
+    peft:path=org/adapter@revision          the same of the hub
 
 Injection, formulas and initial values are the library's; trainer, meters, storage and proofs are those of every method.
 `targets` are roles as everywhere here and become module names, so a fused projection (GPT-2's `c_attn`) is one module:
@@ -19,12 +20,12 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from peftbench import Adaptation, Claims, Facts, NotSupported, PeftExport, Preset, UsageError, method, sites
+from peftbench.data.peft_files import adapter_folder
 from peftbench.errors import unknown
 from peftbench.folders import expanded
 from peftbench.plugins.contracts import MethodDeclaration
@@ -178,9 +179,14 @@ class Peft:
     def _read_path(self) -> None:
         if self.options or self.targets:
             raise UsageError("peft: a saved adapter has its options and targets; give the path alone")
-        folder = expanded(self.path, "path").resolve()
-        self._check_type(str(Checkpoint(folder).config.get("peft_type")))
-        object.__setattr__(self, "path", str(folder))
+        self._check_type(str(self._checkpoint.config.get("peft_type")))
+        folder = expanded(self.path, "path")
+        if folder.is_dir():  # a hub id stays what it is
+            object.__setattr__(self, "path", str(folder.resolve()))
+
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(adapter_folder(self.path))
 
     @staticmethod
     def _check_type(name: str) -> None:
@@ -192,7 +198,7 @@ class Peft:
     @property
     def kind(self) -> str:
         """The PeftType, from the folder where there is one."""
-        return self.type or str(Checkpoint(Path(self.path)).config["peft_type"])
+        return self.type or str(self._checkpoint.config["peft_type"])
 
     @property
     def tuner(self) -> Tuner:
@@ -226,7 +232,7 @@ class Peft:
 
     def fingerprint(self) -> str:
         """Of the saved adapter that it goes on from."""
-        return Checkpoint(Path(self.path)).fingerprint() if self.path else ""
+        return self._checkpoint.fingerprint() if self.path else ""
 
     def config(self) -> Any:
         """A fresh config of the library with this tuner's options; targets are still to come.
@@ -263,7 +269,7 @@ class Peft:
         if self.refusal:
             raise NotSupported(self.refusal)
         if self.path:
-            return Checkpoint(Path(self.path)).inject(model, known.merges)
+            return self._checkpoint.inject(model, known.merges)
         config = self.config()
         targets = self.targets or known.targets
         if config.is_adaption_prompt:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from peftbench import Adaptation, Claims, Facts, NotSupported, Preset, layer_stream, method, sites
+from peftbench import Adaptation, Claims, Facts, NotSupported, PeftExport, Preset, layer_stream, method, sites
 
 SERVED = ("sdpa",)  # implementations of attention whose mask is (batch, 1, query, key) or none
 
@@ -80,6 +80,12 @@ class Prefix:
         switch = _attention_with_prefix(model, prefix)
         params = {f"prefix.{name}": p for name, p in prefix.named_parameters()}
         return Adaptation(model, params, settle=prefix.settle, stored=prefix.kept, toggle=switch)
+
+    def to_peft(self, adaptation: Adaptation) -> PeftExport:
+        """Nothing: the library hands a prefix over as a cache, behind which a model counts its tokens' places."""
+        raise NotSupported(
+            "the library hands a prefix over as a cache, so that tokens' places begin behind it, and here they begin at 0"
+        )
 
 
 class PrefixKeysValues(nn.Module):

@@ -10,11 +10,12 @@ the prompt follows it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from peftbench import Adaptation, Claims, Facts, Preset, layer_stream, method
+from peftbench import Adaptation, Claims, Facts, NotSupported, PeftExport, Preset, layer_stream, method
 
 from ._virtual_tokens import add_virtual_tokens, stack_of
 
@@ -44,3 +45,24 @@ class Prompt:
                 drawn = torch.randint(len(weight), (self.length,))
             prompt.copy_(weight.detach()[drawn.to(weight.device)])
         return add_virtual_tokens(model, self.length, 0, [prompt])
+
+    def to_peft(self, adaptation: Adaptation) -> PeftExport:
+        """The library's prompt tuning, which is the same in language models alone."""
+        model: Any = adaptation.model
+        generates = getattr(model, "get_output_embeddings", lambda: None)() is not None
+        if getattr(model.config, "is_encoder_decoder", False) or not generates:
+            raise NotSupported(
+                "the library puts a prompt before an encoder's first token, and its classifiers of decoders read the last "
+                "place of a padded text: only language models have the same prompt there"
+            )
+        (vectors,) = adaptation.params.values()
+        config = {
+            "peft_type": "PROMPT_TUNING",
+            "num_virtual_tokens": self.length,
+            "token_dim": vectors.shape[1],
+            "num_layers": model.config.num_hidden_layers,
+            "num_attention_heads": model.config.num_attention_heads,
+            "num_transformer_submodules": 1,
+            "prompt_tuning_init": "RANDOM",
+        }
+        return PeftExport(config, {"prompt_embeddings": vectors.detach().clone()})

@@ -12,15 +12,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 from peftbench import (
     Adaptation,
     Claims,
     Facts,
+    NotSupported,
+    PeftExport,
     Preset,
     Site,
     layer_stream,
@@ -30,6 +34,7 @@ from peftbench import (
     swap,
     weight_of,
 )
+from peftbench.data.peft_files import PREFIX
 
 from .lora import adapted_rows
 
@@ -64,6 +69,29 @@ class VeRA:
         device = next(model.parameters()).device
         pair = RandomPair(in_features, out_features, self.rank, device)
         return swap(model, self.targets, lambda base, its: VeRALinear(base, its, self, pair))
+
+    def to_peft(self, adaptation: Adaptation) -> PeftExport:
+        """The library's VeRA, which has one d and one b over all outputs of a module."""
+        tensors: dict[str, Tensor] = {}
+        for name, (_, wrapper) in adaptation.swaps.items():
+            layer: Any = wrapper
+            if layer.rows != [slice(0, layer.out_features)]:
+                raise NotSupported(f"slices of {name} have vectors of their own, which the library's has not")
+            start = f"{PREFIX}{name}.vera_lambda_"
+            tensors |= {f"{start}d": layer.d[0], f"{start}b": layer.b}
+            tensors |= {"base_model.vera_A": layer.shared.a, "base_model.vera_B": layer.shared.b}
+        config = {
+            "peft_type": "VERA",
+            "r": self.rank,
+            "target_modules": sorted(adaptation.swaps),
+            "d_initial": self.d_init,
+            "vera_dropout": 0.0,
+            "save_projection": True,
+            "projection_prng_key": 0,
+            "fan_in_fan_out": any(isinstance(base, Conv1D) for base, _ in adaptation.swaps.values()),
+            "bias": "none",
+        }
+        return PeftExport(config, {name: tensor.detach().clone() for name, tensor in tensors.items()})
 
 
 class RandomPair(nn.Module):

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import progress
 from .data import published
+from .data.hub import pinned
 from .engine import answers
 from .engine import jobs as asked
 from .engine.inline import InlineEngine
@@ -92,13 +93,14 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
         torch.set_num_threads(conditions.threads)
     from .execution.execute import execute
     from .execution.prepare import check_identity
-    from .plugins import loader
+    from .plugins import build, loader
 
     loader.load_plugins(Path(p) for p in run.plugins)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     try:
-        with published.looked_for_in(run.data_dir):
+        with published.looked_for_in(run.data_dir), pinned(run.pins):
             check_identity(run)
+            build.check_data(run)
             record = execute(run, out, conditions)
     except Exception as error:
         if unwritable(error) is not None:

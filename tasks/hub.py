@@ -1,5 +1,7 @@
 """A data set of the Hugging Face hub, or a folder in its layout: `hub:path=stanfordnlp/imdb`, `hub:path=./saved:text=review`.
 
+`revision` is a branch, a tag or a commit. Without one it is the commit that is here, or the newest where none is.
+
 A folder is one that `save_to_disk` wrote, or one of files that `datasets.load_dataset` reads. Labels that the data set itself
 has names for appear by name. Splits that are not there are cut off the training split, as with a file.
 """
@@ -9,19 +11,21 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from peftbench import UsageError, task
 from peftbench.data.files import BATCH_ROWS, NeededColumn, checked
-from peftbench.data.hub import dataset
+from peftbench.data.hub import Repository
+from peftbench.data.hub_data import HubData, folder_splits
+from peftbench.folders import expanded
 
 from ._own import OTHER_NAMES, OwnRows
 
 
-@task("hub", version="1")
+@task("hub", version="2")
 @dataclass(frozen=True)
 class Hub(OwnRows):
     """A data set of the hub, or a folder in its layout; `validation` and `test` name splits."""
@@ -30,10 +34,16 @@ class Hub(OwnRows):
     test: str | None = None
     config: str | None = None
     train: str = "train"
+    revision: str | None = None
 
     kind: ClassVar = "hub"
 
     def fingerprint(self) -> str:
+        if self._hub is None:
+            return self._of_rows()
+        return self._hub.remembered(f"rows {self.train} {self.validation} {self.test}", self._of_rows)
+
+    def _of_rows(self) -> str:
         digest = hashlib.sha256()
         for split, rows in self._splits.items():
             # The names of labels are a part of them; how the rows are cut into files is not.
@@ -55,8 +65,27 @@ class Hub(OwnRows):
         }
 
     @functools.cached_property
+    def _hub(self) -> HubData | None:
+        """Where it comes from; None where that is a folder."""
+        folder = expanded(self.path, "path")
+        if folder.is_dir():
+            if self.revision is not None:
+                raise UsageError(f"data folder {self.path!r} has no revisions; leave :revision out")
+            return None
+        if folder.is_absolute() or self.path.startswith(("./", "../", "~")):
+            raise UsageError(f"data folder {self.path!r} does not exist")
+        if "/" not in self.path:
+            raise UsageError(
+                f"hub:path={self.path}: a data set of the hub is OWNER/NAME, as in stanfordnlp/imdb, and no folder is called so"
+            )
+        repository = Repository.from_text(self.path, "dataset")
+        if repository.revision is not None and self.revision is not None:
+            raise UsageError(f"data set {self.path!r} and :revision={self.revision}: give one of them")
+        return HubData(replace(repository, revision=repository.revision or self.revision), self.config)
+
+    @functools.cached_property
     def _splits(self) -> dict[str, Any]:
-        found = dataset(self.path, self.config)
+        found = folder_splits(self.path, self.config) if self._hub is None else self._hub.splits()
         if self.train not in found:
             raise UsageError(
                 f"data set {self.path!r} has no split {self.train!r}; it has {', '.join(found)}: name one with :train=SPLIT"

@@ -6,7 +6,11 @@ import functools
 import gc
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub client is imported
+from .support import hub as small_hub
+
+# Read when the hub's client is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_ENDPOINT"] = small_hub.ENDPOINT
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of runs' own processes: with two each, two at once crawl
 
 from collections.abc import Callable, Iterator
@@ -188,6 +192,29 @@ def _revision(model: str) -> str:
         return resolve_model(model).revision
     except UsageError:
         return model
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[small_hub.SmallHub]:
+    """A hub on loopback with nothing in it, caches with nothing in them, and clients that may ask it."""
+    import datasets
+    from huggingface_hub import constants
+
+    home = tmp_path / "hf"
+    monkeypatch.setenv("PEFTBENCH_CACHE", str(home / "peftbench"))
+    monkeypatch.setenv("HF_TOKEN", "")
+    for module, name, value in (
+        (constants, "HF_HUB_OFFLINE", False),
+        (constants, "HF_HUB_CACHE", str(home / "hub")),
+        (constants, "HF_TOKEN_PATH", str(home / "token")),
+        (datasets.config, "HF_HUB_OFFLINE", False),
+        (datasets.config, "HF_DATASETS_CACHE", home / "datasets"),
+        (datasets.config, "DOWNLOADED_DATASETS_PATH", str(home / "datasets" / "downloads")),
+    ):
+        monkeypatch.setattr(module, name, value)
+    (home / "datasets" / "downloads").mkdir(parents=True)
+    yield small_hub.start()
+    small_hub.HUB.reset()
 
 
 @pytest.fixture

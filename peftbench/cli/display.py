@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Any, Self
+from typing import Any, Self, cast
 
+from ..data.download import size_of
 from ..engine.protocol import Event
 from ..printable import printable
-from ..progress import notify
+from ..progress import notify, reported_to
 from ..records.record import Record
 from ..records.runs import Planned, Run
 from ..records.store import Stored
+
+LOADING = "loading libraries"
 
 
 class Display:
@@ -26,6 +30,7 @@ class Display:
         self.bar: Any = None
         self.whole: Any = None
         self.part: Any = None
+        self.listening = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if not self.quiet and sys.stderr.isatty():
@@ -40,10 +45,12 @@ class Display:
             )
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self.bar.start()
-            self.whole = self.bar.add_task("loading libraries", total=None)
+            self.whole = self.bar.add_task(LOADING, total=None)
+            self.listening.enter_context(reported_to(self._hear))  # what a plan says comes above the bar
         return self
 
     def __exit__(self, *failure: object) -> None:
+        self.listening.close()
         if self.bar is not None:
             self.bar.stop()
 
@@ -63,6 +70,8 @@ class Display:
             self.say(event["notice"])
         if self.bar is None:
             return
+        if "download" in event:
+            self._download(event)
         if "started" in event:
             self.now[event["job"]] = self._title(Run.from_json(event["started"]))
         if "exit" in event:
@@ -74,6 +83,19 @@ class Display:
             )
         if "step" in event:
             self.bar.update(self.part, completed=event["step"], total=event["of"])
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        """What this process says itself."""
+        self.event(cast(Event, said))
+
+    def _download(self, event: Event) -> None:
+        """How far a download is, in the place of what the program waits for."""
+        done, total = event["done_bytes"], event["of_bytes"]
+        if done < total:
+            said = f"{event['download']}, {size_of(done)} of {size_of(total)}"
+            self.bar.update(self.whole, description=printable(said), completed=100 * done // total, total=100)
+        else:
+            self.bar.update(self.whole, description=LOADING, completed=0, total=None)
 
     def done(self, item: Planned, stored: Stored) -> None:
         self.number += 1

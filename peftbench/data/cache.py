@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +45,15 @@ def make_once(home: Path, make: Callable[[Path], None]) -> None:
                     raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all. One that can't be written is not: what is remembered only saves time."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, file)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..folders import expanded
 from . import lfs
 from .digests import sha256_of
+from .hub import Repository, snapshot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +94,28 @@ class PeftFiles:
             return load_file(file)
         except (SafetensorError, OSError) as error:
             raise UsageError(f"{str(file)!r} does not read ({error}); save the adapter again") from error
+
+
+def adapter_folder(text: str) -> Path:
+    """The folder of a saved adapter: a folder itself, or the snapshot of a hub id, `org/adapter` or `org/adapter@revision`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    folder = expanded(text, "adapter")
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or text.startswith((".", "~")) or "/" not in text:
+        raise UsageError(
+            f"adapter {text!r} is not there; give a folder with {CONFIG}, or a hub id, OWNER/NAME or OWNER/NAME@REVISION"
+        )
+    repository = Repository.from_text(text, "adapter")
+    sizes = repository.sizes()
+    if sizes is not None and CONFIG not in sizes:
+        raise UsageError(
+            f"{repository.said} has no {CONFIG} on the hub: it is no adapter of the PEFT library"
+        )
+    return snapshot(repository, lambda name: name in (CONFIG, TENSORS))[0]
 
 
 def check_pairs(config: Mapping[str, Any], said: str) -> None:

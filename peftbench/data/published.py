@@ -22,7 +22,8 @@ from ..errors import UsageError
 from ..folders import expanded
 from .digests import sha256_of
 from .files import FILE_KINDS, NeededColumn, checked, endings, json_objects, opened, read
-from .hub import load_splits
+from .hub import Repository
+from .hub_data import HubData
 
 VARIABLE = "PEFTBENCH_DATA_DIR"
 OTHER_NAMES = (("validation", "dev"), ("validation", "valid"))  # what a split's file may be called
@@ -92,15 +93,22 @@ class Published:
 
     def fingerprint(self, splits: Sequence[str]) -> str:
         """Of the content of the files, or of the hub's tables."""
-        digest = hashlib.sha256()
         files = self.files(splits)
+        if not files and self.hub is None:
+            raise UsageError(self._lacking(splits))
+        if not files:
+            return self._source.remembered(f"published {','.join(splits)}", lambda: self._of_tables(splits))
+        digest = hashlib.sha256()
+        for split in splits:
+            digest.update(split.encode() + b"\0" + sha256_of(files[split]))
+        return digest.hexdigest()
+
+    def _of_tables(self, splits: Sequence[str]) -> str:
+        digest = hashlib.sha256()
         for split in splits:
             digest.update(split.encode() + b"\0")
-            if files:
-                digest.update(sha256_of(files[split]))
-            else:
-                for part in _bytes(self._from_hub(split)):
-                    digest.update(part)
+            for part in _bytes(self._from_hub(split)):
+                digest.update(part)
         return digest.hexdigest()
 
     def documents(self, splits: Sequence[str]) -> dict[str, Any]:
@@ -159,19 +167,22 @@ class Published:
             f"the data of {self.folder} is not here: give --data-dir DIR with {files} as published (also .gz)"
         )
 
+    @property
+    def _source(self) -> HubData:
+        return HubData(Repository(str(self.hub), kind="dataset"), self.config)
+
     def _from_hub(self, split: str) -> pa.Table:
         if self.hub is None:
             raise UsageError(self._lacking([split]))
-        name = self.hub if self.config is None else f"{self.hub} ({self.config})"
         try:
-            rows = load_splits(self.hub, self.config, split)
-        except Exception as error:
-            said = " ".join(str(error).split())[:120]
+            return self._source.splits()[split].data.table
+        except (UsageError, KeyError) as error:
+            name = self.hub if self.config is None else f"{self.hub} ({self.config})"
+            said = f"it has no split {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(
                 f"the data of {name} is not here: give --data-dir DIR with {self.folder}/{split}.jsonl (or .parquet, .csv, "
-                f"also .gz), or connect to the hub once ({type(error).__name__}: {said})"
+                f"also .gz), or connect to the hub once ({said})"
             ) from error
-        return rows.data.table
 
 
 def _files_of(home: Path, name: str) -> list[Path]:

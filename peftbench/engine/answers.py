@@ -57,6 +57,8 @@ def ask(job: Job, engine: Engine, timeout_s: float | None = None) -> dict[str, A
     def watch(event: Event) -> None:
         if "notice" in event:
             notify(event["notice"])
+        if "download" in event:
+            progress.send(dict(event))
         if "unwritable" in event:
             unwritable_said.append(event["unwritable"])
 

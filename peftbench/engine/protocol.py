@@ -23,6 +23,9 @@ class Event(TypedDict, total=False):
     phase: str  # what it does from now on: load, train, score, ...
     step: int  # how far the phase is,
     of: int  # and where it ends
+    download: str  # what comes from the network,
+    done_bytes: int  # how far it is,
+    of_bytes: int  # and where it ends
     memory: dict[str, int]  # resident_bytes, and allocated_bytes of a GPU
     notice: str  # a line for the user
     unwritable: str  # a disk that every further job would fail on

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..data.cache import cache_folder, make_once
-from ..data.hub import without_bars
+from ..data.hub_data import without_bars
 from ..errors import UsageError
 from ..models.streams import stream_seed
 from ..objectives.base import IGNORED, SPLITS, Objective

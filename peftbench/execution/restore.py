@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.hub import pinned
 from ..errors import NotSupported, UsageError
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def load_sources(run: Run, plugins: Sequence[str]) -> None:
 
 @contextmanager
 def where_it_was(run: Run) -> Iterator[None]:
-    """For the block, relative paths are seen from the folder that the run was asked for in, where that is still there.
+    """For the block, relative paths are seen from the folder that the run was asked for in, where that is still there, and names
+    of the hub stand for the commits that they stood for.
 
     Raises:
         UsageError: the block's own; where a path is gone, with the folder that it was seen from.
     """
     home = Path(run.home or ".")
-    with contextlib.chdir(home) if home.is_dir() else contextlib.nullcontext():
+    with contextlib.chdir(home) if home.is_dir() else contextlib.nullcontext(), pinned(run.pins):
         gone = [place for place in run.places if not Path(place).exists()]
         try:
             yield
@@ -62,6 +64,11 @@ def where_it_was(run: Run) -> Iterator[None]:
 
 def rebuilt(run: Run, folder: Path) -> Prepared:
     """The run's model with its method and what both learned."""
+    with pinned(run.pins):
+        return _rebuilt(run, folder)
+
+
+def _rebuilt(run: Run, folder: Path) -> Prepared:
     import torch
     from safetensors.torch import load_file
 

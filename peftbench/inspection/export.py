@@ -8,7 +8,6 @@ shape, and into `head.safetensors` where the classifier is this program's own.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,12 @@ from ..execution.restore import load_sources, own_prefix, rebuilt, where_it_was
 from ..folders import drawn_folder, share
 from ..records.record import Record
 from ..records.store import reason_unwritable
+from .card import Base, base_of, card
 
 if TYPE_CHECKING:
     from ..execution.prepare import Prepared
-    from ..records.runs import Run
+
+TASK_TYPES = {"sequence": "SEQ_CLS", "causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}  # of the PEFT library
 
 
 def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) -> list[str]:
@@ -39,11 +40,14 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
     record = Record.from_file(folder / "record.json")
     load_sources(record.run, plugins)
     with where_it_was(record.run), _aside(to) as out:
-        prepared = rebuilt(record.run, folder)
+        prepared, base = rebuilt(record.run, folder), base_of(record.run)
         if merged:
-            _write_merged(record, prepared, out)
+            beside, code = _write_merged(record, prepared, out)
         else:
-            _write_adapter(record, prepared, out)
+            beside, code = _write_adapter(record, prepared, base, out)
+        prepared.tokenizer.save_pretrained(out)
+        kind = _kind_of(prepared)
+        (out / "README.md").write_text(card(record, folder, base, kind, code, beside), encoding="utf-8")
         share(out)
         files = sorted(out.iterdir())
         to.mkdir(exist_ok=True)
@@ -75,7 +79,8 @@ def _aside(to: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
+def _write_adapter(record: Record, prepared: Prepared, base: Base, out: Path) -> tuple[str, list[str]]:
+    """Write an adapter's files; returns what must be said of its head, and the code that loads it."""
     from safetensors.torch import save_file
 
     from ..plugins import build
@@ -95,7 +100,9 @@ def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
     config = {
         **_stock_names(form.config, own),
         "inference_mode": True,
-        "base_model_name_or_path": _base_of(run),
+        "base_model_name_or_path": base.name,
+        "revision": base.revision,
+        "task_type": "FEATURE_EXTRACTION" if own else TASK_TYPES[_kind_of(prepared)],
     }
     tensors = {
         name.replace(f"base_model.model.{own}", "base_model.model.", 1): tensor.clone().contiguous()
@@ -108,19 +115,21 @@ def _write_adapter(record: Record, prepared: Prepared, out: Path) -> None:
     text = json.dumps(config, indent=2, sort_keys=True, default=_plain)
     (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
     _save_own_head(prepared, own, out)
-    load = (
-        f"base = {_class_of(prepared, own)}.from_pretrained({_base_of(run)!r}{_options(run, prepared, own)})"
-    )
-    lines = [
+    class_, options = _class_of(prepared, own), _options(base, prepared, own)
+    code = [
         "import transformers",
         "from peft import PeftModel",
-        load,
+        *(["from peftbench.models.resolve import resolve_model"] if base.is_starter else []),
+        "",
+        f"base = {class_}.from_pretrained({base.arguments}{options})",
         "model = PeftModel.from_pretrained(base, FOLDER)",
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)",
     ]
-    _write_readme(record, prepared, own, lines, out)
+    return _said_of_head(prepared, own), code
 
 
-def _write_merged(record: Record, prepared: Prepared, out: Path) -> None:
+def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, list[str]]:
+    """Write a plain model; returns what must be said of its head, and the code that loads it."""
     import transformers
 
     if not _merges(prepared):
@@ -133,10 +142,14 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> None:
                 f"{record.run.method!r} trained a {type(plain).__name__}, which transformers does not load"
             )
         plain.save_pretrained(out)
-    prepared.tokenizer.save_pretrained(out)
     _save_own_head(prepared, own, out)
-    lines = ["import transformers", f"model = {_class_of(prepared, own)}.from_pretrained(FOLDER)"]
-    _write_readme(record, prepared, own, lines, out)
+    code = [
+        "import transformers",
+        "",
+        f"model = {_class_of(prepared, own)}.from_pretrained(FOLDER)",
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)",
+    ]
+    return _said_of_head(prepared, own), code
 
 
 def _merges(prepared: Prepared) -> bool:
@@ -173,26 +186,22 @@ def _save_own_head(prepared: Prepared, own: str, out: Path) -> None:
         save(prepared.head, out / "head.safetensors")
 
 
-def _base_of(run: Run) -> str:
-    """The base model as another program finds it: a hub id, or the folder of the files."""
-    from ..models.resolve import resolve_model
-    from ..models.starters import STARTERS
-
-    source = resolve_model(run.model)
-    is_local = source.name in STARTERS or Path(source.name).expanduser().is_dir()
-    return source.location if is_local else source.name
-
-
 def _class_of(prepared: Prepared, own: str) -> str:
     return "transformers.AutoModel" if own else f"transformers.{type(prepared.adaptation.model).__name__}"
 
 
-def _options(run: Run, prepared: Prepared, own: str) -> str:
-    """What `from_pretrained` must be told to give the model that was trained: its outputs, its type, its padding."""
-    from ..models.resolve import resolve_model
+def _kind_of(prepared: Prepared) -> str:
+    """What the trained model does: "causal" or "seq2seq" where it writes text, else "sequence"."""
+    name = type(prepared.adaptation.model).__name__
+    if name.endswith("ForConditionalGeneration"):
+        return "seq2seq"
+    return "causal" if name.endswith(("ForCausalLM", "LMHeadModel")) else "sequence"
 
+
+def _options(base: Base, prepared: Prepared, own: str) -> str:
+    """What `from_pretrained` must be told to give the model that was trained: its outputs, its type, its padding."""
     config: Any = prepared.adaptation.model.config
-    file = Path(resolve_model(run.model).location) / "config.json"
+    file = base.folder / "config.json"
     known = json.loads(file.read_text(encoding="utf-8")).get("pad_token_id")
     options = {"num_labels": config.num_labels} if not own and prepared.head else {}
     if known is None and config.pad_token_id is not None and not own:
@@ -200,38 +209,18 @@ def _options(run: Run, prepared: Prepared, own: str) -> str:
     return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
 
 
-def _write_readme(record: Record, prepared: Prepared, own: str, lines: list[str], out: Path) -> None:
-    run = record.run
+def _said_of_head(prepared: Prepared, own: str) -> str:
     if own:
-        where = (
+        return (
             "The classifier is not a class of transformers: its logits are `classifier.weight @ mean + classifier.bias` "
             "from `head.safetensors`, where `mean` is the mean of `last_hidden_state` over the tokens whose "
             "`attention_mask` is 1."
         )
-    elif prepared.head:
-        where = (
+    if prepared.head:
+        return (
             f"The head ({', '.join(_modules_of_head(prepared))}) is in the same file and is loaded with it."
         )
-    else:
-        where = "There is no head beside the model's own."
-    text = [
-        f"# {_shown(run.method)} on {_shown(run.model)}, task {_shown(run.task)}, seed {run.seed}",
-        "",
-        f"Exported by peftbench from run {record.key}.",
-        "",
-        "```python",
-        *lines,
-        "```",
-        "",
-        where,
-        "",
-    ]
-    (out / "README.md").write_text("\n".join(text), encoding="utf-8")
-
-
-def _shown(text: str) -> str:
-    """Without the folders of this machine: of each path its last part."""
-    return re.sub(r"[^\s:='\"]*/([^/\s:'\"]+)", r"\1", text)
+    return "There is no head beside the model's own."
 
 
 def _plain(value: Any) -> Any:

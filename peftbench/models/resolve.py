@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
-
 from ..data import lfs
 from ..data.digests import sha256_of
-from ..data.hub import in_reach
-from ..errors import ModelError, unknown
+from ..errors import ModelError, UsageError
 from .gguf import CONVERSION_VERSION, converted
+from .hub import from_hub
 from .identity import deciding_files, revision_of
 from .source import Source
 from .starters import STARTERS
@@ -64,8 +62,10 @@ def resolve_model(name: str) -> Source:
     except (OSError, RuntimeError) as error:  # no such user's home, too long a name, a folder that is closed
         said = getattr(error, "strerror", None) or error
         raise ModelError(f"model {name[:80]!r} can't be looked for: {said}") from error
-    folder = _from_hub(name)
-    return Source(name, str(folder), folder.name)
+    try:
+        return from_hub(name)
+    except UsageError as error:
+        raise ModelError(str(error)) from error
 
 
 def _local(name: str) -> Source | None:
@@ -84,31 +84,6 @@ def _local(name: str) -> Source | None:
             else f"model {name!r} is not a folder; give one saved by save_pretrained, a GGUF file, or a hub id"
         )
     return None
-
-
-def _from_hub(name: str) -> Path:
-    """The local snapshot of a hub model: the one that is there, else downloaded. Its folder's name is the commit.
-
-    Raises:
-        UsageError: it is not there and the hub does not serve it.
-    """
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/config.json"]
-    reason = ""
-    for local in (True, False):
-        if not local and not in_reach():
-            reason = "the hub is out of reach"
-            break
-        try:
-            folder = Path(
-                huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=local)
-            )
-        except (OSError, ValueError) as error:  # the client's errors are of these, besides its reasons
-            reason = f"the hub did not serve it: {type(error).__name__}"
-            continue
-        if any(folder.glob("*.safetensors")):
-            return folder
-        reason = "it has no safetensors weights"
-    raise unknown("model", name, STARTERS, f"or a local folder, or a hub id; {reason}")
 
 
 def has_weights(folder: Path, name: str) -> bool:

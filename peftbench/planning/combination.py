@@ -129,6 +129,7 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         attention=asked.attention,
         forgetting=asked.forgetting,
         checkpointing=asked.checkpointing,
+        commits=build.commits_of(method, [cell.task, *filter(None, [asked.forgetting])]),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import defaults
 from ..comparison.latency_request import LatencyRequest, check_latency_request
+from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
 from ..errors import UsageError
 from ..models.resolve import kind_of, resolve_model
@@ -33,6 +34,11 @@ def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
     """
     check_latency_request(asked)
     loader.load_plugins(Path(p) for p in asked.plugins)
+    with pinned():
+        return _processes(asked, capacity)
+
+
+def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
     device = resolve_device(asked.device, capacity)
     if asked.execution == "cuda-graphs" and device.kind != "cuda":
         raise UsageError("--execution cuda-graphs needs a CUDA GPU; use eager or compile")
@@ -80,7 +86,8 @@ def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Devic
     refused, good = [], []
     for method in methods:
         identity = build.run_identity(method, source.revision, {})
-        one = dataclasses.replace(run, method=method, identity=identity)
+        commits = build.commits_of(method, ())
+        one = dataclasses.replace(run, method=method, identity=identity, commits=commits)
         if (refusal := counts_of(one, device).refusal) is None:
             good.append(one)
         else:
@@ -91,6 +98,7 @@ def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Devic
         run,
         method=",".join(one.method for one in good),
         identity={**good[0].identity, "method": " ".join(one.identity["method"] for one in good)},
+        commits={name: commit for one in good for name, commit in one.commits.items()},
     )
     processes = [dataclasses.replace(together, seed=process) for process in range(asked.processes)]
     return [*refused, *(Planned(process, False, None, None, None) for process in processes)]
@@ -137,6 +145,7 @@ def plan_profile(method: str, step: Step, capacity: Capacity) -> Planned:
         grid=None,
         plugins=(),
         identity=build.run_identity(method, source.revision, of_task),
+        commits=build.commits_of(method, [name]),
     )
     counts = counts_of(run, device)
     return Planned(run, False, counts.adapter, counts.head, counts.refusal)

@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import defaults, spec
 from ..comparison.request import Comparison, check_request
 from ..data import published
+from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
 from ..errors import ModelError, NotSupported, UsageError
 from ..execution import batches, forgetting
@@ -41,7 +42,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
     check_request(asked)
     asked = dataclasses.replace(asked, models=tuple(dict.fromkeys(map(spelled, asked.models))))
     loader.load_plugins(Path(p) for p in asked.plugins)
-    with published.looked_for_in(asked.data_dir):
+    with published.looked_for_in(asked.data_dir), pinned():
         planned = _all_runs(asked, resolve_device(asked.device, capacity))
     if all(p.refusal is not None or p.baseline for p in planned):
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))

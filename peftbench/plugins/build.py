@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import defaults, spec
 from ..data.digests import sha256_of
+from ..data.hub import pinned
+from ..errors import UsageError
+from ..records.runs import Run
 from . import registry
 from .contracts import Method, MethodDeclaration, Task
 
@@ -68,6 +71,30 @@ def run_identity(method: str, revision: str, of_task: Mapping[str, str]) -> dict
         of_task: the task's identity, and that of a text beside it; empty where there is none.
     """
     return {"model": revision, **of_task, "method": method_identity(method)}
+
+
+def commits_of(method: str, tasks: Iterable[str]) -> dict[str, str]:
+    """What names of the hub stand for that a run reads beside its model: its tasks' data, its method's files."""
+    with pinned() as read:
+        method_identity(method)
+        for task in tasks:
+            build_task(task).fingerprint()
+    return read
+
+
+def check_data(run: Run) -> None:
+    """Whether the data that a planned run reads is what it was planned on.
+
+    Raises:
+        UsageError: it changed since.
+    """
+    if run.kind == "latency":
+        return
+    read = {run.task: (build_task(run.task).fingerprint(), run.identity["data"])}
+    if run.forgetting is not None:
+        read[run.forgetting] = " ".join(task_identity(run.forgetting).values()), run.identity["forgetting"]
+    if changed := [task for task, (now, then) in read.items() if now != then]:
+        raise UsageError(f"the data of {changed[0]!r} changed since the run was planned; ask for it again")
 
 
 def canonical(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,7 @@ class Run:
     )
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
+    commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
     places: tuple[str, ...] = ()  # those of its words above that are paths
     home: str | None = None  # the folder that relative ones are seen from
 
@@ -85,6 +87,12 @@ class Run:
     def cell(self) -> tuple[str, str, int | None]:
         """Its place in a comparison: methods are tuned and compared inside one."""
         return self.model, self.task, self.budget.train_items
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The commit that each name of the hub stands for in this run, the model's among them."""
+        commit = re.match(r"[0-9a-f]{40}(?![0-9a-f])", str(self.identity.get("model", "")))
+        return {**self.commits, **({self.model: commit[0]} if commit else {})}
 
     @property
     def without_forgetting(self) -> Run:
@@ -101,7 +109,15 @@ class Run:
     def key(self) -> str:
         """The SHA-256 of what determines the result. Where files lie does not."""
         parts = dataclasses.asdict(self)
-        del parts["plugins"], parts["data_dir"], parts["half_decade"], parts["places"], parts["home"]
+        # What the commits hold is in the identity.
+        del (
+            parts["plugins"],
+            parts["data_dir"],
+            parts["half_decade"],
+            parts["commits"],
+            parts["places"],
+            parts["home"],
+        )
         for name in ("model", "method", "task", "forgetting"):
             parts[name] = self._without_folders(parts[name])
         del parts["budget"]["name"]

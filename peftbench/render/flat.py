@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from ..stats.estimate import Estimate
+from ..tables.footnotes import commits_of
 from ..tables.quantities import measures
 from ..tables.table import Row, Table
 
@@ -25,12 +26,14 @@ FIELDS = (
 
 def flat_rows(table: Table) -> list[dict[str, Any]]:
     """One dictionary a row. Shares stay fractions; what is not known is None."""
+    commits = [(name.partition("@")[0], commit) for name, commit in commits_of(table.records)]
     return [
         {
             "model": table.model,
             "task": table.task,
             **{name: table.settings[name] for name in SETTINGS},
             **{f"{name}_version": text for name, text in table.setting.versions().items()},
+            "hub_commits": " ".join(f"{name}@{commit}" for name, commit in commits) or None,
             **_flat(row, table),
         }
         for row in table.shown_rows

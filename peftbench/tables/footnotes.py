@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..records.record import Record
 from ..records.results import Result
 from ..stats.estimate import Groups
 from .quantities import HEAD, TRAINED, measures
@@ -33,6 +34,8 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
     notes += [
         f"Model: {said}." for said in dict.fromkeys(n for r in training for n in r.record.model_notices or ())
     ]
+    if commits := commits_of(r.record for r in training):
+        notes.append(f"From the hub: {', '.join(f'{name} at {commit[:12]}' for name, commit in commits)}.")
     notes += _further(table)
     notes += failed_seeds(table)
     notes += _checks(table)
@@ -46,6 +49,11 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
             f"{chosen.stale} results of an older source of a method are in the store and not in this table."
         )
     return notes
+
+
+def commits_of(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """What came from the hub, and at which commit."""
+    return sorted({pin for record in records for pin in record.run.pins.items()})
 
 
 def _points(table: Table, value: float) -> str:

@@ -11,10 +11,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from peftbench import UsageError
@@ -23,9 +24,11 @@ from peftbench.execution.prepare import Prepared
 from peftbench.inspection.export import export
 from peftbench.inspection.stored_runs import exportable
 from peftbench.models.resolve import resolve_model
+from peftbench.plugins.build import build_method
 
 from ..support.adapted import adapted, inputs, logits
 from ..support.exported import SMALL, Make, Of, exported, peft, same, saved, trained
+from ..support.hub import SmallHub
 
 __all__ = ["trained"]  # a fixture
 
@@ -82,12 +85,40 @@ def test_the_peft_library_gives_the_same_outputs(
     folder = exported(record, tmp_path)
     assert same(in_peft(prepared, model, folder), logits(prepared))
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["inference_mode"] and Path(config["base_model_name_or_path"]).is_dir()
+    named = config["base_model_name_or_path"]
+    assert config["inference_mode"] and named == model
+    assert config["task_type"] == ("FEATURE_EXTRACTION" if family == "tiny-encoder" else "SEQ_CLS")
     assert (folder / "head.safetensors").is_file() == (family == "tiny-encoder")
     assert bool(config.get("modules_to_save")) == (family != "tiny-encoder")
     if config["peft_type"] == "LORA" and method.startswith("lora:"):
         pairs = 2 if family == "gpt2" else 1
         assert (config["r"], config["lora_alpha"]) == (3 * pairs, 5 * pairs)
+
+
+@pytest.mark.parametrize("family", ["tiny-encoder", "bert", "llama"])
+def test_vera_over_whole_modules_is_the_librarys(
+    family: str, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    model = family if family.startswith("tiny") else checkpoint(family)
+    prepared, record = trained("vera:rank=4:targets=query+value+ffn_out", model)
+    assert same(in_peft(prepared, model, exported(record, tmp_path)), logits(prepared))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_prompt_of_a_language_model_is_the_librarys(
+    family: str, checkpoint: Of, make_run: Make, pairs: str, tmp_path: Path
+) -> None:
+    run = make_run("prompt:length=3", checkpoint(family), task=pairs)
+    prepared = adapted(run)
+    form = build_method(run.method)[0].to_peft(prepared.adaptation)  # type: ignore[attr-defined]
+    save_file(form.tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**form.config, "task_type": "CAUSAL_LM"}))
+    base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint(family)).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        theirs = peft.PeftModel.from_pretrained(base, tmp_path).eval()(**inputs()).logits
+    ours, real = logits(prepared), inputs()["attention_mask"].bool()
+    assert same(theirs[:, 3:][real], ours[real])
 
 
 def test_layers_of_different_ranks_are_named(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
@@ -132,12 +163,16 @@ def test_merged_is_a_plain_model(
 
 def test_exports_that_can_not_be(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
     _, adapter = trained("adapter", checkpoint("bert"))
-    _, scaled = trained("vera:rank=4", checkpoint("bert"))
+    _, sliced = trained("vera:rank=4", checkpoint("gpt2"))
+    _, prompt = trained("prompt", checkpoint("llama"))
+    _, prefix = trained("prefix", checkpoint("llama"))
     _, quantised = trained("qlora:rank=4", checkpoint("bert"))
     _, with_prefix = trained("lora-prefix-embed", checkpoint("llama"))
     for record, merged, said in (
         (adapter, False, "no form in the PEFT library$"),
-        (scaled, False, "no form in the PEFT library; --merged writes a plain model"),
+        (sliced, False, "slices of .* have vectors of their own.*; --merged writes a plain model"),
+        (prompt, False, "only language models have the same prompt there"),
+        (prefix, False, "tokens' places begin behind it"),
         (quantised, False, "were trained over a quantised layer"),
         (with_prefix, False, "no form in the PEFT library"),
         (adapter, True, "does not merge into plain layers; leave --merged out"),
@@ -184,12 +219,34 @@ def test_the_command(trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     command = [sys.executable, "-W", "error", "-m", "peftbench", "export", record.key[:8], "--to", "out"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "out: README.md, adapter_config.json, adapter_model.safetensors, head.safetensors\n"
+    adapter = "adapter_config.json, adapter_model.safetensors, head.safetensors"
+    assert done.stdout == f"out: README.md, {adapter}, tokenizer.json, tokenizer_config.json\n"
     with pytest.raises(SystemExit) as left:
         main(["export", "zzz", "--to", str(tmp_path / "out2"), "--store", str(tmp_path / "runs")])
     said = capsys.readouterr()
     assert left.value.code == 2 and said.out == ""
     assert said.err.startswith("peftbench: no run's key begins with 'zzz'") and said.err.count("\n") == 1
+
+
+def test_a_stranger_loads_an_export_of_a_model_of_the_hub_by_its_files_alone(
+    hub: SmallHub, trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Class, base, its commit and tokenizer stand in the export; the hub has moved on."""
+    files = {file.name: file.read_bytes() for file in Path(checkpoint("bert")).iterdir()}
+    commit = hub.push("org/base", {**files, "README.md": b"---\nlicense: mit\n---\n"})
+    prepared, record = trained("lora:rank=3", "org/base@main")
+    hub.push("org/base", {"config.json": b"{}"})
+    folder = exported(record, tmp_path)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", commit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
+    assert same(outputs(loaded, folder), logits(prepared))
+    assert transformers.AutoTokenizer.from_pretrained(folder)("a")["input_ids"]
+    data: Any = huggingface_hub.ModelCard.load(folder / "README.md").data
+    assert (data.base_model, data.library_name, data.license) == ("org/base", "peft", "mit")
+    assert "# lora:rank=3 on org/base@main, task" in (folder / "README.md").read_text()
 
 
 def test_an_empty_folder_is_written_into_and_kept(trained: Any, tmp_path: Path) -> None:
@@ -304,7 +361,7 @@ def test_the_readme_says_how_to_load_the_model_that_was_trained(
     _, record = trained("lora", str(folder))
     text = (exported(record, tmp_path) / "README.md").read_text()
     assert "num_labels=2, pad_token_id=" in text and "dtype='float32'" in text
-    assert text.startswith("# lora on no-padding, task synthetic")
+    assert "\n# lora on no-padding, task synthetic" in text and str(tmp_path) not in text.partition("```")[0]
 
 
 def test_an_encoder_out_of_an_encoder_decoder_is_no_checkpoint(

@@ -7,7 +7,7 @@ import pytest
 from transformers.utils import logging
 
 from peftbench.data import published
-from peftbench.data.hub import without_bars
+from peftbench.data.hub_data import without_bars
 from peftbench.models.quiet import quiet
 
 

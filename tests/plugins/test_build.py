@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from peftbench import UsageError
 from peftbench.plugins import build, loader, registry
+from peftbench.records.runs import Run
 
 CORE = Path(__file__).resolve().parents[2] / "peftbench"
 
@@ -46,3 +52,15 @@ def test_a_file_that_a_field_names_is_part_of_the_identity(tmp_path: Path) -> No
         numbers.write_text(text)
         found.append(build.method_identity(f"reads-a-file:path={numbers}"))
     assert len(set(found)) == 3
+
+
+def test_a_run_refuses_data_that_it_was_not_planned_on(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(60)))
+    task = f"csv:path={file}"
+    run = make_run(task=task, identity={"model": "1", **build.task_identity(task), "method": "1"})
+    build.check_data(run)
+    file.write_text(file.read_text().replace("text 7,", "other,"))
+    with pytest.raises(UsageError, match="changed since the run was planned"):
+        build.check_data(run)
+    build.check_data(dataclasses.replace(run, kind="latency"))

@@ -90,10 +90,11 @@ def test_a_label_without_a_name_is_said(tmp_path: Path) -> None:
 def test_a_data_set_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="data folder './none' does not exist"):
         build_task("hub:path=./none").splits()
-    for path in (tmp_path, "nobody/nothing"):
-        with pytest.raises(
-            UsageError, match="does not load: give a folder that datasets' save_to_disk wrote"
-        ):
+    for path, said in (
+        (tmp_path, "does not load: give a folder that datasets' save_to_disk wrote"),
+        ("nobody/nothing", "is not here, and the hub may not be asked"),
+    ):
+        with pytest.raises(UsageError, match=said):
             build_task(f"hub:path={path}").splits()
 
 
