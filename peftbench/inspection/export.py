@@ -204,7 +204,7 @@ def _options(base: Base, prepared: Prepared, own: str) -> str:
     file = base.folder / "config.json"
     known = json.loads(file.read_text(encoding="utf-8")).get("pad_token_id")
     options = {"num_labels": config.num_labels} if not own and prepared.head else {}
-    if known is None and config.pad_token_id is not None and not own:
+    if known != config.pad_token_id and not own:
         options["pad_token_id"] = config.pad_token_id
     return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
 

@@ -350,17 +350,18 @@ def test_rslora_is_told_the_alpha_that_gives_the_same_factor(
     assert adapted(make_run(f"rslora:rank=4:alpha=8:{start}", checkpoint("bert"))).adaptation.params
 
 
+@pytest.mark.parametrize("said", [None, 5])
 def test_the_readme_says_how_to_load_the_model_that_was_trained(
-    trained: Any, checkpoint: Of, tmp_path: Path
+    said: int | None, trained: Any, checkpoint: Of, tmp_path: Path
 ) -> None:
-    """Its type, its outputs and, where the base has none, its padding; and no folder of this machine in the title."""
+    """Its type, its outputs and, where the base has no or another one, its padding; and no folder of this machine in the title."""
     folder = tmp_path / "no-padding"
     shutil.copytree(checkpoint("gpt2"), folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": said}))
     _, record = trained("lora", str(folder))
     text = (exported(record, tmp_path) / "README.md").read_text()
-    assert "num_labels=2, pad_token_id=" in text and "dtype='float32'" in text
+    assert "num_labels=2, pad_token_id=0" in text and "dtype='float32'" in text
     assert "\n# lora on no-padding, task synthetic" in text and str(tmp_path) not in text.partition("```")[0]
 
 
