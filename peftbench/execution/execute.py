@@ -30,6 +30,7 @@ from ..plugins.build import build_task, notices_of
 from ..records.record import FAIL, Check, Record
 from ..records.runs import Conditions, Run
 from . import batches, forgetting, learning_curve, proof, score
+from .finite import check_figures
 from .inference import measure_inference
 from .prepare import encode, inject, load_base, objective_for
 from .profile import profile_step
@@ -127,7 +128,9 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
+    check_figures(quality)
     forgot = None if before is None else before.after(adaptation.model)
+    check_figures(forgot or {})
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
     progress.phase("check")
@@ -158,7 +161,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "forgetting": forgot,
         "metric": objective.metric.facts,
         "metrics": [metric.facts for metric in objective.reported],
-        "notices": notices_of(task) or None,
+        "notices": [*notices_of(task), *batches.told(objective, encoded)] or None,
         "model_notices": model_notices or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }

@@ -6,6 +6,7 @@ known roles and all parameter counts are known before the first step.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..data import published
 from ..engine.protocol import Capacity, Device
 from ..errors import ModelError, NotSupported, UsageError
 from ..execution import batches, forgetting
-from ..models.load import head_for
+from ..models.load import decoder_start, head_for, load_model
 from ..models.resolve import resolve_model
 from ..models.source import Source
 from ..plugins import build, loader, registry
@@ -80,6 +81,8 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
     models = {name: _looked_up(name, len(asked.models) == 1) for name in asked.models}
     for model, (revision, broken) in models.items():
         for task_name, of_task in tasks.items():
+            if broken is None:
+                _check_length(model, task_name, asked)
             if (
                 broken is None
                 and task_name in of_suites
@@ -159,6 +162,22 @@ def _check_sizes(sizes: Sequence[int | None], text: str) -> None:
         chosen = train.select(batches.shuffled_items(len(train), size).tolist())
         if (reason := task.objective.uninformative(chosen)) is not None:
             raise UsageError(f"--train-size {size:,}: these items of {text} are {reason}; ask for more")
+
+
+def _check_length(model: str, task: str, asked: Comparison) -> None:
+    """Whether an item has room in the tokens asked for.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if asked.max_length is None:
+        return
+    objective = build.build_task(task).objective
+    with contextlib.suppress(NotSupported, ModelError):  # which are rows of their own
+        source = resolve_model(model)
+        objective = objective.with_decoder_start(decoder_start(source))
+        tokenizer = load_model(source, objective, 0, "meta").tokenizer
+        objective.encode(tokenizer, build.build_task(task).splits()["train"][:1], asked.max_length)
 
 
 def _refusal(model: str, task: str) -> str | None:
