@@ -5,6 +5,8 @@ What is wrong with a file is said in one line that names file, row and column. R
 
 from __future__ import annotations
 
+import codecs
+import csv as stdlib_csv
 import gzip
 import io
 import json
@@ -81,13 +83,18 @@ def checked(
             if column.name not in batch.schema.names:
                 hint = f"; name the right one with :{column.option}=COLUMN" if column.option else ""
                 raise UsageError(
-                    f"{where} has no column {column.name!r}; it has {', '.join(batch.schema.names)}{hint}"
+                    f"{where} has no column {column.name!r}; it has {', '.join(map(shown, batch.schema.names))}{hint}"
                 )
         made = [
             _typed(batch.column(column.name), column, f"{where}: row", row) for column in columns.values()
         ]
         yield pa.RecordBatch.from_arrays(made, list(columns))
         row += batch.num_rows
+
+
+def shown(name: str) -> str:
+    """A name of a file, for a terminal: what would steer it is written out."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def _typed(values: pa.Array, column: NeededColumn, where: str, before: int) -> pa.Array:
@@ -137,11 +144,12 @@ def _as_text(values: pa.Array) -> pa.Array:
 
 def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     csv = pyarrow.csv
+    delimiter = "\t" if ".tsv" in file.suffixes else ","
+    _refuse_encoding(file)
+    _refuse_dialect(file, delimiter)
     how = {
         "read_options": csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-        "parse_options": csv.ParseOptions(
-            newlines_in_values=True, delimiter="\t" if ".tsv" in file.suffixes else ","
-        ),
+        "parse_options": csv.ParseOptions(newlines_in_values=True, delimiter=delimiter),
     }
     with opened(file) as source:
         names = csv.open_csv(source, **how).schema.names
@@ -157,6 +165,34 @@ def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         yield from csv.open_csv(source, convert_options=convert, **how)
 
 
+def _refuse_encoding(file: Path) -> None:
+    """A text in two bytes a letter would be taken for one with rows missing."""
+    with opened(file) as source:
+        head = bytes(source.read(1024))
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head:
+        raise _Wrong("it is no UTF-8, but UTF-16 or no text; save the file as UTF-8")
+
+
+def _refuse_dialect(file: Path, delimiter: str) -> None:
+    """Quotes that are not those of CSV: the reader would take a text apart and say nothing."""
+    stdlib_csv.field_size_limit(BLOCK_BYTES)
+    with opened(file) as source:
+        # What is not ASCII is no concern of quotes, and said when it is read.
+        text = io.TextIOWrapper(source, encoding="latin-1", newline="")
+        rows = stdlib_csv.reader(text, delimiter=delimiter, strict=True)
+        row = 0  # the header is none
+        try:
+            for _ in rows:
+                row += 1
+        except stdlib_csv.Error as error:
+            if "expected after" not in str(error):
+                return  # which is said as what it is when it is read
+            raise _Wrong(
+                f"row {row}: a quoted text goes on behind its closing quote; a quote inside quotes is written twice, as in "
+                '"say ""yes"""'
+            ) from error
+
+
 def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise _Wrong(f"column {twice[0]!r} stands twice in it")
@@ -164,6 +200,7 @@ def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
 
 def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     """One object a line; a missing value is null. Names that no object has are reported with those that the first has."""
+    _refuse_encoding(file)
     rows: list[dict[str, Any]] = []
     for item in json_objects(file):
         rows.append(item)

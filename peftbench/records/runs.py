@@ -38,7 +38,6 @@ class Budget:
         assert self.epochs is not None
         return max(1, round(self.epochs * train_items / self.batch_size))
 
-
     @property
     def of_a_step(self) -> Budget:
         """What one of its steps is the same for: how many items there are tells only where they are fewer than a batch."""
