@@ -63,6 +63,7 @@ def check_task(text: str) -> list[Checked]:
 
     if not note("columns", read):
         return found
+    found.extend(Checked(text, "", "data", NOTICE, said) for said in build.notices_of(task))
     note("same again", lambda: _again(task, build.build_task(text), splits))
     note("disjoint", lambda: _disjoint(splits, task.objective))
     if note("labels", lambda: (PASS, task.objective.check_rows(splits))):
