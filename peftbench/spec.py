@@ -12,6 +12,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .errors import UsageError, unknown
@@ -45,7 +46,7 @@ def _unquoted(value: str) -> str:
 def _cut(text: str, mark: str) -> list[str]:
     """Split at `mark`, but not inside single quotes; they open behind an equals sign, elsewhere they are apostrophes."""
     parts, inside, before, escaped = [""], False, "", False
-    for char, after in zip(text, text[1:] + " ", strict=True):
+    for char, after in pairwise(text + " "):
         if escaped:
             escaped = False
         elif char == "'" and inside and after == "'":

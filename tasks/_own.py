@@ -22,11 +22,12 @@ import pyarrow as pa
 from peftbench import Classification, Completion, Decoding, Regression, UsageError
 from peftbench.data.cache import cache_folder, make_once
 from peftbench.data.digests import sha256_of
-from peftbench.data.files import NeededColumn, endings, read, shown
+from peftbench.data.files import NeededColumn, endings, read
 from peftbench.data.splits import SHARES, numbered, split_rows
 from peftbench.folders import expanded
 from peftbench.objectives.base import SPLITS
 from peftbench.objectives.text_metrics import TEXT_METRICS
+from peftbench.printable import printable
 
 from ._given import MOST_LABELS, Given, groups_joined, rare, shared, units_of
 
@@ -154,7 +155,7 @@ class OwnRows:
                 if here:
                     found[split] = here[0]
             if "train" not in found:
-                others = ", ".join(sorted(shown(file.name) for file in path.iterdir())[:5])
+                others = ", ".join(sorted(printable(file.name) for file in path.iterdir())[:5])
                 raise UsageError(
                     f"data folder {self.path!r} has no training rows; it needs a train{endings(self.kind)[0]}, and has {others or 'nothing'}"
                 )
@@ -180,8 +181,8 @@ class OwnRows:
         for split in (split for split in OTHER_WORDS if split not in found):
             if alike := [name for name in names if re.search(OTHER_WORDS[split], name, re.IGNORECASE)]:
                 raise UsageError(
-                    f"{self.path!r} has no {split} split, and {shown(alike[0])!r}, which is not read: write "
-                    f"{split}{endings(self.kind)[0]}, or :{split}={shown(str(Path(self.path) / alike[0]))}, or take it away"
+                    f"{self.path!r} has no {split} split, and {printable(alike[0])!r}, which is not read: write "
+                    f"{split}{endings(self.kind)[0]}, or :{split}={printable(str(Path(self.path) / alike[0]))}, or take it away"
                 )
 
     @functools.cached_property

@@ -48,7 +48,7 @@ def test_an_apostrophe_in_a_path_is_one(text: str) -> None:
 
 def test_lists_split_outside_quotes_only() -> None:
     specs = spec.parse_list("a:path='x,y:z', b ,,c:rank=2")
-    assert [s.name for s in specs] == ["a", "b", "c"]
+    assert [s.name for s in specs] == ["a", "b", "c"] and spec.parse_list("") == []
     assert specs[0].fields == (("path", "x,y:z"),)
 
 

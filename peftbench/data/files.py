@@ -25,6 +25,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ..errors import UsageError
+from ..printable import printable
 
 BATCH_ROWS = 10_000
 EXACT = 2**53  # whole numbers up to here are themselves in double precision
@@ -83,18 +84,13 @@ def checked(
             if column.name not in batch.schema.names:
                 hint = f"; name the right one with :{column.option}=COLUMN" if column.option else ""
                 raise UsageError(
-                    f"{where} has no column {column.name!r}; it has {', '.join(map(shown, batch.schema.names))}{hint}"
+                    f"{where} has no column {column.name!r}; it has {', '.join(map(printable, batch.schema.names))}{hint}"
                 )
         made = [
             _typed(batch.column(column.name), column, f"{where}: row", row) for column in columns.values()
         ]
         yield pa.RecordBatch.from_arrays(made, list(columns))
         row += batch.num_rows
-
-
-def shown(name: str) -> str:
-    """A name of a file, for a terminal: what would steer it is written out."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def _typed(values: pa.Array, column: NeededColumn, where: str, before: int) -> pa.Array:

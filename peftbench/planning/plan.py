@@ -6,7 +6,6 @@ known roles and all parameter counts are known before the first step.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,12 +171,13 @@ def _check_length(model: str, task: str, asked: Comparison) -> None:
     """
     if asked.max_length is None:
         return
-    objective = build.build_task(task).objective
-    with contextlib.suppress(NotSupported, ModelError):  # which are rows of their own
-        source = resolve_model(model)
-        objective = objective.with_decoder_start(decoder_start(source))
+    built, source = build.build_task(task), resolve_model(model)
+    try:
+        objective = built.objective.with_decoder_start(decoder_start(source))
         tokenizer = load_model(source, objective, 0, "meta").tokenizer
-        objective.encode(tokenizer, build.build_task(task).splits()["train"][:1], asked.max_length)
+    except (NotSupported, ModelError):  # which are rows of their own
+        return
+    objective.encode(tokenizer, built.splits()["train"][:1], asked.max_length)
 
 
 def _refusal(model: str, task: str) -> str | None:
