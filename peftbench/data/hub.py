@@ -14,6 +14,7 @@ import huggingface_hub
 
 from ..errors import UsageError
 from ..folders import expanded
+from .csv_splits import csv_splits
 
 
 def in_reach() -> bool:
@@ -44,7 +45,8 @@ def dataset(path: str, config: str | None) -> dict[str, Any]:
         if is_folder and any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(str(folder))
         else:
-            found = load_splits(str(folder) if is_folder else path, config)
+            found = csv_splits(folder, config) if is_folder else None
+            found = found or load_splits(str(folder) if is_folder else path, config)
     except UsageError:
         raise
     except Exception as error:

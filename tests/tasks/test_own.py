@@ -326,3 +326,13 @@ def test_a_value_is_written_alike_whatever_stands_beside_it(
     labels = [*([True, False] * 10), *(["true", "false"] * 10), *([1.0, 0.0] * 10), *(["1", 0] * 10)]
     file = write(tmp_path, "a.jsonl", [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
     assert task(f"jsonl:path={file}").objective.labels == ("0", "1", "false", "true")
+
+
+@pytest.mark.parametrize("labels", [("007", "7"), ("NA", "null"), ("None", "yes")])
+def test_a_folder_of_csv_gives_the_same_rows_by_either_name(labels: tuple[str, str], tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": labels[i % 2]} for i in range(60)]
+    write(tmp_path, "train.csv", rows)
+    one, other = (task(f"{name}:path={tmp_path}") for name in ("csv", "hub"))
+    assert one.objective == other.objective
+    for split, its in one.splits().items():
+        assert its.to_list() == other.splits()[split].to_list()
