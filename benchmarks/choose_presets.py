@@ -18,8 +18,9 @@ import torch
 
 from peftbench import spec
 from peftbench.execution import prepare
+from peftbench.execution.finite import Diverged
 from peftbench.execution.score import Scorer
-from peftbench.execution.train import Diverged, accelerator_for, train
+from peftbench.execution.train import accelerator_for, train
 from peftbench.measure.environment import describe, has_bfloat16
 from peftbench.plugins import build, registry
 from peftbench.records.runs import Budget, Run

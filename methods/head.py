@@ -22,6 +22,8 @@ from peftbench import Adaptation, Batch, Claims, Facts, Preset, method
 from peftbench.models.pooled import MeanPooledClassifier
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # values of C, on standardised features
+BELOW = 30.0  # nats that a class which training lacks is behind the others
+ROUNDED = 0.01  # of the items may lie so near the border that float32 takes them to another side
 
 Floats = npt.NDArray[np.float64]
 Solution = tuple[Floats, Floats, npt.NDArray[np.int64]]  # (outputs, width), (outputs,), which outputs
@@ -72,6 +74,8 @@ class Probe:
         numbers = np.issubdtype(labels.dtype, np.floating)
         weight, bias, classes = self.ridge(*given) if numbers else self.logistic(*given)
         self.write(weight / spread, bias - weight @ (centre / spread), classes)
+        if not numbers:
+            self.check(train, classes[(given[0] @ weight.T + bias).argmax(1)])
         return len(labels)
 
     def logistic(self, train: Floats, labels: Any, validation: Floats, references: Any) -> Solution:
@@ -89,6 +93,12 @@ class Probe:
 
         tried = [LogisticRegression(C=c, max_iter=self.max_iterations).fit(train, labels) for c in PENALTIES]
         best = min(tried, key=loss)
+        if len(best.classes_) == 2:  # one row holds the difference of their logits
+            return (
+                np.stack([-best.coef_[0], best.coef_[0]]) / 2,
+                np.array([-best.intercept_[0], best.intercept_[0]]) / 2,
+                best.classes_,
+            )
         return best.coef_, best.intercept_, best.classes_
 
     def ridge(self, train: Floats, numbers: Any, validation: Floats, references: Any) -> Solution:
@@ -115,11 +125,26 @@ class Probe:
 
     @torch.no_grad()
     def write(self, weight: Floats, bias: Floats, classes: npt.NDArray[np.int64]) -> None:
-        """Put the solution into the linear layer; of two classes, one row holds the difference of their logits."""
+        """Put the solution into the linear layer."""
         linear = self.model.classifier
-        if len(weight) == 1 and linear.out_features == 2:
-            weight, bias = np.stack([-weight[0], weight[0]]) / 2, np.array([-bias[0], bias[0]]) / 2
-        linear.weight.zero_()
-        linear.bias.fill_(bias.min() - 30.0)  # a class that the training split lacks is never predicted
+        if not len(weight) == len(bias) == len(classes):
+            raise ValueError(f"{len(weight)} rows of weights are no solution for {len(classes)} classes")
+        # A class that the training split lacks is never predicted: it stays far below the mean of the others.
+        linear.weight.copy_(torch.from_numpy(weight.mean(0)).expand_as(linear.weight))
+        linear.bias.fill_(bias.mean() - BELOW)
         linear.weight[classes] = torch.from_numpy(weight).to(linear.weight)
         linear.bias[classes] = torch.from_numpy(bias).to(linear.bias)
+
+    @torch.no_grad()
+    def check(self, features: Floats, wanted: npt.NDArray[np.int64]) -> None:
+        """Whether the layer says of its own training features what the solution says.
+
+        Raises:
+            ArithmeticError: it does not.
+        """
+        linear = self.model.classifier
+        said = linear(torch.from_numpy(features).to(linear.weight)).argmax(-1).cpu().numpy()
+        if (differing := int((said != wanted).sum())) > ROUNDED * len(wanted):
+            raise ArithmeticError(
+                f"the layer says another class than the probe of {differing:,} of {len(wanted):,} training items"
+            )

@@ -1,6 +1,6 @@
 """SPEC strings: `NAME(:FIELD=VALUE)*`, as in `lora:rank=4:targets=query+value`.
 
-A value that holds `:` or `,` stands in single quotes: `csv:path='C:/a,b.csv'`. The same words serve methods and
+A value that holds `:` or `,` stands in single quotes: `csv:path='C:/a,b.csv'`; an apostrophe in there is written twice. The same words serve methods and
 tasks; a SPEC names a registered frozen dataclass and some of its fields. A field with the metadata `rest` takes, as
 pairs of text, all the settings that are no fields: a bridge to another library leaves them to that library. One with the
 metadata `file` names a file or a folder.
@@ -12,6 +12,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .errors import UsageError, unknown
@@ -30,21 +31,37 @@ class Spec:
 
 
 def _quoted(value: str) -> str:
-    return f"'{value}'" if any(mark in value for mark in ":,") else value
+    if any(mark in value for mark in ":,") or value != value.strip() or value.startswith("'"):
+        return "'" + value.replace("'", "''") + "'"
+    return value
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        return value[1:-1].replace("''", "'")
+    return value
 
 
 def _cut(text: str, mark: str) -> list[str]:
-    """Split at `mark`, but not inside single quotes."""
-    parts, inside = [""], False
-    for char in text:
-        if char == "'":
-            inside = not inside
+    """Split at `mark`, but not inside single quotes; they open behind an equals sign, elsewhere they are apostrophes."""
+    parts, inside, before, escaped = [""], False, "", False
+    for char, after in pairwise(text + " "):
+        if escaped:
+            escaped = False
+        elif char == "'" and inside and after == "'":
+            escaped = True
+        elif char == "'":
+            inside = not inside and before == "="
         if char == mark and not inside:
             parts.append("")
         else:
             parts[-1] += char
+        before = char if char.strip() else before
     if inside:
-        raise UsageError(f"{text!r} opens a single quote that is never closed")
+        raise UsageError(
+            f"{text!r} opens a single quote that is never closed; inside quotes an apostrophe is written twice: 'it''s.csv'"
+        )
     return parts
 
 
@@ -64,7 +81,7 @@ def parse(text: str) -> Spec:
             raise UsageError(f"{setting!r} in {text!r} is not FIELD=VALUE; write it as in lora:rank=4")
         if field.strip() in fields:
             raise UsageError(f"{text!r} sets {field.strip()!r} twice")
-        fields[field.strip()] = value.strip().strip("'")
+        fields[field.strip()] = _unquoted(value)
     return Spec(name, tuple(fields.items()))
 
 

@@ -10,31 +10,40 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from peftbench import Classification, Completion, Decoding, Regression, UsageError
 from peftbench.data.cache import cache_folder, make_once
 from peftbench.data.digests import sha256_of
 from peftbench.data.files import NeededColumn, endings, read
-from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.data.splits import SHARES, numbered, split_rows
 from peftbench.folders import expanded
 from peftbench.objectives.base import SPLITS
 from peftbench.objectives.text_metrics import TEXT_METRICS
+from peftbench.printable import printable
+
+from ._given import MOST_LABELS, Given, groups_joined, rare, shared, units_of
 
 if TYPE_CHECKING:
     import datasets
 
-PREPARED_VERSION = 2  # raise it when what is prepared changes
-MOST_LABELS = 1000  # more are no classes but numbers or texts
-STRATA = 10  # of numbers: tenths by size
+PREPARED_VERSION = 3  # raise it when what is prepared changes
 FILES = ("path", "validation", "test")  # fields that name files, whose content counts and not their place
+# Of names that may be a split, and are not read as one: Test.csv, eval.jsonl, test-00000-of-00001.parquet.
+OTHER_WORDS = {
+    split: rf"(?:^|[^a-z])(?:{words}|eval|evaluation|held[-_]?out|hold[-_]?out)(?:[-_]?(?:set|split|data))?(?:[^a-z]|$)"
+    for split, words in (
+        ("validation", "valid|validation|val|dev|development"),
+        ("test", "tests?|testing|tst"),
+    )
+}
 OTHER_NAMES = {"validation": ("valid", "val", "dev")}  # what a folder's files may be called
 
 
@@ -42,8 +51,9 @@ OTHER_NAMES = {"validation": ("valid", "val", "dev")}  # what a folder's files m
 class OwnRows:
     """Texts with a label or a number each, from one file, a folder of split files, or files named one by one.
 
-    What is not given is cut off the training rows: 20 % for test, 10 % for validation, equal texts (or rows of one `group`)
-    on one side, labels in equal shares, by `split_seed`.
+    What is not given is cut off the training rows: 20 % for test, 10 % for validation, equal texts and rows of one `group`
+    on one side, labels in equal shares, by `split_seed`. Neither the order of the rows nor the names of labels, files and
+    folders change the cut, or the order in which they are trained on.
     """
 
     path: str = dataclasses.field(metadata={"file": True})
@@ -137,11 +147,18 @@ class OwnRows:
                     for end in endings(self.kind)
                 ]
                 here = [path / name for name in names if (path / name).is_file()]
+                if len(here) > 1 and getattr(self, split, None) is None:
+                    raise UsageError(
+                        f"data folder {self.path!r} has several files of its {split} split, "
+                        f"{', '.join(file.name for file in here)}; leave one, or name it with :{split}=FILE"
+                    )
                 if here:
                     found[split] = here[0]
             if "train" not in found:
-                kinds = " or ".join(endings(self.kind)[:1])
-                raise UsageError(f"data folder {self.path!r} has no training rows; it needs a train{kinds}")
+                others = ", ".join(sorted(printable(file.name) for file in path.iterdir())[:5])
+                raise UsageError(
+                    f"data folder {self.path!r} has no training rows; it needs a train{endings(self.kind)[0]}, and has {others or 'nothing'}"
+                )
         elif path.is_file():
             found["train"] = path
         else:
@@ -151,7 +168,22 @@ class OwnRows:
                 found[split] = expanded(named, split)
                 if not found[split].is_file():
                     raise UsageError(f"data file {named!r} of the {split} split does not exist")
+        if path.is_dir():
+            self._refuse_unread(sorted(file.name for file in path.iterdir()), found)
         return found
+
+    def _refuse_unread(self, names: Sequence[str], found: Iterable[str]) -> None:
+        """Cut no split off training beside what looks like it.
+
+        Raises:
+            UsageError: there is a file, or a split of a data set, of such a name.
+        """
+        for split in (split for split in OTHER_WORDS if split not in found):
+            if alike := [name for name in names if re.search(OTHER_WORDS[split], name, re.IGNORECASE)]:
+                raise UsageError(
+                    f"{self.path!r} has no {split} split, and {printable(alike[0])!r}, which is not read: write "
+                    f"{split}{endings(self.kind)[0]}, or :{split}={printable(str(Path(self.path) / alike[0]))}, or take it away"
+                )
 
     @functools.cached_property
     def _prepared(self) -> tuple[Path, dict[str, Any]]:
@@ -169,7 +201,7 @@ class OwnRows:
     def _prepare(self, folder: Path) -> dict[str, Any]:
         columns = self._columns()
         given = {
-            split: _Given(split, batches, folder / f"given-{split}.arrow", columns)
+            split: Given(split, batches, folder / f"given-{split}.arrow", columns)
             for split, batches in self.given(columns).items()
         }
         labels = sorted(given["train"].labels)
@@ -178,24 +210,35 @@ class OwnRows:
             "train": SHARES["train"],
             **{s: SHARES[s] for s in ("validation", "test") if s not in given},
         }
-        strata, units = given["train"].strata(labels), hashes_of(given["train"], self.split_seed)
-        where = split_rows(units, strata, shares)
+        units = units_of(given["train"], self.split_seed)
+        where = split_rows(units, numbered(units, given["train"].strata()), shares)
         for split in SPLITS:
             source, chosen = (given[split], None) if split in given else (given["train"], where[split])
             if split == "train":
                 chosen = where["train"]
             if chosen is not None and not chosen.any():
-                apart = f"{len(np.unique(units)):,} " + ("groups" if self.group else "different texts")
+                joined = len(np.unique(units))
+                apart = f"{joined:,} different texts"
+                if self.group:
+                    apart = f"{joined:,} after groups of {self.group!r} that share a text are joined"
                 raise UsageError(
                     f"{self.path!r} has too few rows to cut a {split} split from ({len(units):,} rows, {apart}); give one with :{split}=..."
                     if split != "train"
                     else f"{self.path!r} has too few rows to train on"
                 )
-            source.write(folder / f"{split}.arrow", chosen, labels)
+            # A file of a split keeps its order, by which a user finds its rows again; what is trained on or cut off has none.
+            source.write(
+                folder / f"{split}.arrow", labels, None if chosen is None else source.order(labels, chosen)
+            )
         self._check_cut(given["train"], where["train"], labels)
         learned: dict[str, Any] = {
             "labels": labels,
-            "notices": [*_shared(given), *_rare(given["train"], where["train"], labels)],
+            "notices": [
+                *self._origins(given, shares),
+                *shared(given),
+                *groups_joined(given["train"], units),
+                *rare(given["train"], where["train"], labels),
+            ],
         }
         for one in given.values():
             one.file.unlink()
@@ -203,6 +246,17 @@ class OwnRows:
             numbers = given["train"].numbers[where["train"]]
             learned |= {"centre": float(numbers.mean()), "spread": float(numbers.std())}
         return learned
+
+    def _origins(self, given: Iterable[str], shares: Mapping[str, float]) -> Iterator[str]:
+        """Where each split comes from."""
+        cut = " and ".join(split for split in SPLITS if split in shares and split != "train")
+        own = " and ".join(split for split in SPLITS if split in given and split != "train")
+        if cut:
+            yield f"{cut} cut off the training rows (split_seed {self.split_seed})" + (
+                f", {own} as given" if own else ""
+            )
+        else:
+            yield f"{own} as given"
 
     def _columns(self) -> dict[str, NeededColumn]:
         group = {} if self.group is None else {"group": NeededColumn(self.group, "group", is_name=True)}
@@ -222,7 +276,7 @@ class OwnRows:
         )
         return {**columns, **group}
 
-    def _check_cut(self, train: _Given, chosen: Any, labels: list[str]) -> None:
+    def _check_cut(self, train: Given, chosen: Any, labels: list[str]) -> None:
         """Whether there is still something to learn in what was left to train on."""
         if self.value is not None and not 0 < train.numbers[chosen].std() < np.inf:
             raise UsageError(
@@ -235,7 +289,7 @@ class OwnRows:
                 f"{len(labels)}; try another :split_seed, or give the splits"
             )
 
-    def _check_values(self, given: Mapping[str, _Given]) -> None:
+    def _check_values(self, given: Mapping[str, Given]) -> None:
         labels, rows = given["train"].labels, given["train"].rows
         if empty := [split for split, one in given.items() if one.rows == 0]:
             raise UsageError(f"{self.path!r} has no rows in the file of its {empty[0]} split")
@@ -260,108 +314,3 @@ class OwnRows:
                     f"{where} has labels in the {split} split that training lacks: {strange[:5]}, first in row "
                     f"{min(one.labels[label] for label in strange)}"
                 )
-
-
-class _Given:
-    """The rows of one file, copied to an Arrow file with the task's names, and what was seen on the way."""
-
-    def __init__(
-        self, split: str, batches: Iterable[pa.RecordBatch], file: Path, columns: Mapping[str, NeededColumn]
-    ) -> None:
-        self.split, self.file, self.rows = split, file, 0
-        self.labels: dict[str, int] = {}  # each label and the first row that has it, from 1
-        self.labelled = "label" in columns
-        self.numbered = self.labelled and columns["label"].kind is float
-        self.names = [name for name in ("text", "text_pair", "source", "group") if name in columns]
-        codes: list[Any] = []
-        writer = None
-        with pa.OSFile(str(file), "wb") as sink:
-            for batch in batches:
-                writer = writer or pa.ipc.new_stream(sink, batch.schema)
-                writer.write_batch(batch)
-                if self.labelled:
-                    codes.append(self._codes(batch.column(batch.schema.get_field_index("label"))))
-                self.rows += batch.num_rows
-            if writer is not None:
-                writer.close()
-        self.numbers = np.concatenate(codes) if codes else np.zeros(0)
-
-    def _codes(self, column: pa.Array) -> Any:
-        """The numbers, or for labels the order in which they first appeared."""
-        if self.numbered:
-            return column.to_numpy(zero_copy_only=False)
-        packed = column.dictionary_encode()
-        at = packed.indices.to_numpy(zero_copy_only=False)
-        for code, label in enumerate(packed.dictionary.to_pylist()):
-            if label not in self.labels:
-                self.labels[label] = self.rows + int(np.flatnonzero(at == code)[0]) + 1
-        if len(self.labels) > 10 * MOST_LABELS:
-            return at.astype(np.int64)  # refused soon: they are no classes
-        own = {label: code for code, label in enumerate(self.labels)}
-        return np.array([own[label] for label in packed.dictionary.to_pylist()], np.int64)[at]
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        with pa.memory_map(str(self.file)) as source:
-            yield from pa.ipc.open_stream(source)
-
-    def strata(self, labels: list[str]) -> Any:
-        """What the shares of the splits are kept within: the labels, or tenths of the numbers."""
-        if not self.labelled:
-            return np.zeros(self.rows, np.int64)
-        if not self.numbered:
-            return self.numbers.astype(np.int64)
-        edges = np.quantile(self.numbers, np.linspace(0, 1, STRATA + 1)[1:-1])
-        return np.searchsorted(edges, self.numbers).astype(np.int64)
-
-    def write(self, file: Path, chosen: Any, labels: list[str]) -> None:
-        """Some of the rows, or all, with labels by their number in `labels`."""
-        done, writer = 0, None
-        with pa.OSFile(str(file), "wb") as sink:
-            for batch in self.batches():
-                if self.labelled and not self.numbered:
-                    at = batch.schema.get_field_index("label")
-                    numbers = pc.index_in(batch.column(at), pa.array(labels)).cast(pa.int64())
-                    batch = batch.set_column(at, "label", numbers)
-                if chosen is not None:
-                    kept = chosen[done : done + batch.num_rows]
-                    done += batch.num_rows
-                    batch = batch.filter(pa.array(kept))
-                writer = writer or pa.ipc.new_stream(sink, batch.schema)
-                writer.write_batch(batch)
-            if writer is not None:
-                writer.close()
-
-
-def hashes_of(given: _Given, seed: int, texts_alone: bool = False) -> Any:
-    """What each row belongs to: its group, or its own text (and the second one)."""
-    grouped = "group" in given.names and not texts_alone
-
-    def names() -> Iterator[str]:
-        for batch in given.batches():
-            columns = [
-                batch.column(batch.schema.get_field_index(name)).to_pylist()
-                for name in (["group"] if grouped else [n for n in given.names if n != "group"])
-            ]
-            yield from (" \0 ".join(row) for row in zip(*columns, strict=True))
-
-    return hashes(names(), seed)
-
-
-def _rare(train: _Given, chosen: Any, labels: list[str]) -> Iterator[str]:
-    """Labels that the cut left out of training."""
-    if train.labelled and not train.numbered:
-        here = set(np.unique(train.numbers[chosen]).tolist())
-        own = list(train.labels)
-        if lacking := sorted(own[code] for code in range(len(own)) if code not in here):
-            yield f"the cut left no training row of the labels {', '.join(lacking[:5])}"
-
-
-def _shared(given: Mapping[str, _Given]) -> Iterator[str]:
-    """Texts that stand more than once, or in two of the given splits."""
-    texts = {split: hashes_of(one, 0, texts_alone=True) for split, one in given.items()}
-    for split, own in texts.items():
-        if again := len(own) - len(np.unique(own)):
-            yield f"{again:,} of {len(own):,} rows of the {split} file repeat a text of it"
-    for split in [s for s in texts if s != "train"]:
-        if both := int(np.isin(texts[split], texts["train"]).sum()):
-            yield f"{both:,} of {len(texts[split]):,} {split} rows have a text that is also in the training file"

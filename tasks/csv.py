@@ -10,7 +10,7 @@ from peftbench import task
 from ._own import OwnRows
 
 
-@task("csv", version="2")
+@task("csv", version="3")
 @dataclass(frozen=True)
 class Csv(OwnRows):
     """Your own texts in CSV or TSV, with labels or numbers; gz, bz2, xz and zst are read too."""

@@ -10,7 +10,7 @@ from peftbench import task
 from ._own import OwnRows
 
 
-@task("jsonl", version="2")
+@task("jsonl", version="3")
 @dataclass(frozen=True)
 class JsonLines(OwnRows):
     """Your own texts in JSON Lines, with labels or numbers; gz, bz2, xz and zst are read too."""

@@ -10,7 +10,7 @@ from peftbench import task
 from ._own import OwnRows
 
 
-@task("parquet", version="1")
+@task("parquet", version="2")
 @dataclass(frozen=True)
 class Parquet(OwnRows):
     """Your own texts in Parquet, with labels or numbers."""

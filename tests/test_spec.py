@@ -32,9 +32,23 @@ def test_fields_are_parsed_by_their_types() -> None:
     assert build("toy:limit=3").limit == 3
 
 
+@pytest.mark.parametrize(
+    "path", ["it's.csv", "'", "''", "a':b", "it's, here", "'x'", " x", "a''b:c", "rock 'n' roll"]
+)
+def test_a_value_with_apostrophes_comes_back(path: str) -> None:
+    text = spec.canonical_spec("toy", Toy(path=path, rank=3))
+    assert build(text) == Toy(path=path, rank=3)
+    assert [spec.build(one, Toy, "method") for one in spec.parse_list(f"{text},{text}")] == [build(text)] * 2
+
+
+@pytest.mark.parametrize("text", ["it's.csv", "'it's.csv'", "'it''s.csv'"])
+def test_an_apostrophe_in_a_path_is_one(text: str) -> None:
+    assert build(f"toy:path={text}:rank=3") == Toy(path="it's.csv", rank=3)
+
+
 def test_lists_split_outside_quotes_only() -> None:
     specs = spec.parse_list("a:path='x,y:z', b ,,c:rank=2")
-    assert [s.name for s in specs] == ["a", "b", "c"]
+    assert [s.name for s in specs] == ["a", "b", "c"] and spec.parse_list("") == []
     assert specs[0].fields == (("path", "x,y:z"),)
 
 
@@ -54,7 +68,7 @@ def test_canonical_names_what_differs_from_the_default() -> None:
         ("toy:rank", "not FIELD=VALUE"),
         ("toy:rank=1:rank=2", "sets 'rank' twice"),
         (":rank=1", "names nothing"),
-        ("toy:path='x", "never closed"),
+        ("toy:path='x", "never closed; inside quotes an apostrophe is written twice"),
     ],
 )
 def test_mistakes_are_named(text: str, said: str) -> None:

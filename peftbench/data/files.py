@@ -5,6 +5,8 @@ What is wrong with a file is said in one line that names file, row and column. R
 
 from __future__ import annotations
 
+import codecs
+import csv as stdlib_csv
 import gzip
 import io
 import json
@@ -23,6 +25,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ..errors import UsageError
+from ..printable import printable
 
 BATCH_ROWS = 10_000
 EXACT = 2**53  # whole numbers up to here are themselves in double precision
@@ -67,6 +70,20 @@ def read(file: Path, kind: str, columns: Mapping[str, NeededColumn]) -> Iterator
         raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
 
 
+def csv_as_text(file: Path) -> Iterator[pa.RecordBatch]:
+    """Every column of a CSV file, as text.
+
+    Raises:
+        UsageError: the file does not read.
+    """
+    try:
+        yield from _csv(file, None)
+    except _Wrong as wrong:
+        raise UsageError(f"data file {str(file)!r}: {wrong}") from wrong
+    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
+        raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
+
+
 def checked(
     batches: Iterable[pa.RecordBatch], where: str, columns: Mapping[str, NeededColumn]
 ) -> Iterator[pa.RecordBatch]:
@@ -81,7 +98,7 @@ def checked(
             if column.name not in batch.schema.names:
                 hint = f"; name the right one with :{column.option}=COLUMN" if column.option else ""
                 raise UsageError(
-                    f"{where} has no column {column.name!r}; it has {', '.join(batch.schema.names)}{hint}"
+                    f"{where} has no column {column.name!r}; it has {', '.join(map(printable, batch.schema.names))}{hint}"
                 )
         made = [
             _typed(batch.column(column.name), column, f"{where}: row", row) for column in columns.values()
@@ -135,17 +152,18 @@ def _as_text(values: pa.Array) -> pa.Array:
     return pc.cast(values, pa.string())
 
 
-def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+def _csv(file: Path, wanted: list[str] | None) -> Iterator[pa.RecordBatch]:
     csv = pyarrow.csv
+    delimiter = "\t" if ".tsv" in file.suffixes else ","
+    _refuse_encoding(file)
+    _refuse_dialect(file, delimiter)
     how = {
         "read_options": csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-        "parse_options": csv.ParseOptions(
-            newlines_in_values=True, delimiter="\t" if ".tsv" in file.suffixes else ","
-        ),
+        "parse_options": csv.ParseOptions(newlines_in_values=True, delimiter=delimiter),
     }
     with opened(file) as source:
         names = csv.open_csv(source, **how).schema.names
-    columns = wanted if set(wanted) <= set(names) else names
+    columns = names if wanted is None or not set(wanted) <= set(names) else wanted
     _refuse_doubles(names, columns)
     convert = csv.ConvertOptions(
         include_columns=columns,  # the others may hold anything
@@ -157,6 +175,34 @@ def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         yield from csv.open_csv(source, convert_options=convert, **how)
 
 
+def _refuse_encoding(file: Path) -> None:
+    """A text in two bytes a letter would be taken for one with rows missing."""
+    with opened(file) as source:
+        head = bytes(source.read(1024))
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head:
+        raise _Wrong("it is no UTF-8, but UTF-16 or no text; save the file as UTF-8")
+
+
+def _refuse_dialect(file: Path, delimiter: str) -> None:
+    """Quotes that are not those of CSV: the reader would take a text apart and say nothing."""
+    stdlib_csv.field_size_limit(BLOCK_BYTES)
+    with opened(file) as source:
+        # What is not ASCII is no concern of quotes, and said when it is read.
+        text = io.TextIOWrapper(source, encoding="latin-1", newline="")
+        rows = stdlib_csv.reader(text, delimiter=delimiter, strict=True)
+        row = 0  # the header is none
+        try:
+            for _ in rows:
+                row += 1
+        except stdlib_csv.Error as error:
+            if "expected after" not in str(error):
+                return  # which is said as what it is when it is read
+            raise _Wrong(
+                f"row {row}: a quoted text goes on behind its closing quote; a quote inside quotes is written twice, as in "
+                '"say ""yes"""'
+            ) from error
+
+
 def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise _Wrong(f"column {twice[0]!r} stands twice in it")
@@ -164,6 +210,7 @@ def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
 
 def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     """One object a line; a missing value is null. Names that no object has are reported with those that the first has."""
+    _refuse_encoding(file)
     rows: list[dict[str, Any]] = []
     for item in json_objects(file):
         rows.append(item)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,24 @@ def hashes(names: Iterable[str], seed: int) -> Hashes:
     return np.fromiter((int.from_bytes(one, "big") for one in found), np.uint64)
 
 
+def joined(groups: npt.NDArray[Any], texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What each row belongs to, by the smallest group of it: all that a group or a text joins, through any number of steps.
+
+    Args:
+        groups, texts: (rows,) the two of each row.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, group = np.unique(groups, return_inverse=True)
+    known, text = np.unique(texts, return_inverse=True)
+    size = len(names) + len(known)
+    links = coo_array((np.ones(len(group), bool), (group, text + len(names))), shape=(size, size))
+    part = connected_components(links, directed=False)[1][: len(names)]
+    _, first = np.unique(part, return_index=True)  # names are sorted
+    return np.asarray(names[first[part]][group])
+
+
 def split_rows(
     units: Hashes, strata: npt.NDArray[np.int64], shares: dict[str, float]
 ) -> dict[str, npt.NDArray[np.bool_]]:
@@ -35,11 +54,11 @@ def split_rows(
 
     Args:
         units: (rows,) the hash of what each row belongs to.
-        strata: (rows,) what the shares are kept within: a label's number.
+        strata: (rows,) what the shares are kept within: a label's number, from 0.
         shares: of the rows, by split, in order.
     """
     names, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    stratum = _most_frequent(unit, strata, len(names))
+    stratum = _most_frequent(names, unit, strata)
     small = sizes < LARGE * np.bincount(stratum, weights=sizes)[stratum]
     many = np.bincount(stratum)[stratum] >= FEW
     # Names are sorted hashes: as good as shuffled.
@@ -62,14 +81,24 @@ def split_rows(
     return {split: chosen[unit] == number for number, split in enumerate(shares)}
 
 
+def numbered(units: Hashes, strata: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The strata by numbers that depend on which units are in each, and neither on its name nor on the order of rows."""
+    number = np.unique(strata, return_inverse=True)[1]
+    count = int(number.max()) + 1
+    sums, least = np.zeros(count, np.uint64), np.full(count, np.iinfo(np.uint64).max)
+    np.add.at(sums, number, units)
+    np.minimum.at(least, number, units)  # which a row more seldom changes
+    return np.argsort(np.lexsort((sums, least)))[number]
+
+
 def _most_frequent(
-    unit: npt.NDArray[np.int64], strata: npt.NDArray[np.int64], count: int
+    names: Hashes, unit: npt.NDArray[np.int64], strata: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """The stratum that most rows of each unit are of."""
+    """The stratum that most rows of each unit are of; of several alike one by the unit's hash."""
     width = int(strata.max()) + 1
     pairs, sizes = np.unique(unit * width + strata, return_counts=True)
-    order = np.lexsort((-sizes, pairs // width))  # the largest of each unit first
-    owners, at = np.unique(pairs[order] // width, return_index=True)
-    found = np.zeros(count, np.int64)
-    found[owners] = pairs[order][at] % width
-    return found
+    owner, stratum = pairs // width, pairs % width
+    turn = (stratum.astype(np.uint64) + names[owner]) % np.uint64(width)
+    order = np.lexsort((turn, -sizes, owner))  # the largest of each unit first
+    _, at = np.unique(owner[order], return_index=True)
+    return np.asarray(stratum[order][at])

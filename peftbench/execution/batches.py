@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from torch import Tensor
 
 from ..data.cache import cache_folder, make_once
 from ..data.hub_data import without_bars
+from ..data.splits import joined
 from ..errors import UsageError
 from ..models.streams import stream_seed
 from ..objectives.base import IGNORED, SPLITS, Objective
 
-ENCODING_VERSION = 2  # raise it when the cached files change
+ENCODING_VERSION = 3  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
 NOT_INPUTS = ("labels", "source_tokens")
+READ = ("input_ids", "decoder_input_ids")  # tokens that a model is given
 TEXT_COLUMNS = (
     "group",
     "part",
@@ -77,14 +80,15 @@ class Encoded:
     texts: pyarrow.Table | None = (
         None  # some of `TEXT_COLUMNS` and of its objective's `texts`, one row an item
     )
+    counted: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # its objective's, (items,)
 
     def __len__(self) -> int:
         return len(self.lists["input_ids"].offsets) - 1
 
     @property
     def lengths(self) -> IntArray:
-        """Tokens of each item."""
-        return self.lists["input_ids"].lengths
+        """Tokens of each item that a model is given: of an encoder-decoder also those that its decoder reads."""
+        return np.asarray(np.sum([self.lists[name].lengths for name in READ if name in self.lists], axis=0))
 
     def has(self, column: str) -> bool:
         """Whether its items have that text."""
@@ -95,9 +99,20 @@ class Encoded:
         assert self.texts is not None
         return np.asarray(self.texts[column].take(pyarrow.array(items)).to_pylist(), dtype=object)
 
-    def groups(self, items: IntArray) -> npt.NDArray[Any]:
-        """The group of each of some items: those of one group belong together. By default each is its own."""
-        return self.text("group", items) if self.has("group") else items.astype(str)
+    def groups(self, items: IntArray) -> npt.NDArray[np.object_]:
+        """What each of some items belongs to: those of one group, and those that a model reads alike, tell one thing."""
+        alike = self._read(items)
+        return joined(self.text("group", items), alike) if self.has("group") else alike
+
+    def _read(self, items: IntArray) -> npt.NDArray[np.object_]:
+        """A hash of the tokens that a model reads of each item, without those that it is to write."""
+        rows = self.lists["input_ids"]
+        lengths = self.numbers.get("source_tokens", rows.lengths)
+        found = (
+            rows.values[start : start + n]
+            for start, n in zip(rows.offsets[items], lengths[items], strict=True)
+        )
+        return np.array([blake2b(ids.tobytes(), digest_size=8).hexdigest() for ids in found], dtype=object)
 
     def some(self, items: IntArray) -> Encoded:
         """Some of its items, in that order."""
@@ -105,6 +120,7 @@ class Encoded:
             lists={name: rows.some(items) for name, rows in self.lists.items()},
             numbers={name: values[items] for name, values in self.numbers.items()},
             texts=None if self.texts is None else self.texts.take(pyarrow.array(items)),
+            counted={name: values[items] for name, values in self.counted.items()},
         )
 
     def ends(self, most: int) -> Encoded:
@@ -167,6 +183,8 @@ def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, fol
             np.concatenate([[0], ends]).astype(np.int64).tofile(folder / f"{name}.offsets")
             # Tokens as 32 bits take half the room that Python's numbers take.
             file, kind, chunks = folder / f"{name}.list", "int32", [chunk.flatten() for chunk in chunks]
+        elif name in objective.counted:
+            file, kind = folder / f"{name}.int8", "int8"
         elif pyarrow.types.is_floating(table[name].type):
             file, kind = folder / f"{name}.float32", "float32"
         else:
@@ -188,6 +206,7 @@ def _open(folder: Path) -> Encoded:
 
     texts = folder / "texts.arrow"
     return Encoded(
+        counted={file.stem: mapped(file, "int8") for file in sorted(folder.glob("*.int8"))},
         lists={
             file.stem: Ragged(mapped(file, "int32"), mapped(file.with_suffix(".offsets"), "int64"))
             for file in sorted(folder.glob("*.list"))
@@ -201,27 +220,57 @@ def _open(folder: Path) -> Encoded:
     )
 
 
+def told(objective: Objective, splits: Mapping[str, Encoded]) -> list[str]:
+    """What a reader should know of what was cut or lost on the way to tokens, in words."""
+    found = []
+    for name, meaning in objective.counted.items():
+        hit = {
+            split: (int(its.counted[name].sum()), len(its))
+            for split, its in splits.items()
+            if name in its.counted
+        }
+        if any(count for count, _ in hit.values()):
+            each = ", ".join(
+                f"{count:,} of {items:,} {split}" for split, (count, items) in hit.items() if count
+            )
+            found.append(f"{each} items {meaning}")
+    return found
+
+
 def training_order(lengths: IntArray, batch_size: int, steps: int, seed: int) -> Iterator[IntArray]:
-    """For each of `steps` steps, which items its batch holds.
+    """For each of `steps` steps, which items its batch holds: `batch_size` of them, or all where there are fewer.
 
     Epochs are shuffled, cut into windows of `BUCKET_BATCHES` batches, sorted by length inside a window so that a batch
-    needs little padding, and the batches of a window shuffled again.
+    needs little padding, and the batches of a window shuffled again. What does not fill a batch at the end of an epoch is of any
+    length, and is filled up with items of like lengths from the next one: every item is once in each epoch's share.
     """
     generator = np.random.default_rng(stream_seed(seed, "order"))
+    size = min(batch_size, len(lengths))
+    left = np.zeros(0, np.int64)
     done = 0
-    while done < steps:
+    while True:
         epoch = generator.permutation(len(lengths))
-        for start in range(0, len(epoch), batch_size * BUCKET_BATCHES):
-            window = epoch[start : start + batch_size * BUCKET_BATCHES]
+        ready = []
+        if len(left):
+            others = epoch[~np.isin(epoch, left)]
+            far = np.abs(lengths[others] - np.median(lengths[left]))
+            like = others[np.argsort(far, kind="stable")[: size - len(left)]]
+            ready, epoch = [np.concatenate([left, like])], epoch[~np.isin(epoch, like)]
+            left = left[:0]
+        for start in range(0, len(epoch), size * BUCKET_BATCHES):
+            window = epoch[start : start + size * BUCKET_BATCHES]
             window = window[np.argsort(lengths[window], kind="stable")]
-            # A short batch at the end of an epoch would weigh its items more than the others'.
-            cuts = [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
-            full = [cut for cut in cuts if len(cut) == batch_size] or cuts[:1]
-            for index in generator.permutation(len(full)):
-                yield full[index]
+            if rest := len(window) % size:
+                # The longest would else be left over every time.
+                at = size * int(generator.integers(len(window) // size + 1))
+                left, window = window[at : at + rest], np.delete(window, np.s_[at : at + rest])
+            ready += np.split(window, len(window) // size) if len(window) else []
+            for index in generator.permutation(len(ready)):
+                yield ready[index]
                 done += 1
                 if done == steps:
                     return
+            ready = []
 
 
 def scoring_order(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:

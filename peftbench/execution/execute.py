@@ -32,6 +32,7 @@ from ..records.runs import Conditions, Run
 from . import batches, constant, forgetting, learning_curve, proof, relations, score
 from .before import Before
 from .fingerprints import fingerprints
+from .finite import check_figures
 from .hidden import added_bytes
 from .inference import measure_inference
 from .merging import merge
@@ -153,7 +154,9 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
+    check_figures(quality)
     forgot = None if before is None else before.after(adaptation.model)
+    check_figures(forgot or {})
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
     progress.phase("check")
@@ -190,7 +193,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "forgetting": forgot,
         "metric": objective.metric.facts,
         "metrics": [metric.facts for metric in objective.reported],
-        "notices": notices_of(task) or None,
+        "notices": [*notices_of(task), *batches.told(objective, encoded)] or None,
         "model_notices": model_notices or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from ..objectives.decoding import Decoding
 from . import batches
+from .finite import check_logits
 
 
 @torch.inference_mode()
@@ -27,12 +30,9 @@ def generate(
         sources: the tokens that stand before what is to be written, or an encoder-decoder's input.
         batch_tokens: of a batch with all its beams and new tokens, at the most.
     """
-    from transformers import GenerationConfig
-
     config = model.config
     decoder_alone = not config.is_encoder_decoder
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-    # A config of its own: the checkpoint's may ask for sampling.
     settings = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.beams,
@@ -49,13 +49,36 @@ def generate(
     pad = batches.padding(tokenizer)
     for items in batches.scoring_order(sources.lengths, at_once):
         batch = batches.collate(sources, items, pad, accelerator.device, left=decoder_alone)
-        with accelerator.autocast():
-            made = model.generate(**batch, generation_config=settings)
+        with accelerator.autocast(), _alone(model):
+            made = model.generate(
+                **batch, generation_config=settings, logits_processor=LogitsProcessorList([_Numbers()])
+            )
         new = made[:, batch["input_ids"].shape[1] :] if decoder_alone else made
-        said: Sequence[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
+        # As it was written: by default some tokenizers take the space before a comma away, which references keep.
+        said: Sequence[str] = tokenizer.batch_decode(
+            new, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         for item, text in zip(items, said, strict=True):
-            texts[item] = " ".join(text.split())
+            texts[item] = text.strip()
     return texts
+
+
+@contextmanager
+def _alone(model: Any) -> Iterator[None]:
+    """For the block, nothing that the checkpoint asks for fills what the settings leave open."""
+    before, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+class _Numbers(LogitsProcessor):
+    """Lets nothing be written from what is no number."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        check_logits(scores)
+        return scores
 
 
 def sources_of(split: batches.Encoded, rows: batches.IntArray) -> batches.Encoded:

@@ -7,7 +7,7 @@ are untouched. The steps are the trainer's own, on batches of the run's own orde
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,9 +20,10 @@ from ..models.precision import DTYPES, frozen_in
 from ..models.streams import stream_seed
 from ..plugins.build import build_task
 from ..records.runs import Run
+from ..tables.flops import telling
 from .batches import Encoded, IntArray, padding, training_order
 from .prepare import encode, inject, load_base, objective_for
-from .train import Stepper, accelerator_for, microbatches
+from .train import Stepper, accelerator_for, microbatches, padded_tokens, shape
 
 STEPS = 12  # more than are done here
 
@@ -41,7 +42,7 @@ def profile_step(run: Run) -> dict[str, Any]:
     pad = padding(prepared.tokenizer)
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
-    widest, *others = _batches(run, train)
+    widest, *chosen = _batches(run, train)
     stepper = Stepper(adaptation, prepared.head, objective, run, STEPS, accelerator)
     meter = MemoryMeter(device)
     meter.mark_model(adaptation.model)
@@ -63,13 +64,11 @@ def profile_step(run: Run) -> dict[str, Any]:
                 step_on(widest)()
         optimizer = getattr(stepper.optimizer, "optimizer", stepper.optimizer)  # under accelerate's wrapper
         kinds = memory_by_kind(step_on(widest), adaptation.model, optimizer, device, aside)
-        counted = [
-            {
-                "padded_tokens": _padded(train, items, run.budget.accumulate),
-                "flops": count_flops(step_on(items)),
-            }
-            for items in (widest, *others)
-        ]
+        counted = []
+        for items in chosen:
+            its = shape(train, items, run.budget.accumulate)
+            flops = count_flops(step_on(items))
+            counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
     return {
         **claims,
         "profile": {
@@ -81,16 +80,9 @@ def profile_step(run: Run) -> dict[str, Any]:
 
 
 def _batches(run: Run, train: Encoded) -> list[IntArray]:
-    """Of the run's own batches the widest, then one of middling width and the narrowest, of different widths each."""
+    """Of the run's own batches the widest, then as few as tell what all others cost, of shapes that differ most."""
     steps = run.budget.resolve_steps(len(train))
-    order: Iterable[IntArray] = training_order(train.lengths, run.budget.batch_size, steps, run.seed)
-    by_tokens = {_padded(train, items, run.budget.accumulate): items for items in order}
-    widths = sorted(by_tokens, reverse=True)
-    chosen = dict.fromkeys((widths[0], widths[len(widths) // 2], widths[-1]))
-    return [by_tokens[width] for width in chosen]
-
-
-def _padded(train: Encoded, items: IntArray, accumulate: int) -> int:
-    """Tokens of a step with padding."""
-    parts = torch.tensor(items).tensor_split(min(accumulate, len(items)))
-    return sum(len(part) * int(train.lengths[part.numpy()].max()) for part in parts)
+    order = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
+    shapes = [shape(train, items, run.budget.accumulate) for items in order]
+    widest = max(range(len(order)), key=lambda step: padded_tokens(shapes[step]))
+    return [order[step] for step in (widest, *telling(shapes))]

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..objectives.base import Objective
 from . import batches
+from .finite import check_columns, check_logits
 from .generate import generate, sources_of
 
 BATCH_TOKENS = 4096  # of a scoring batch: wide enough to fill the cores, small beside training
@@ -34,6 +35,9 @@ class Scorer:
 
         Args:
             write: let a language model write, too. Without it its frame has `nll` and no prediction, which is enough to choose by.
+
+        Raises:
+            Diverged: the model's outputs, or what is made of them, are no numbers.
         """
         columns: dict[str, list[npt.NDArray[Any]]] = {"item": []}
         self.model.eval()
@@ -42,18 +46,20 @@ class Scorer:
             batch = batches.collate(split, items, pad, self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(**batches.inputs_of(batch)).logits
+            check_logits(logits)
             columns["item"].append(items)
             for name, values in self.objective.predict(logits, batch).items():
                 columns.setdefault(name, []).append(values)
-        frame = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
+        told = {name: np.concatenate(parts) for name, parts in columns.items()}
+        check_columns(told)
+        frame = pd.DataFrame(told)
         items = frame["item"].to_numpy()
-        for column in ("group", "part", *self.objective.texts):
+        frame["group"] = split.groups(items)
+        for column in ("part", *self.objective.texts):
             if split.has(column):
                 frame[column] = split.text(column, items)
         frame = self.objective.aggregate(frame.sort_values("item", ignore_index=True))
         items = frame["item"].to_numpy()
-        if "group" not in frame:
-            frame["group"] = split.groups(items)
         if write and self.objective.decoding is not None:
             frame["prediction"] = generate(
                 self.model,

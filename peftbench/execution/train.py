@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -19,7 +20,8 @@ from ..models.precision import DTYPES
 from ..models.streams import stream_seed
 from ..objectives.base import Objective
 from ..records.runs import Run
-from .batches import Encoded, IntArray, collate, inputs_of, training_order
+from .batches import READ, Encoded, IntArray, collate, inputs_of, training_order
+from .finite import Diverged
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,7 @@ class Trained:
     data_s: list[float]  # cutting, padding and moving the step's batch
     tokens: list[int]  # real tokens of each step; padding is not counted
     padded_tokens: list[int]  # with padding: what the arithmetic is done on
-
-
-class Diverged(ArithmeticError):
-    """The loss is no longer a number."""
+    shapes: list[list[list[int]]]  # of each step's parts: items, padded tokens of one, those of its decoder
 
 
 def accelerator_for(device: str, dtype: str) -> Accelerator:
@@ -116,8 +115,24 @@ def microbatches(
     data: Encoded, items: IntArray, accumulate: int, pad: dict[str, int], device: torch.device
 ) -> list[dict[str, torch.Tensor]]:
     """The items of one optimizer step as batches, cut into parts to save memory."""
-    parts = torch.tensor(items).tensor_split(min(accumulate, len(items)))
-    return [collate(data, part.numpy(), pad, device) for part in parts]
+    return [collate(data, part, pad, device) for part in _parts(items, accumulate)]
+
+
+def shape(data: Encoded, items: IntArray, accumulate: int) -> list[list[int]]:
+    """Of each part of one optimizer step: items, padded tokens of one, and of an encoder-decoder those of its decoder."""
+    return [
+        [len(part), *(int(data.lists[name].lengths[part].max()) for name in READ if name in data.lists)]
+        for part in _parts(items, accumulate)
+    ]
+
+
+def padded_tokens(shape: list[list[int]]) -> int:
+    """Tokens of a step of that shape, with padding."""
+    return sum(items * sum(widths) for items, *widths in shape)
+
+
+def _parts(items: IntArray, accumulate: int) -> list[IntArray]:
+    return np.array_split(items, min(accumulate, len(items)))
 
 
 def train(
@@ -136,14 +151,14 @@ def train(
     leaves the model in training mode.
 
     Raises:
-        Diverged: the loss became NaN or infinite.
+        Diverged: the loss or its gradient became NaN or infinite.
     """
     budget = run.budget
     steps = budget.resolve_steps(len(data))
     model, device = adaptation.model, accelerator.device
     stepper = Stepper(adaptation, head, objective, run, steps, accelerator)
     clock = synchronized_clock(device)
-    seen = Trained([], [], [], [], [], [])
+    seen = Trained([], [], [], [], [], [], [])
 
     torch.manual_seed(stream_seed(run.seed, "dropout"))
     model.train()
@@ -158,9 +173,11 @@ def train(
         seen.step_s.append(ended - started)
         seen.data_s.append(started - begun)
         seen.tokens.append(int(data.lengths[items].sum()))
-        seen.padded_tokens.append(sum(batch["attention_mask"].numel() for batch in batches))
-        if not math.isfinite(seen.losses[-1]):
-            raise Diverged(f"the loss is {seen.losses[-1]} at step {step + 1}")
+        seen.shapes.append(shape(data, items, budget.accumulate))
+        seen.padded_tokens.append(padded_tokens(seen.shapes[-1]))
+        for name, value in (("loss", seen.losses[-1]), ("gradient's norm", seen.gradient_norms[-1])):
+            if not math.isfinite(value):
+                raise Diverged(f"the {name} is {value} at step {step + 1}")
         progress.step(step + 1, steps)
         watch(step + 1, sum(seen.step_s))
     model.eval()

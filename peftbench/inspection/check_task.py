@@ -32,6 +32,7 @@ SHUFFLES = 20
 SPREADS = 5.0  # standard errors that chance may miss its expectation by: once in a million
 CLEARLY = 0.05  # of a perfect text's score: what another text's must lack at least
 ROWS = 16  # that go through a model
+READ = 2000  # of a split, of which the lengths are looked at
 MODELS = ("tiny-encoder", "tiny-decoder")  # the first that can do it
 Values = npt.NDArray[Any]
 Outcome = tuple[str, str]  # PASS or FAIL, and what was seen
@@ -62,13 +63,14 @@ def check_task(text: str) -> list[Checked]:
 
     if not note("columns", read):
         return found
+    found.extend(Checked(text, "", "data", NOTICE, said) for said in build.notices_of(task))
     note("same again", lambda: _again(task, build.build_task(text), splits))
     note("disjoint", lambda: _disjoint(splits, task.objective))
     if note("labels", lambda: (PASS, task.objective.check_rows(splits))):
         ends = task.objective.perfect(splits["test"])
         note("perfect", lambda: _perfect(task.objective, *ends))
         note("shuffled", lambda: _shuffled(task.objective, *ends))
-        note("model", lambda: _through_a_model(text, task, splits["train"]))
+        note("model", lambda: _through_a_model(text, task, splits))
     return found
 
 
@@ -160,18 +162,10 @@ def _shuffled(objective: Objective, predicted: Values, references: Values) -> Ou
     return PASS, _said(found)
 
 
-def _through_a_model(text: str, task: Task, train: Any) -> Outcome:
-    """Whether its rows become tokens, a loss and predictions, with a tiny model."""
+def _through_a_model(text: str, task: Task, splits: dict[str, Any]) -> Outcome:
+    """Whether its rows become tokens, a loss and predictions, with a tiny model, and what is lost on the way."""
     loaded = _loaded(task.objective)
-    rows = train[: min(ROWS, len(train))]
-    encoded = task.objective.encode(loaded.tokenizer, rows, build.length_of(text))
-    lists = {
-        name: batches.Ragged(np.concatenate(its), np.cumsum([0, *map(len, its)]))
-        for name, its in encoded.items()
-        if isinstance(its[0], list)
-    }
-    numbers = {name: np.asarray(its) for name, its in encoded.items() if name not in lists}
-    split = batches.Encoded(lists, numbers)
+    split = _encoded(text, task, loaded, splits["train"], ROWS)
     batch = batches.collate(
         split, np.arange(len(split)), batches.padding(loaded.tokenizer), torch.device("cpu")
     )
@@ -184,7 +178,25 @@ def _through_a_model(text: str, task: Task, train: Any) -> Outcome:
     lacking = {"nll"} | (set() if task.objective.decoding is not None else {"prediction", "reference"})
     if lacking := lacking - set(predictions):
         return FAIL, f"predict() gives no {min(lacking)!r}"
-    return PASS, f"loss {loss:.3f} with {loaded.source.name}"
+    said = f"loss {loss:.3f} with {loaded.source.name}"
+    encoded = {split: _encoded(text, task, loaded, splits[split], READ) for split in SPLITS}
+    if not (found := batches.told(task.objective, encoded)):
+        return PASS, said
+    return NOTICE, f"{said}; at {build.length_of(text)} tokens, a letter a token: {'; '.join(found)}"
+
+
+def _encoded(text: str, task: Task, loaded: Loaded, rows: Any, most: int) -> batches.Encoded:
+    """At most so many rows, evenly spread, in tokens."""
+    chosen = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
+    told = task.objective.encode(loaded.tokenizer, rows[chosen.tolist()], build.length_of(text))
+    lists = {
+        name: batches.Ragged(np.concatenate(its), np.cumsum([0, *map(len, its)]))
+        for name, its in told.items()
+        if isinstance(its[0], list)
+    }
+    numbers = {name: np.asarray(its) for name, its in told.items() if name not in lists}
+    counted = {name: numbers.pop(name) for name in task.objective.counted if name in numbers}
+    return batches.Encoded(lists, numbers, counted=counted)
 
 
 def _loaded(objective: Objective) -> Loaded:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import UsageError
 from .decoding import Decoding
 from .metric import Metric
 
@@ -60,7 +61,16 @@ class Objective(Protocol):
         """The primary metric."""
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        """Token ids and targets of some rows, unpadded; every list-valued column is padded later."""
+        """Token ids and targets of some rows, unpadded; every list-valued column is padded later.
+
+        Raises:
+            UsageError: `max_length` leaves no room for the tokens that every item needs.
+        """
+
+    @property
+    def counted(self) -> dict[str, str]:
+        """The columns of `encode` that no model is given: 0 or 1 an item, and what it means for those that have a 1."""
+        return {}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss over the items of a batch, or over the tokens that are to be written."""
@@ -151,3 +161,13 @@ class Objective(Protocol):
     def uninformative(self, rows: Any) -> str | None:
         """Why some training rows (a `Dataset`) can't be learned from, said of "these items"; None: they can."""
         return None
+
+
+def check_length(max_length: int, least: int, why: str) -> None:
+    """Whether an item has room in so many tokens.
+
+    Raises:
+        UsageError: it needs `least`.
+    """
+    if max_length < least:
+        raise UsageError(f"--max-length {max_length}: {why}; ask for {least} tokens or more")

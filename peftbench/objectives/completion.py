@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NotSupported, PeftbenchError
-from .base import IGNORED, SPLITS, Objective, entropy
+from .base import IGNORED, SPLITS, Objective, check_length, entropy
 from .decoding import GREEDY, Decoding
 from .metric import chosen
 from .text_metrics import TEXT_METRICS, TextMetric
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from .base import Splits
 
-LEAST_SOURCE = 0.5  # of the tokens: a target that is longer than the rest is cut
+# Of the tokens, however many are to be written: a target that is longer than the rest is cut.
+LEAST_SOURCE = 0.5
 LIKE_A_LABEL = 0.2  # of the items: a target that so many have is an answer to choose, not a text to write
 CHECKED_ITEMS = 2000  # that a metric is held to its ends on: enough, and some are slow
 
@@ -86,32 +87,48 @@ class Completion(Objective):
     def with_decoder_start(self, token: int | None) -> Completion:
         return dataclasses.replace(self, decoder_start=token)
 
+    @property
+    def counted(self) -> dict[str, str]:
+        side = "beginning" if self.keeps == "end" else "end"
+        return {
+            "cut": f"have a source of more tokens than there is room for, which loses its {side}",
+            "unended": "have a target of more tokens than there is room for, which loses its end, so that nothing teaches to stop there",
+            "unwritten": "have a token in the target by which the tokenizer ends, marks or leaves out text, which is never written",
+        }
+
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
+        alone = self.decoder_start is None
+        check_length(max_length, 4 if alone else 2, "source and target need a token each and their ends")
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         sources = [_without_end(ids, end) for ids in tokenizer(rows["source"])["input_ids"]]
-        space = " " if self.decoder_start is None else ""
+        space = " " if alone else ""
         targets = tokenizer([space + text for text in rows["target"]], add_special_tokens=False)["input_ids"]
-        columns: dict[str, list[Any]] = {"input_ids": [], "labels": []}
-        if self.decoder_start is None:
-            columns["source_tokens"] = []
-        else:
-            columns["decoder_input_ids"] = []
-        for source, target in zip(sources, targets, strict=True):
-            source, target = [*source, end], [*target, end]
+        special = set(tokenizer.all_special_ids)
+        names = ["input_ids", "labels", "source_tokens" if alone else "decoder_input_ids", *self.counted]
+        columns: dict[str, list[Any]] = {name: [] for name in names}
+        most = self._source_room(max_length)
+        for asked, wanted in zip(sources, targets, strict=True):
+            source = self._cut([*asked, end], most)
+            room = max_length - len(source) if alone else max_length
+            target = [*wanted, end][:room]
+            columns["cut"].append(int(len(source) <= len(asked)))
+            columns["unended"].append(int(len(target) <= len(wanted)))
+            columns["unwritten"].append(int(not special.isdisjoint(wanted)))
             if self.decoder_start is None:
-                room = max(max_length - len(target), int(max_length * LEAST_SOURCE))
-                source = self._cut(source, room)
-                target = target[: max_length - len(source)]
                 columns["input_ids"].append([*source, *target])
                 columns["labels"].append([IGNORED] * len(source) + target)
                 columns["source_tokens"].append(len(source))
             else:
-                source = self._cut(source, max_length)
-                target = target[:max_length]
                 columns["input_ids"].append(source)
                 columns["labels"].append(target)
                 columns["decoder_input_ids"].append([self.decoder_start, *target[:-1]])
         return columns
+
+    def _source_room(self, max_length: int) -> int:
+        """Tokens that a source may have. What is asked must not depend on the target, which nobody has who asks."""
+        if self.decoder_start is not None:
+            return max_length
+        return max(max_length - self.decoding.max_new_tokens, int(max_length * LEAST_SOURCE))
 
     def _cut(self, source: list[int], room: int) -> list[int]:
         """A source, its end included, in so many tokens."""

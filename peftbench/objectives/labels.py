@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PeftbenchError
-from .base import SPLITS, Objective, entropy
+from .base import SPLITS, Objective, check_length, entropy
 from .item_metrics import ITEM_METRICS, ItemMetric
 from .metric import chosen
 
@@ -41,6 +41,13 @@ class PerItem(Objective):
     @property
     def metric(self) -> ItemMetric:
         return self.reported[0]
+
+    @property
+    def counted(self) -> dict[str, str]:
+        return {
+            "cut": "are longer than the tokens that an item has, and lose the rest",
+            "blank": "have no token of their own for this tokenizer",
+        }
 
     def weight(self, batch: dict[str, Tensor]) -> int:
         return len(batch["labels"])
@@ -173,9 +180,34 @@ def _numbers(splits: Splits, split: str) -> npt.NDArray[np.float64]:
 
 
 def _tokens(tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-    """Token ids of `text`, or of `text` and `text_pair`."""
-    texts = [rows["text"]] + ([rows["text_pair"]] if "text_pair" in rows else [])
-    tokens: dict[str, list[Any]] = tokenizer(
-        *texts, truncation=True, max_length=max_length, return_attention_mask=False
+    """Token ids of `text`, or of `text` and `text_pair`, and the columns that `PerItem.counted` names."""
+    texts = [rows["text"]] + ([_apart(tokenizer, rows["text_pair"])] if "text_pair" in rows else [])
+    tokens: dict[str, list[Any]] = dict(tokenizer(*texts, return_attention_mask=False, verbose=False))
+    long = [i for i, ids in enumerate(tokens["input_ids"]) if len(ids) > max_length]
+    if long:
+        own = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
+        least = own + 2 if len(texts) == 2 else max(own, 1)  # one token at least of each of two
+        check_length(max_length, least, f"the tokenizer puts {own} of its own into every item")
+        few = [[its[i] for i in long] for its in texts]
+        cut = tokenizer(*few, truncation=True, max_length=max_length, return_attention_mask=False)
+        for name, its in tokens.items():
+            for i, ids in zip(long, cut[name], strict=True):
+                its[i] = ids
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    tokens["blank"] = [int(special.issuperset(ids)) for ids in tokens["input_ids"]]
+    tokens["cut"] = [0] * len(tokens["input_ids"])
+    for i in long:
+        tokens["cut"][i] = 1
+    for name in [name for name in tokens if name not in ("blank", "cut")]:  # a model must be given something
+        if not all(tokens[name]):
+            filler = tokenizer.pad_token_id if name == "input_ids" else 0
+            tokens[name] = [ids or [filler] for ids in tokens[name]]
+    return tokens
+
+
+def _apart(tokenizer: Any, seconds: list[str]) -> list[str]:
+    """The second texts, behind an end token where the tokenizer itself puts nothing between two."""
+    marks = tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+    return (
+        seconds if marks or tokenizer.eos_token is None else [tokenizer.eos_token + text for text in seconds]
     )
-    return dict(tokens)

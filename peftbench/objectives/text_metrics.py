@@ -283,8 +283,8 @@ def _cider(hypotheses: Texts, references: References) -> Floats:
 
 
 def _exact(text: str, its: list[str]) -> bool:
-    """Whether it is one of its references, but for space at the ends."""
-    return text.strip() in {one.strip() for one in its}
+    """Whether it is one of its references, whatever the white space between words is: some tokenizers have one kind alone."""
+    return text.split() in [one.split() for one in its]
 
 
 TEXT_METRICS = {  # the general ones, which a SPEC names; a task may bring its own

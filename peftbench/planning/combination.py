@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..errors import ModelError
 from ..execution import forgetting
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
-from ..records.runs import LatencyGrid, Planned, Run, resolved_plugins
+from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Counts, counts_of
 
 
@@ -56,7 +57,7 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
         for seed in range(seeds)
     ]
     if counts.refusal is None:
-        runs += _costs(cell, first, counts)
+        runs += _costs(cell, first, counts, [run.budget for run in runs])
     seeded = not claims.seedless and counts.refusal is None
     return [
         Planned(
@@ -133,12 +134,13 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
     )
 
 
-def _costs(cell: Combination, first: Run, counts: Counts) -> list[Run]:
-    """What a pass and a step cost does not depend on how many items there are to train on."""
+def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budget]) -> list[Run]:
+    """What a pass costs does not depend on how many items there are to train on, what a step costs where they fill no batch."""
     whole = dataclasses.replace(
         first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
     )
     runs = latency_processes(whole, cell.latency_grid) if cell.latency_grid else []
     if counts.has_steps and cell.asked.profile:
-        runs.append(dataclasses.replace(whole, kind="profile"))
+        steps = dict.fromkeys(budget.of_a_step for budget in budgets)
+        runs += [dataclasses.replace(whole, kind="profile", budget=budget) for budget in steps]
     return runs

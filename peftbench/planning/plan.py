@@ -17,7 +17,7 @@ from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
 from ..errors import ModelError, NotSupported, UsageError
 from ..execution import batches, forgetting
-from ..models.load import head_for
+from ..models.load import decoder_start, head_for, load_model
 from ..models.resolve import resolve_model
 from ..models.source import Source
 from ..plugins import build, loader, registry
@@ -81,6 +81,8 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
     models = {name: _looked_up(name, len(asked.models) == 1) for name in asked.models}
     for model, (revision, broken) in models.items():
         for task_name, of_task in tasks.items():
+            if broken is None:
+                _check_length(model, task_name, asked)
             if (
                 broken is None
                 and task_name in of_suites
@@ -160,6 +162,23 @@ def _check_sizes(sizes: Sequence[int | None], text: str) -> None:
         chosen = train.select(batches.shuffled_items(len(train), size).tolist())
         if (reason := task.objective.uninformative(chosen)) is not None:
             raise UsageError(f"--train-size {size:,}: these items of {text} are {reason}; ask for more")
+
+
+def _check_length(model: str, task: str, asked: Comparison) -> None:
+    """Whether an item has room in the tokens asked for.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if asked.max_length is None:
+        return
+    built, source = build.build_task(task), resolve_model(model)
+    try:
+        objective = built.objective.with_decoder_start(decoder_start(source))
+        tokenizer = load_model(source, objective, 0, "meta").tokenizer
+    except (NotSupported, ModelError):  # which are rows of their own
+        return
+    objective.encode(tokenizer, built.splits()["train"][:1], asked.max_length)
 
 
 def _refusal(model: str, task: str) -> str | None:

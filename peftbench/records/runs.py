@@ -39,6 +39,12 @@ class Budget:
         assert self.epochs is not None
         return max(1, round(self.epochs * train_items / self.batch_size))
 
+    @property
+    def of_a_step(self) -> Budget:
+        """What one of its steps is the same for: how many items there are tells only where they are fewer than a batch."""
+        few = self.train_items is not None and self.train_items < self.batch_size
+        return self if few else dataclasses.replace(self, train_items=None)
+
 
 NO_BUDGET = Budget("none", 0, None, 0, 0, 0)  # of what is not trained
 

@@ -45,7 +45,7 @@ class Setting:
     @property
     def training_step(self) -> Hashable:
         """What a training step of a method is the same for."""
-        return replace(self, head_learning_rate=0.0, budget=replace(self.budget, train_items=None))
+        return replace(self, head_learning_rate=0.0, budget=self.budget.of_a_step)
 
     @property
     def all_but_size(self) -> Setting:

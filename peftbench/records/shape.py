@@ -118,10 +118,19 @@ _METERED = {
     "gpu_before": _GPU,
     "gpu_after": _GPU,
 }
+
+
+def _shape(value: Any, place: str) -> None:
+    """Of a step some parts, of each its items and one or two widths."""
+    _many(_numbers(0))(value, place)
+    if not value or not {len(part) for part in value} <= {2, 3}:
+        raise PeftbenchError(f"its {place} holds something else than items and widths")
+
+
 _METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT})
 _STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
-_TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(), fit_s=NUMBER, fit_items=COUNT,
-                    train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip
+_TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(), shapes=_many(_shape), fit_s=NUMBER,
+                    fit_items=COUNT, train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip
 _RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
 
@@ -171,7 +180,7 @@ _RECORD = _fields(
         _fields(
             {},
             memory_by_kind=_maybe(_KINDS),
-            flops=_maybe(_many(_fields({"padded_tokens": SIZE, "flops": SIZE}))),
+            flops=_maybe(_many(_fields({"padded_tokens": SIZE, "flops": SIZE}, shape=_shape))),
         )
     ),
     meters=_maybe(
@@ -205,5 +214,9 @@ def check_shape(data: Any) -> None:
     training = data.get("training") or {}
     if training.get("step_s"):
         _fields(_STEPPED)(training, "training")
-        if any(len(training[name]) != len(training["step_s"]) for name in _STEPPED):
+        if any(
+            len(training[name]) != len(training["step_s"])
+            for name in (*_STEPPED, "shapes")
+            if name in training
+        ):
             raise PeftbenchError("its training has lists of several lengths")

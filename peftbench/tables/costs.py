@@ -104,7 +104,7 @@ def _worst(cells: Sequence[Latency]) -> float | None:
 MEMORY_KINDS = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "other_bytes")
 
 
-def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str, int]]) -> dict[str, Any]:
+def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str, Any]]) -> dict[str, Any]:
     """What the timed steps tell."""
     step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
@@ -117,8 +117,17 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
         else None,
     }
     if counted and all(t.get("padded_tokens") for t in stepped):
-        padded = np.concatenate([after_warmup(t["padded_tokens"]) for t in stepped])
-        flops = flops_of([(c["padded_tokens"], c["flops"]) for c in counted], [int(n) for n in padded])
+        # Runs of before tell how many tokens a step has, and not of which shape.
+        whole = all("shape" in c for c in counted) and all("shapes" in t for t in stepped)
+        known = [c["shape"] if whole else [[1, c["padded_tokens"]]] for c in counted]
+        shapes = [
+            shape
+            for t in stepped
+            for shape in (t["shapes"] if whole else [[[1, n]] for n in t["padded_tokens"]])[
+                -len(after_warmup(t["step_s"])) :
+            ]
+        ]
+        flops = flops_of(list(zip(known, (c["flops"] for c in counted), strict=True)), shapes)
         found["flops_per_step"] = statistics.fmean(flops)
         found["flops_per_s"] = sum(flops) / float(step_s.sum())
         peak = peak_flops_per_s(record.environment.get("gpu"), record.run.dtype)

@@ -1,7 +1,7 @@
 """What share of a device's peak a training step reaches.
 
-For a fixed number of items the operations of a step are a polynomial of second degree in its padded tokens (linear
-layers and attention), so the counts of three widths give those of every step.
+For a fixed number of items the operations of a step are a polynomial of second degree in the widths of its parts (linear
+layers and attention), so the counts of three shapes give those of every step, and of an encoder-decoder six.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+
+Shape = Sequence[Sequence[int]]  # of a step's parts: items, padded tokens of one, those of its decoder
+TOLERANCE = 1e-9  # terms that differ less than that are one
 
 # Dense peaks without sparsity, operations a second, by the vendors' data sheets. float32 without TF32, as torch has it.
 PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
@@ -37,15 +41,36 @@ def peak_flops_per_s(gpu: str | None, dtype: str) -> float | None:
     return None
 
 
-def flops_of(counted: Sequence[tuple[int, int]], padded_tokens: Sequence[int]) -> list[float]:
-    """The operations of steps by their padded tokens.
+def flops_of(counted: Sequence[tuple[Shape, int]], shapes: Sequence[Shape]) -> list[float]:
+    """The operations of steps by their shapes.
 
     Args:
-        counted: (padded tokens, operations) of some steps, of three widths at most.
-        padded_tokens: of the steps asked for.
+        counted: (shape, operations) of some steps, as `telling` chooses them.
+        shapes: of the steps asked for.
     """
-    known = dict(counted)
-    x = np.array(sorted(known), dtype=np.float64)
-    y = np.array([known[int(tokens)] for tokens in x], dtype=np.float64)
-    fitted = np.polynomial.Polynomial.fit(x, y, deg=len(x) - 1) if len(x) > 1 else np.polynomial.Polynomial(y)
-    return [float(fitted(tokens)) for tokens in padded_tokens]
+    terms = _terms([*(shape for shape, _ in counted), *shapes])
+    known, asked = terms[: len(counted)], terms[len(counted) :]
+    each, *_ = np.linalg.lstsq(known, np.array([flops for _, flops in counted], np.float64), rcond=TOLERANCE)
+    return [float(flops) for flops in asked @ each]
+
+
+def telling(shapes: Sequence[Shape]) -> list[int]:
+    """Of some steps the fewest whose operations tell those of all the others."""
+    from scipy.linalg import qr
+
+    terms = _terms(shapes)
+    r, order = qr(terms.T, mode="r", pivoting=True)
+    sizes = np.abs(np.diag(r))
+    return [int(step) for step in order[: int((sizes > TOLERANCE * sizes[0]).sum())]]
+
+
+def _terms(shapes: Sequence[Shape]) -> npt.NDArray[np.float64]:
+    """What operations are a sum of, each of like size: (steps, 6)."""
+    rows = []
+    for shape in shapes:
+        parts = np.array([[*part, 0][:3] for part in shape], np.float64)
+        items, width, decoder = parts.T
+        each = (np.ones_like(items), width, width**2, decoder, decoder**2, width * decoder)
+        rows.append([float((items * term).sum()) for term in each])
+    found = np.array(rows)
+    return np.asarray(found / np.maximum(found.max(0), 1))

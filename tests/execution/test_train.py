@@ -14,7 +14,9 @@ import torch
 
 from peftbench.execution import batches, prepare
 from peftbench.execution.execute import execute
-from peftbench.execution.train import Diverged, accelerator_for, schedule, train
+from peftbench.execution.finite import Diverged, check_columns, check_figures
+from peftbench.execution.score import Scorer
+from peftbench.execution.train import accelerator_for, schedule, train
 from peftbench.plugins import build
 from peftbench.records.failed_seeds import why_failed
 from peftbench.records.runs import ALONE, Budget, Run
@@ -81,6 +83,24 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(make_run: Make, tmp_
 def test_a_loss_that_is_no_number_ends_the_run(make_run: Make, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="at step"):
         once(make_run("full", steps=30, learning_rate=1e18, head_learning_rate=1e18), tmp_path)
+
+
+def test_outputs_that_are_no_numbers_are_not_scored(make_run: Make) -> None:
+    """An argmax of them would be the first class."""
+    run = make_run("lora")
+    task = build.build_task(run.task)
+    prepared = prepare.prepare(run, task.objective, "cpu")
+    model = prepared.adaptation.model
+    scorer = Scorer(model, task.objective, prepared.tokenizer, accelerator_for("cpu", "float32"), 8)
+    test = prepare.encode(run, task, prepared.tokenizer)["test"]
+    scorer.predict(test)
+    next(iter(prepared.head.values())).data[..., 0] = torch.nan
+    with pytest.raises(Diverged, match="outputs are not numbers"):
+        scorer.predict(test)
+    with pytest.raises(Diverged, match="accuracy is nan"):
+        check_figures({"accuracy": float("nan")})
+    with pytest.raises(Diverged, match="'nll' is NaN or infinite for 1 of 2 items"):
+        check_columns({"prediction": ["a", "b"], "nll": [1.0, float("inf")]})
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tokenizers
 import torch
 
+from peftbench import UsageError
 from peftbench.execution import batches
+from peftbench.models.starters import byte_tokenizer
 from peftbench.objectives.completion import Completion
 from peftbench.objectives.figures import figures
 from peftbench.objectives.item_metrics import ITEM_METRICS
@@ -52,6 +55,48 @@ def test_the_primary_metric_decides_whether_items_have_scores() -> None:
         "score" not in by_matthews.predict(logits, batch) and by_matthews.metric == ITEM_METRICS["matthews"]
     )
     assert set(by_matthews.score(np.array([0, 1]), np.array([0, 0]))) == {"matthews", "accuracy"}
+
+
+def test_two_texts_stay_two_at_any_length() -> None:
+    """Neither side vanishes, and what is cut or has no token of its own is told."""
+    tokenizer = byte_tokenizer()
+    ends = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.sep_token_id]
+    objective = Classification(("a", "b"))
+    rows: dict[str, list[Any]] = {
+        "text": ["a" * 30, "a", "a"],
+        "text_pair": ["b", "b" * 30, "b"],
+        "label": [0, 1, 0],
+    }
+    for length in (5, 6, 9, 16):
+        found = objective.encode(tokenizer, rows, length)
+        assert found["cut"] == [1, 1, 0] and found["blank"] == [0, 0, 0]
+        for ids in found["input_ids"]:
+            said = tokenizer.decode([i for i in ids if i not in ends])
+            assert len(ids) <= length and "a" in said and "b" in said
+    with pytest.raises(
+        UsageError, match="--max-length 4: the tokenizer puts 3 of its own into every item; ask for 5"
+    ):
+        objective.encode(tokenizer, rows, 4)
+    one: dict[str, list[Any]] = {"text": ["abc", "a", ""], "label": [0, 1, 1]}
+    assert objective.encode(tokenizer, one, 4) == {
+        **tokenizer(one["text"], truncation=True, max_length=4, return_attention_mask=False),
+        "cut": [1, 0, 0], "blank": [0, 0, 1], "labels": [0, 1, 1],
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="--max-length 1: the tokenizer puts 2 of its own"):
+        objective.encode(tokenizer, one, 1)
+
+
+def test_a_tokenizer_that_puts_nothing_between_two_texts_is_given_an_end() -> None:
+    """Else "a" and "bc" would read as "ab" and "c" do; a text without a token is one padding token."""
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = tokenizers.processors.Sequence([])
+    tokenizer.eos_token = tokenizer.sep_token
+    encode = Classification(("a", "b")).encode
+    rows: dict[str, list[Any]] = {"text": ["a", "ab"], "text_pair": ["bc", "c"], "label": [0, 1]}
+    one, other = encode(tokenizer, rows, 16)["input_ids"]
+    assert one != other and one.count(tokenizer.eos_token_id) == other.count(tokenizer.eos_token_id) == 1
+    empty = encode(tokenizer, {"text": ["", "a"], "label": [0, 1]}, 16)
+    assert empty["input_ids"][0] == [tokenizer.pad_token_id] and empty["blank"] == [1, 0]
 
 
 def test_regression_predicts_in_the_tasks_own_unit() -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from peftbench.tables.flops import flops_of, peak_flops_per_s
+from peftbench.tables.flops import flops_of, peak_flops_per_s, telling
 
 
-def test_flops_of_other_widths_follow_from_three() -> None:
-    def truth(tokens: int) -> int:
-        return 7 * tokens * tokens + 1000 * tokens + 5
+def test_flops_of_other_shapes_follow_from_a_few() -> None:
+    def truth(shape: list[list[int]]) -> int:
+        return sum(n * (7 * w * w + 1000 * w + 9 * t + 3 * t * t + 2 * w * t) + 5 for n, w, t in shape)
 
-    counted = [(tokens, truth(tokens)) for tokens in (100, 400, 700)]
-    assert flops_of(counted, [100, 250, 900]) == pytest.approx([truth(n) for n in (100, 250, 900)])
-    assert flops_of(counted[:1], [100]) == [truth(100)]
+    generator = np.random.default_rng(0)
+    steps = [[[8, *map(int, generator.integers(5, 300, 2))] for _ in range(2)] for _ in range(30)]
+    few = telling(steps)
+    assert len(few) == 6
+    counted = [(steps[i], truth(steps[i])) for i in few]
+    assert flops_of(counted, steps) == pytest.approx([truth(step) for step in steps])
+
+
+def test_an_encoder_needs_three_widths_and_one_width_one() -> None:
+    steps = [[[1, width]] for width in (100, 400, 400, 700, 200)]
+    few = telling(steps)
+    counted = [(steps[i], 7 * steps[i][0][1] ** 2 + 5) for i in few]
+    assert len(few) == 3 and flops_of(counted, [[[1, 250]]]) == pytest.approx([7 * 250**2 + 5])
+    assert telling([[[4, 9]]] * 3) == [0] and flops_of([([[4, 9]], 10)], [[[4, 9]]]) == pytest.approx([10])
 
 
 def test_peaks_are_known_for_some_gpus_alone() -> None:

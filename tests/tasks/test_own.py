@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from peftbench import Classification, Regression, UsageError
-from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.data.splits import SHARES, _most_frequent, hashes, joined, split_rows
 from peftbench.plugins.build import build_task
 
 ROWS = [
@@ -94,6 +94,85 @@ def test_rows_keep_their_side_when_others_come_and_go() -> None:
     assert rare["train"][7] or rare["validation"][7]  # a single row of a label is no test
 
 
+def parts(file: Path, fields: str = "") -> dict[str, list[tuple[Any, ...]]]:
+    """Each split's rows, in its order, with labels by name."""
+    found = task(f"csv:path={file}{fields}")
+    names = found.objective.labels
+    return {
+        split: [(row["text"], names[row["label"]]) for row in rows] for split, rows in found.splits().items()
+    }
+
+
+@pytest.mark.parametrize("each", [6, 200])
+def test_the_order_of_rows_and_the_names_of_labels_and_files_change_no_split(
+    each: int, tmp_path: Path
+) -> None:
+    """Also below 20 rows a label, where the places of each label are turned; what is trained on is in one order, too."""
+    rows = [{"text": f"text {i}", "label": "abcde"[i % 5]} for i in range(5 * each)]
+    other = [{**row, "label": dict(zip("abcde", "QayXd", strict=True))[row["label"]]} for row in rows]
+    names = {row["label"]: was["label"] for row, was in zip(other, rows, strict=True)}
+    (tmp_path / "else where").mkdir()
+    first = parts(write(tmp_path, "a.csv", rows))
+    assert parts(write(tmp_path / "else where", "b.csv", rows[::-1])) == first
+    renamed = parts(write(tmp_path, "c.csv", other[1::2] + other[::2]))
+    assert {s: sorted((t, names[name]) for t, name in its) for s, its in renamed.items()} == {
+        split: sorted(its) for split, its in first.items()
+    }
+    assert [text for text, _ in renamed["train"]] == [text for text, _ in first["train"]]
+
+
+def test_a_group_tied_between_two_labels_goes_to_either() -> None:
+    names = [f"g{i // 2}" for i in range(2000)]
+    strata = np.arange(2000) % 2
+    once = _most_frequent(*np.unique(hashes(names, 0), return_inverse=True), strata)
+    assert 0.4 < once.mean() < 0.6
+
+
+def test_equal_texts_and_groups_are_joined_through_any_number_of_steps(tmp_path: Path) -> None:
+    groups = np.array(["a", "b", "b", "c", "d", "e", "e"])
+    texts = np.array(["1", "1", "2", "2", "3", "4", "5"])
+    assert joined(groups, texts).tolist() == ["a"] * 4 + ["d", "e", "e"]
+    rows = [{"text": f"t{i // 3}", "label": "ab"[i % 2], "user": f"u{i % 3}-{i // 30}"} for i in range(600)]
+    splits = task(f"csv:path={write(tmp_path, 'a.csv', rows)}:group=user").splits()
+    sides = [{row["text"] for row in rows} for rows in splits.values()]
+    assert all(sides) and not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    said = task(f"csv:path={tmp_path / 'a.csv'}:group=user").notices()
+    assert "the 60 groups share texts, so that 20 are left to cut between" in said
+    one = [{**row, "user": f"u{i % 3}"} for i, row in enumerate(rows)]
+    with pytest.raises(UsageError, match="1 after groups of 'user' that share a text are joined"):
+        task(f"csv:path={write(tmp_path, 'b.csv', one)}:group=user").splits()
+    spaced = [{**row, "text": row["text"] + " " * (i % 3)} for i, row in enumerate(rows)]
+    found = task(f"csv:path={write(tmp_path, 'c.csv', spaced)}").splits()
+    assert not {t.strip() for t in found["train"]["text"]} & {t.strip() for t in found["test"]["text"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("Test.csv", "test"), ("test.jsonl", "test"), ("testing.csv", "test"), ("test-00000-of-00001.parquet", "test"),
+     ("my_test.tsv", "test"), ("eval.csv", "validation"), ("Dev.csv", "validation"), ("val_set.csv", "validation")],
+)  # fmt: skip
+def test_what_looks_like_a_split_is_not_passed_over(name: str, split: str, tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", ROWS)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(
+        UsageError, match=f"has no {split} split, and '{name}', which is not read: write {split}.csv, or :"
+    ):
+        task(f"csv:path={tmp_path}").splits()
+    (tmp_path / name).unlink()
+    (tmp_path / "testimonials.csv").write_text("x")
+    assert len(task(f"csv:path={tmp_path}").splits()) == 3
+
+
+def test_two_files_of_a_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train.csv", "valid.csv", "dev.csv"):
+        write(tmp_path, name, ROWS)
+    with pytest.raises(
+        UsageError, match="several files of its validation split, valid.csv, dev.csv; leave one"
+    ):
+        task(f"csv:path={tmp_path}").splits()
+    assert task(f"csv:path={tmp_path}:validation={tmp_path / 'dev.csv'}").splits()
+
+
 def test_blanks_around_a_label_are_none_of_it(tmp_path: Path) -> None:
     rows = [{**row, "label": f" {row['label']}" if i % 3 else row["label"]} for i, row in enumerate(ROWS)]
     assert task(f"csv:path={write(tmp_path, 'a.csv', rows)}").objective == Classification(("no", "yes"))
@@ -125,6 +204,7 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
     write(tmp_path, "test.csv", ROWS[95:150])
     said = task(f"csv:path={tmp_path}").notices()
     assert said == [
+        "validation cut off the training rows (split_seed 0), test as given",
         "2 of 102 rows of the train file repeat a text of it",
         "5 of 55 test rows have a text that is also in the training file",
     ]
@@ -160,6 +240,10 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', "", "save the file as UTF-8"),
         ("a.jsonl", '{"text": "a", "label": [1]}\n', ":value=label", "is no text"),
         ("a.parquet", "no parquet", "", "does not read: Parquet"),
+        ("a.csv", "\xff\xfet\0e\0", "", "it is no UTF-8, but UTF-16 or no text; save the file as UTF-8"),
+        ("a.jsonl", "{\0}\0", "", "it is no UTF-8, but UTF-16 or no text; save the file as UTF-8"),
+        ("a.csv", 'text,label\nb,y\n"say \\"yes\\" now",x\n', "", "row 2: a quoted text goes on behind its closing quote"),
+        ("a.csv", "te\x1b[31mxt,label\na,x\n", "", "it has te\\x1b[31mxt, label"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_one_line(
@@ -242,3 +326,13 @@ def test_a_value_is_written_alike_whatever_stands_beside_it(
     labels = [*([True, False] * 10), *(["true", "false"] * 10), *([1.0, 0.0] * 10), *(["1", 0] * 10)]
     file = write(tmp_path, "a.jsonl", [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
     assert task(f"jsonl:path={file}").objective.labels == ("0", "1", "false", "true")
+
+
+@pytest.mark.parametrize("labels", [("007", "7"), ("NA", "null"), ("None", "yes")])
+def test_a_folder_of_csv_gives_the_same_rows_by_either_name(labels: tuple[str, str], tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": labels[i % 2]} for i in range(60)]
+    write(tmp_path, "train.csv", rows)
+    one, other = (task(f"{name}:path={tmp_path}") for name in ("csv", "hub"))
+    assert one.objective == other.objective
+    for split, its in one.splits().items():
+        assert its.to_list() == other.splits()[split].to_list()

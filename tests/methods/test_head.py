@@ -1,0 +1,47 @@
+"""The probe: what the layer says is what scikit-learn says, also where training lacks a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from peftbench.plugins.registry import get
+
+
+def probe(labels: int) -> Any:
+    """The built-in probe on a model whose features are its inputs."""
+    target: Any = get("method", "head").target
+    model = SimpleNamespace(classifier=nn.Linear(3, labels), pooled=lambda input_ids: input_ids)
+    return target.inject.__globals__["Probe"](model, 200)
+
+
+@pytest.mark.parametrize(
+    ("labels", "known"), [(2, [0, 1]), (3, [0, 1]), (4, [1, 3]), (4, [0, 1, 3]), (3, [0, 1, 2])]
+)
+def test_a_label_that_training_lacks_changes_no_other(labels: int, known: list[int]) -> None:
+    generator = np.random.default_rng(0)
+    wanted = np.repeat(known, 20)
+    # Far from the origin: what the standardisation gives back to the bias is large.
+    features = (
+        generator.normal(500.0, 1.0, (len(wanted), 3)) + 4 * np.eye(labels, 3)[wanted] - wanted[:, None]
+    )
+
+    def batches(split: str) -> Iterable[dict[str, torch.Tensor]]:
+        yield {"input_ids": torch.from_numpy(features), "labels": torch.from_numpy(wanted)}
+
+    made = probe(labels)
+    assert made(batches) == len(wanted)
+    said = made.model.classifier(torch.from_numpy(features).float()).argmax(-1).numpy()
+    assert (said == wanted).mean() > 0.95 and set(said) <= set(known)
+
+
+def test_a_layer_that_says_something_else_is_found() -> None:
+    made = probe(2)
+    with pytest.raises(ArithmeticError, match="another class than the probe"):
+        made.check(np.ones((10, 3)), 1 - made.model.classifier(torch.ones(10, 3)).argmax(-1).numpy())
