@@ -231,7 +231,7 @@ def test_budgets_are_no_tasks(make_run: Callable[..., Run], tmp_path: Path) -> N
     first, second = summarise(of(longer))
     assert first.methods == expected and second.methods != expected
     # A second version of a task's data can't be chosen for the reader.
-    other = runs(0.3, identity={"model": "tiny-encoder", "task": "1", "data": "2", "method": "1"})
+    other = runs(0.3, identity={**two[0].record.run.identity, "data": "2"})
     assert not summarise(of([*two, *other]))
 
 
