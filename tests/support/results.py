@@ -128,7 +128,7 @@ def tables(make_run: Callable[..., Run], tmp_path: Path) -> list[Table]:
             "operator": "aten.mm.default",
             "allocator_peak_bytes": None,
         },
-        "flops": [{"padded_tokens": 100, "flops": 2_000_000}, {"padded_tokens": 400, "flops": 8_000_000}],
+        "flops": [{"padded_tokens": n, "flops": 20_000 * n} for n in (100, 200, 400)],
     }
     results.append(Result(Record(inside, inside.key, "ok", profile=profile), None))
     return tabulate(results, "full", ("full", "head"))
