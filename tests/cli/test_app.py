@@ -56,8 +56,8 @@ def test_report_makes_the_same_table_and_other_formats(
     out = peftbench("report", "--format", "csv", "--out", "t.csv", cwd=home)
     assert out.returncode == 0 and out.stdout == ""
     frame = pd.read_csv(home / "t.csv")
-    assert list(frame["method"]) == ["lora", "adapter-h", "prefix", "full", "head"]
-    assert frame["adapter_parameters"].tolist() == [2048, 2208, 83072, 41952, 0]
+    assert list(frame["method"]) == ["adapter-h", "lora", "prefix", "full", "head"]
+    assert frame["adapter_parameters"].tolist() == [2208, 2048, 83072, 41952, 0]
     tables = json.loads(peftbench("report", "--format", "json", cwd=home).stdout)
     assert len(tables) == 1 and tables[0]["rows"][0]["seeds_good"] == 3
     csv = pd.read_csv(io.StringIO(peftbench("report", "--format", "csv", cwd=home).stdout))

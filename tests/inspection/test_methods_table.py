@@ -72,4 +72,4 @@ def test_the_walk_through_leads_to_a_method_that_keeps_its_claims(tmp_path: Path
     assert len([line for line in final.splitlines() if line.strip()]) <= 40
     checked = check_file(str(file), (), tmp_path)
     assert checked and {one.outcome for one in checked} == {"pass", "not claimed"}
-    assert {one.family for one in checked} == {"tiny-encoder", "tiny-decoder", "tiny-fused"}
+    assert {one.family for one in checked} == {"tiny-encoder-x4", "tiny-decoder-x4", "tiny-fused-x4"}

@@ -50,7 +50,8 @@ def test_many_groups_share_blocks_and_methods_share_them_too() -> None:
 
 
 def test_the_jackknife_interval_of_f1_covers() -> None:
-    """Macro-F1 of 80 items in 40 groups, 3 seeds: 92 to 99 % of 150 nominal 95 % intervals hold the truth."""
+    """Macro-F1 of 80 items in 40 groups, 3 seeds: 92 % or more of 150 nominal 95 % intervals hold the truth, which may be
+    more: seeds that hardly differ have two degrees of freedom all the same."""
     draw = np.random.default_rng(5)
     objective = Classification(labels=("a", "b"))
     truth = f1_of(draw, 400_000)[0]
@@ -70,7 +71,7 @@ def test_the_jackknife_interval_of_f1_covers() -> None:
         scores = Scores((0, 1, 2), np.stack(parts), np.asarray(values))
         found = estimate(scores, [str(i) for i in range(40)])
         covered += abs(found.value - truth) <= (found.half_width() or 0)
-    assert 0.92 <= covered / 150 <= 0.99, covered
+    assert covered / 150 >= 0.92, covered
 
 
 def f1_of(draw: np.random.Generator, items: int) -> tuple[float, int]:

@@ -1,6 +1,7 @@
 """Methods with one mistake each, as people make them in good faith, and the check that finds it.
 
 `python benchmarks/mistakes.py` prints what `peftbench check` says of each: docs/results/checks.md.
+Long because it is a list, whose entries are read one by one.
 """
 
 from __future__ import annotations

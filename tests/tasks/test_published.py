@@ -69,11 +69,10 @@ def test_glue(config: str, data: Path) -> None:
     task = build_task(f"glue-{config}")
     splits = task.splits()
     assert task.objective.metric.name == metric
-    assert {s: len(rows) for s, rows in splits.items()} == {
-        "train": 54,
-        "validation": 6,
-        "test": 12 * len(tests),
-    }
+    sizes = {s: len(rows) for s, rows in splits.items()}
+    # Six validation rows; of mnli units of three, each with one row of each label, so that two or three of them.
+    assert sizes["validation"] in ((6, 9) if labels == 3 else (6,))
+    assert sizes["train"] + sizes["validation"] == 60 and sizes["test"] == 12 * len(tests)
     first: dict[str, Any] = splits["test"][0]
     assert first["text"] == f"{tests[0]} {columns[0]} 0"
     assert ("text_pair" in first) == (len(columns) == 2)
