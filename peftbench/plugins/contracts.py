@@ -27,9 +27,8 @@ class Claims:
     exact_base: bool = False  # base weights stay bitwise unchanged
     random_init: bool = False  # the seed reaches the initialisation
     seedless: bool = False  # the outcome does not depend on the seed: one run stands for all
-    shared_budget: bool = (
-        True  # passes, items, optimizer steps and rates a step are those that every method gets
-    )
+    # Passes, items, optimizer steps and rates a step are those that every method gets.
+    shared_budget: bool = True
 
 
 @dataclass(frozen=True)
