@@ -6,13 +6,13 @@ may be anything, and is read by nobody.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import PeftbenchError
 
 Check = Callable[[Any, str], None]  # (value, its place in the record); raises PeftbenchError
+MOST = 1e100  # above any figure; its square is a number still
 
 
 def _of(said: str, *types: type, holds: Callable[[Any], bool] = lambda value: True) -> Check:
@@ -41,15 +41,18 @@ def _many(inner: Check) -> Check:
     return check
 
 
-def _numbers(least: float = -math.inf, unknown: bool = False) -> Check:
+def _numbers(least: float = -MOST, unknown: bool = False) -> Check:
     """A list of numbers above `least`: long ones of thousands of runs, so looked at as a whole."""
     types = {int, float, type(None)} if unknown else {int, float}
 
     def check(value: Any, place: str) -> None:
         if type(value) is not list or not set(map(type, value)) <= types:
             raise PeftbenchError(f"its {place} is not a list of numbers")
-        if least > -math.inf and value and not min(value) > least:
-            raise PeftbenchError(f"its {place} holds {min(value)}, which is not above {least:g}")
+        known = [number for number in value if number is not None]
+        if known and not min(known) > least:
+            raise PeftbenchError(f"its {place} holds {min(known)}, which is not above {least:g}")
+        if known and not max(known) < MOST:
+            raise PeftbenchError(f"its {place} holds {max(known)}, which nothing measures")
 
     return check
 
@@ -84,7 +87,7 @@ def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
 
 TEXT = _of("text", str)
 FLAG = _of("true or false", bool)
-NUMBER = _of("a number", int, float)
+NUMBER = _of(f"a number below {MOST:g}", int, float, holds=lambda value: abs(value) < MOST)
 COUNT = _of("a whole number from 0 on", int, holds=lambda value: value >= 0)
 SIZE = _of("a whole number above 0", int, holds=lambda value: value > 0)
 
@@ -129,7 +132,7 @@ def _shape(value: Any, place: str) -> None:
 
 _METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT})
 _STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
-_TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(), shapes=_many(_shape), fit_s=NUMBER,
+_TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(0), shapes=_many(_shape), fit_s=NUMBER,
                     fit_items=COUNT, train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip
 _RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
