@@ -90,6 +90,7 @@ class Witness:
         self.per_pass = self._embedded_once(probe)
         self.embedded, self.rows, self.calls, self.paused = 0, 0, 0, False
         self.inside = {id(module) for module in adaptation.model.modules()}
+        self.head_groups: set[int] = set()  # places of the optimizer's groups that are the head's alone
         self.factors: set[float] = set()
 
     @contextmanager
@@ -192,19 +193,24 @@ class Witness:
             self.rows += len(args[0]) if args and isinstance(args[0], Tensor) and args[0].ndim > 1 else 0
 
     def _stepped(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        held = [p for group in optimizer.param_groups for p in group["params"]]
-        ours = {id(p) for p in self.parameters}
-        if optimizer is not self.optimizer and (self.optimizer is not None or {id(p) for p in held} != ours):
-            self.counted.other_optimizer_steps += 1
-            self.others = held
-            return
-        self.optimizer = optimizer
+        if optimizer is not self.optimizer:  # looked into once: this is inside the step that is timed
+            held = [p for group in optimizer.param_groups for p in group["params"]]
+            if self.optimizer is not None or {id(p) for p in held} != {id(p) for p in self.parameters}:
+                self.counted.other_optimizer_steps += 1
+                self.others = held
+                return
+            self.optimizer = optimizer
+            self.head_groups = {
+                place
+                for place, group in enumerate(optimizer.param_groups)
+                if all(id(p) in self.of_head for p in group["params"])
+            }
         now = self.run.learning_rate * schedule(
             self.counted.optimizer_steps, self.steps, self.run.budget.warmup_share
         )
         self.counted.optimizer_steps += 1
-        for group in optimizer.param_groups:
-            if now and not all(id(p) in self.of_head for p in group["params"]):
+        for place, group in enumerate(optimizer.param_groups):
+            if now and place not in self.head_groups:
                 self.factors.add(float(f"{group['lr'] / now:.6g}"))
 
     @torch.inference_mode()
