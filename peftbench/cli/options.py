@@ -48,7 +48,6 @@ def _declared(cls: type[Any], field: str, parser: Callable[[Any], Any] | None = 
 
 StoreOption = Annotated[Path, _declared(Session, "store", as_path("--store"))]
 FormatOption = Annotated[str, _declared(Printed, "report")]
-QuietOption = Annotated[bool, _declared(Printed, "quiet")]
 DataDirOption = Annotated[Path | None, _declared(Comparison, "data_dir", as_path("--data-dir"))]
 PluginsOption = Annotated[list[Path] | None, _declared(Comparison, "plugins", as_path("--plugins"))]
 OutOption = Annotated[

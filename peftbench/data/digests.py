@@ -7,20 +7,16 @@ same time is read again, as git does it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
 from pathlib import Path
 
-from .cache import cache_folder
+from .cache import cache_folder, replace_text
 
 LEAST_BYTES = 1 << 20  # of a file that is worth remembering
-SETTLED_NS = (
-    2 * 10**9
-)  # how long a file must have been left alone: some file systems keep time in whole seconds
+SETTLED_NS = 2 * 10**9  # how long a file must have been left alone: some systems keep time in whole seconds
 
 
 def sha256_of(file: Path) -> bytes:
@@ -37,7 +33,7 @@ def sha256_of(file: Path) -> bytes:
         digest = hashlib.file_digest(source, "sha256").digest()
     settled = max(status.st_mtime_ns, status.st_ctime_ns) < started_ns - SETTLED_NS
     if settled and _state(file.stat()) == state:
-        _remember(memory, state, digest)
+        replace_text(memory, json.dumps({"state": state, "sha256": digest.hex()}))
     return digest
 
 
@@ -57,12 +53,3 @@ def _remembered(memory: Path, state: list[int]) -> bytes | None:
         return bytes.fromhex(found["sha256"]) if found["state"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _remember(memory: Path, state: list[int], digest: bytes) -> None:
-    """Where the cache can't be written to, the file is read again the next time."""
-    with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        aside = memory.with_name(f".{memory.stem}-{secrets.token_hex(4)}")
-        aside.write_text(json.dumps({"state": state, "sha256": digest.hex()}), encoding="utf-8")
-        aside.replace(memory)

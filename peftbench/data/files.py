@@ -70,20 +70,6 @@ def read(file: Path, kind: str, columns: Mapping[str, NeededColumn]) -> Iterator
         raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
 
 
-def csv_as_text(file: Path) -> Iterator[pa.RecordBatch]:
-    """Every column of a CSV file, as text.
-
-    Raises:
-        UsageError: the file does not read.
-    """
-    try:
-        yield from _csv(file, None)
-    except _Wrong as wrong:
-        raise UsageError(f"data file {str(file)!r}: {wrong}") from wrong
-    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
-        raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
-
-
 def checked(
     batches: Iterable[pa.RecordBatch], where: str, columns: Mapping[str, NeededColumn]
 ) -> Iterator[pa.RecordBatch]:
@@ -152,7 +138,7 @@ def _as_text(values: pa.Array) -> pa.Array:
     return pc.cast(values, pa.string())
 
 
-def _csv(file: Path, wanted: list[str] | None) -> Iterator[pa.RecordBatch]:
+def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     csv = pyarrow.csv
     delimiter = "\t" if ".tsv" in file.suffixes else ","
     _refuse_encoding(file)
@@ -163,7 +149,7 @@ def _csv(file: Path, wanted: list[str] | None) -> Iterator[pa.RecordBatch]:
     }
     with opened(file) as source:
         names = csv.open_csv(source, **how).schema.names
-    columns = names if wanted is None or not set(wanted) <= set(names) else wanted
+    columns = wanted if set(wanted) <= set(names) else names
     _refuse_doubles(names, columns)
     convert = csv.ConvertOptions(
         include_columns=columns,  # the others may hold anything

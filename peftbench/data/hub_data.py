@@ -127,7 +127,6 @@ class HubData:
         return builder.as_dataset()
 
     def _builder(self, commit: str) -> Any:
-
         try:
             builder = builder_of(self.repository.name, self.config, commit)
             if Path(builder.cache_dir).name != commit:  # the library took what another program had loaded
