@@ -56,7 +56,8 @@ def test_commands_of_the_readme_exist() -> None:
 
 def test_the_table_of_the_readme_is_of_the_default_job() -> None:
     for method in ("lora", "adapter-h", "prefix", "full (baseline)", "head (baseline)"):
-        assert re.search(rf"^\| {re.escape(method)} +\|", README, re.MULTILINE), method
+        row = rf"^\| {re.escape(method)}( \d of \d seeds failed)? +\|"
+        assert re.search(row, README, re.MULTILINE), method
     assert "### rotten-tomatoes with minilm-l6" in README
 
 
