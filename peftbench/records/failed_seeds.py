@@ -34,6 +34,8 @@ def why_failed(record: Record) -> str | None:
     score = (record.quality or {}).get(metric.get("name", ""))
     if score is None or same is None:
         return None
+    if metric["is_share"] and metric["higher_is_better"] and same > 1 - NEAR:
+        return None  # one answer to all is right everywhere: to give it is all that there is to learn
     better = score - same if metric["higher_is_better"] else same - score
     if better <= (NEAR if metric["is_share"] else 0.0):
         return f"its {metric['name']} of {score:.3g} is that of one answer to all, {same:.3g}"

@@ -50,6 +50,8 @@ def test_what_tells_nothing_is_not_judged(make_run: Callable[..., Run]) -> None:
     assert why_failed(record(run, [0.7], 0.5, constant=None)) is None  # of an older program
     assert why_failed(record(run, [9.0], 0.9, constant={"loss": None, "score": None})) is None
     assert why_failed(record(run, [0.7], 0.5, training={"fit_s": 1.0})) is None  # solved, not trained
+    no_room = {"loss": 0.7, "score": 1.0}  # all answers are one
+    assert why_failed(record(run, [0.3], 1.0, constant=no_room)) is None
     assert why_failed(record(run, [0.7], 0.5, status="failed")) is None
 
 
