@@ -26,6 +26,7 @@ from ..data.splits import joined
 from ..errors import UsageError
 from ..models.streams import stream_seed
 from ..objectives.base import IGNORED, SPLITS, Objective
+from ..records.runs import Run
 
 ENCODING_VERSION = 3  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
@@ -271,6 +272,14 @@ def training_order(lengths: IntArray, batch_size: int, steps: int, seed: int) ->
                 if done == steps:
                     return
             ready = []
+
+
+def drawn(run: Run, lengths: IntArray) -> IntArray:
+    """The items of the training split that the steps of a run see, each once; from an epoch on all of them."""
+    if not run.budget.is_below_an_epoch(len(lengths)):
+        return np.arange(len(lengths))
+    steps = run.budget.resolve_steps(len(lengths))
+    return np.unique(np.concatenate([*training_order(lengths, run.budget.batch_size, steps, run.seed)]))
 
 
 def scoring_order(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -96,8 +97,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             raise ValueError(
                 "fit() learns from train and may choose on validation; the test split is not for it"
             )
-        for items in batches.scoring_order(encoded[split].lengths, at_once):
-            batch = batches.collate(encoded[split], items, pad, device)
+        whole = split != "train" or adaptation.whole_split
+        chosen = np.arange(len(encoded[split])) if whole else batches.drawn(run, encoded[split].lengths)
+        for items in batches.scoring_order(encoded[split].lengths[chosen], at_once):
+            batch = batches.collate(encoded[split], chosen[items], pad, device)
             with accelerator.autocast():
                 yield batch
 
@@ -129,6 +132,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             adaptation.model.eval()
             items = adaptation.fit(passes)
             training = {"fit_s": time.perf_counter() - fit_started, "fit_items": items}
+            if not adaptation.whole_split and run.budget.is_below_an_epoch(len(encoded["train"])):
+                claims = dataclasses.replace(claims, seedless=False)  # the seed draws what it sees
     train_peak = memory.last
     training |= {
         "train_items": len(encoded["train"]),

@@ -14,6 +14,7 @@ from ..errors import ModelError
 from ..execution import forgetting
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
+from ..plugins.contracts import Claims
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Counts, counts_of
 
@@ -49,16 +50,14 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
     claims, rate = _rate(asked, method, baseline)
     first = _first(cell, method, rate)
     counts = _counts(cell, first)
-    seeds = 1 if claims.seedless or counts.refusal is not None else asked.first_seeds
     length = build.length_of(cell.task)
-    runs = [
-        dataclasses.replace(first, budget=asked.resolve_budget(length, size), seed=seed)
-        for size in dict.fromkeys(asked.train_sizes)
-        for seed in range(seeds)
-    ]
+    runs = []
+    for size in dict.fromkeys(asked.train_sizes):
+        budget = asked.resolve_budget(length, size)
+        seeds = 1 if counts.refusal is not None else _seeds(cell, claims, counts, budget)
+        runs += [dataclasses.replace(first, budget=budget, seed=seed) for seed in range(seeds)]
     if counts.refusal is None:
         runs += _costs(cell, first, counts, [run.budget for run in runs])
-    seeded = not claims.seedless and counts.refusal is None
     return [
         Planned(
             run,
@@ -66,11 +65,23 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
             counts.adapter,
             counts.head,
             counts.refusal,
-            seeded,
+            seeded := counts.refusal is None and not _is_seedless(cell, claims, counts, run.budget),
             tunable=seeded and run.kind == "training" and rate > 0,
         )
         for run in runs
     ]
+
+
+def _seeds(cell: Combination, claims: Claims, counts: Counts, budget: Budget) -> int:
+    return 1 if _is_seedless(cell, claims, counts, budget) else cell.asked.first_seeds
+
+
+def _is_seedless(cell: Combination, claims: Claims, counts: Counts, budget: Budget) -> bool:
+    """Whether one run stands for all seeds, because not even the items that it sees depend on the seed."""
+    if not claims.seedless or counts.whole_split:
+        return claims.seedless
+    items = budget.train_items or len(build.build_task(cell.task).splits()["train"])
+    return not budget.is_below_an_epoch(items)
 
 
 def latency_processes(

@@ -39,6 +39,11 @@ class Budget:
         assert self.epochs is not None
         return max(1, round(self.epochs * train_items / self.batch_size))
 
+    def is_below_an_epoch(self, train_items: int) -> bool:
+        """Whether its steps see a part of the training split alone, which the seed draws."""
+        epoch = dataclasses.replace(self, steps=None, epochs=1.0)
+        return self.resolve_steps(train_items) < epoch.resolve_steps(train_items)
+
     @property
     def of_a_step(self) -> Budget:
         """What one of its steps is the same for: how many items there are tells only where they are fewer than a batch."""

@@ -136,39 +136,31 @@ def _checks(table: Table) -> list[str]:
 
 def _guards(table: Table) -> list[str]:
     notes = []
-    seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
-    if seedless:
-        names = ", ".join(row.label for row in seedless)
-        items = table.settings["train_items"]
-        given = "" if items is None else f" as it is here ({items:,} items)"
-        if all(_is_frozen(row) for row in seedless):
-            notes.append(
-                f"{names}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
-            )
-        else:
-            notes.append(
-                f"{names}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does "
-                "not depend on the seed and ran once."
-            )
+    once = [row for row in table.rows if row.seedless and row.status == "ok"]
+    if frozen := [row.label for row in once if _is_frozen(row)]:
+        notes.append(f"{', '.join(frozen)}: the model as it is, nothing trained: it ran once for all seeds.")
+    if others := [row.label for row in once if not _is_frozen(row)]:
+        notes.append(f"{', '.join(others)}: does not depend on the seed: it ran once for all seeds.")
     notes += [
         f"{row.label}: departs from the shared budget: {'; '.join(row.departures)}."
         for row in table.rows
         if row.departures
     ]
-    learned = next((row for row in seedless if row.score is not None), None)
-    if learned and learned.score:
+    solved = [row for row in table.rows if row.solved and row.score is not None]
+    probe = min(
+        solved, key=lambda row: not row.baseline, default=None
+    )  # the same for all tables, where it is there
+    if probe and probe.score:
         sign = 1 if table.higher_is_better else -1
-        bar = sign * learned.score.value
+        bar = sign * probe.score.value
         below = [
-            row.label
-            for row in table.rows
-            if row.score and not row.seedless and sign * row.score.value <= bar
+            row.label for row in table.rows if row.score and not row.solved and sign * row.score.value <= bar
         ]
         if below:
             bar_is = (
                 "No better than the frozen model, so nothing learned: "
-                if _is_frozen(learned)
-                else f"No better than the converged {learned.label}, so nothing learned beyond the frozen features: "
+                if _is_frozen(probe)
+                else f"No better than {probe.label}, a classifier on the frozen features: "
             )
             notes.append(f"{bar_is}{', '.join(below)}.")
     return notes

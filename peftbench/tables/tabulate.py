@@ -256,6 +256,7 @@ def _row(
         seeds_tried=len(group),
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
+        solved=any("fit_items" in (record.training or {}) for record in good),
         failed_seeds=failed_seeds(good),
         checks=_checks(good),
         departures=_departures(good),
@@ -285,9 +286,15 @@ def _checks(good: list[Record]) -> tuple[Check, ...]:
 
 def _departures(good: list[Record]) -> tuple[str, ...]:
     """Of all seeds, each once; runs of before did not look."""
-    return tuple(
-        dict.fromkeys(said for record in good for said in (record.training or {}).get("departures", ()))
-    )
+    training = [record.training or {} for record in good]
+    solved = [_solved(t["fit_items"], t["train_items"]) for t in training if t.get("fit_items")]
+    return tuple(dict.fromkeys([*solved, *(said for t in training for said in t.get("departures", ()))]))
+
+
+def _solved(items: int, there: int) -> str:
+    if items == there:
+        return f"solved to convergence, on the whole training split ({there:,} items)"
+    return f"solved to convergence, on the {items:,} items that the steps of its seed draw (of {there:,})"
 
 
 def _reason(record: Record) -> str:
