@@ -24,5 +24,7 @@ BATCH_SIZE = 16
 MAX_LENGTH = 48
 HEAD_LEARNING_RATE = 1e-2  # chosen with the presets: docs/results/presets.md
 LATENCY_PROCESSES = 3  # fresh ones: rounds of one process share its memory placement
+# Of a comparison: more processes of fewer rounds, as long as a method's latency is undecided and has time.
+MOST_LATENCY_PROCESSES, LATENCY_ROUNDS, LATENCY_BUDGET_S = 9, 15, 30.0
 NEW_TOKENS = 8  # of a generative model, in `peftbench latency`
 LATENCY_GRID = {"cpu": ((1, 32), (4, 32)), "cuda": ((1, 128), (16, 256), (32, 512))}

@@ -156,7 +156,11 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         frozen_in(adaptation.model, DTYPES[run.dtype]),
     ):
         predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
-    scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
+    scoring = {
+        "items": len(predictions),
+        "graph_is_base": prepared.graph_is_base,
+        **dataclasses.asdict(energy.used()),
+    }
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
     check_figures(quality)

@@ -10,6 +10,7 @@ from torch import nn
 from .. import spec
 from ..errors import NotSupported, UsageError
 from ..models.adaptation import Adaptation
+from ..models.graph import graph_of, is_the_base
 from ..models.load import Loaded, decoder_start, load_model
 from ..models.precision import checkpoint_activations
 from ..models.resolve import resolve_model
@@ -35,6 +36,7 @@ class Prepared:
     claims: Claims
     base: list[nn.Parameter]  # the parameters before the method came
     changed: list[str]  # settings and generators of the process that the method touched, put back since
+    graph_is_base: bool  # at inference it is the base with other numbers in it
 
 
 def objective_of(run: Run) -> Objective | None:
@@ -89,6 +91,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     base = list(loaded.model.parameters())
     # The same model always gets the same streams, whatever device it then goes to.
     changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
+    before = graph_of(loaded.model)
     with fenced(changed, "in inject()"), init_streams(run.seed, run.method):
         adaptation = method.inject(loaded.model)
     if not isinstance(adaptation, Adaptation):
@@ -101,12 +104,13 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
         raise NotSupported(NOTHING_TO_TRAIN)
     adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
     freeze_all_but(adaptation, head)
+    same = is_the_base(before, adaptation)
     adaptation.model.eval()  # what a method adds begins in training mode
     if run.checkpointing and run.kind != "latency":  # which is inference, without a backward pass
         checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
-    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed)
+    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed, same)
 
 
 def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:

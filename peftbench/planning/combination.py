@@ -88,7 +88,7 @@ def latency_processes(
     run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
 ) -> list[Run]:
     """The runs that time a method's forward pass beside the others of a comparison: in float32."""
-    grid = LatencyGrid(cells)
+    grid = LatencyGrid(cells, defaults.LATENCY_ROUNDS)
     return [
         dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
         for process in range(processes)
@@ -146,11 +146,15 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
 
 
 def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budget]) -> list[Run]:
-    """What a pass costs does not depend on how many items there are to train on, what a step costs where they fill no batch."""
+    """What a pass costs does not depend on how many items there are to train on, what a step costs where they fill no batch.
+
+    A pass through the base's own graph costs what the base's does: it is not timed.
+    """
     whole = dataclasses.replace(
         first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
     )
-    runs = latency_processes(whole, cell.latency_grid) if cell.latency_grid else []
+    timed = cell.latency_grid and not counts.graph_is_base
+    runs = latency_processes(whole, cell.latency_grid) if timed else []
     if counts.has_steps and cell.asked.profile:
         steps = dict.fromkeys(budget.of_a_step for budget in budgets)
         runs += [dataclasses.replace(whole, kind="profile", budget=budget) for budget in steps]

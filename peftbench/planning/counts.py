@@ -25,6 +25,7 @@ class Counts:
     refusal: str | None  # why the method can't serve the model here
     has_steps: bool  # it trains in steps, and is not solved in one go
     whole_split: bool = False  # what solves it sees every item of the training split, whatever the budget
+    graph_is_base: bool = False  # at inference it is the base with other numbers in it
 
 
 def counts_of(run: Run, device: Device) -> Counts:
@@ -55,7 +56,8 @@ def counts_of(run: Run, device: Device) -> Counts:
     except NotSupported as error:
         return Counts(None, None, str(error), False)
     counted = count_parameters(prepared.adaptation, prepared.head, prepared.base)
-    return Counts(counted.adapter, counted.head, None, has_steps, prepared.adaptation.whole_split)
+    whole_split, same = prepared.adaptation.whole_split, prepared.graph_is_base
+    return Counts(counted.adapter, counted.head, None, has_steps, whole_split, same)
 
 
 def _raised(error: Exception, method: str) -> str:

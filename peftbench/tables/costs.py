@@ -16,6 +16,8 @@ from ..stats.slowdown import EQUIVALENCE, Slowdown, slowdown
 from .flops import flops_of, peak_flops_per_s
 from .quantities import SLOWDOWN, Measure, headline_bytes, measures, median_of
 
+PRECISION = 0.01  # half-width of a slow-down's interval that is narrow enough
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -31,6 +33,9 @@ class Latency:
     merged: Slowdown | None
     noise: Slowdown | None  # of a copy of the base over the base
     merged_is_none: bool | None = None  # shown to cost nothing
+    is_decided: bool = (
+        True  # each slow-down is known to `PRECISION`, or shown to be none, or shown to be some
+    )
     refusal: str | None = None
 
 
@@ -51,6 +56,9 @@ class Costs:
     flop_utilisation: float | None = None  # of the device's peak, where it is known
     energy_kind: str | None = None  # the counter of the device that was read
     latency: tuple[Latency, ...] = ()
+    graph_is_base: bool = (
+        False  # at inference it is the base with other numbers in it: no pass of it was timed
+    )
     latency_others_cpu_share: float | None = None  # the highest of the processes
     throttled: tuple[str, ...] = ()  # what held the GPU's clock down, while training or timing
 
@@ -78,15 +86,18 @@ def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Se
     peaks = [m.get("train") for m in memory]
     metered = [*training, *(record.scoring or {} for record in good)]
     kinds = (profile or {}).get("memory_by_kind") or {}
-    cells = _latencies(latency)
+    cells = latencies(latency)
+    same = all((record.scoring or {}).get("graph_is_base") for record in good)
+    slowest = 0.0 if same and not cells else _worst(cells)
     return Costs(
-        figures={m.name: m.of_runs(good) for m in measures()} | {SLOWDOWN.name: _worst(cells)},
+        figures={m.name: m.of_runs(good) for m in measures()} | {SLOWDOWN.name: slowest},
         train_peak_reserved_bytes=median_of([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
         score_peak_bytes=median_of([headline_bytes(m.get("score")) for m in memory]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
         energy_kind=next((t["taken_by"] for t in metered if t.get("taken_by")), None),
         latency=cells,
+        graph_is_base=same,
         latency_others_cpu_share=max(
             (s for r in latency if (s := (r.meters or {}).get("others_cpu_share")) is not None), default=None
         ),
@@ -140,8 +151,8 @@ def _throttled(sections: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted({reason for r in readings for reason in r.get("throttle_reasons") or ()}))
 
 
-def _latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
-    """The cells of one method's latency runs."""
+def latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
+    """The cells of one method's latency runs, one a process."""
     cells: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for record in records:
         for cell in record.latency or []:
@@ -153,7 +164,7 @@ def _latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
 
 
 def _latency(place: tuple[int, int], cells: list[dict[str, Any]], method: str, margin: float) -> Latency:
-    merged = over_base(cells, merged_name(method))
+    unmerged, merged = over_base(cells, method), over_base(cells, merged_name(method))
     return Latency(
         batch=place[0],
         length=place[1],
@@ -161,10 +172,14 @@ def _latency(place: tuple[int, int], cells: list[dict[str, Any]], method: str, m
         unmerged_ms=quantile_ms(cells, method, 0.5),
         merged_ms=quantile_ms(cells, merged_name(method), 0.5),
         unmerged_p95_ms=quantile_ms(cells, method, 0.95),
-        unmerged=over_base(cells, method),
+        unmerged=unmerged,
         merged=merged,
         noise=over_base(cells, COPY),
         merged_is_none=None if merged is None else merged.is_none(margin),
+        is_decided=all(
+            one is None or one.half_width() <= PRECISION or one.side(margin) is not None
+            for one in (unmerged, merged)
+        ),
         refusal=cells[0]["refusal"],
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..records.record import Record
 from ..records.results import Result
 from ..stats.estimate import Groups
+from .latency_notes import BUSY_SHARE, latency_notes
 from .quantities import HEAD, TRAINED, measures
 from .seed_notes import decided_by, failed_seeds
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .table import Row, Table
 
 FEW_GROUPS = 30  # effective ones: below, the variance over them is known badly
-BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step times are not this run's alone
 
 
 def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> list[str]:
@@ -261,7 +260,7 @@ def _costs(table: Table) -> list[str]:
             f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
             "before; above 0 is worse; ± over seeds alone."
         )
-    return notes + _latency(rows)
+    return notes + latency_notes(rows)
 
 
 def _inside_a_step(rows: Sequence[Row]) -> list[str]:
@@ -282,39 +281,6 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             for row in counted
         )
         notes.append(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
-    return notes
-
-
-def _latency(rows: Sequence[Row]) -> list[str]:
-    cells = [cell for row in rows for cell in row.costs.latency]
-    base: dict[str, list[float]] = {}
-    for cell in cells:
-        if cell.base_ms is not None:
-            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms)
-    if not base:
-        return []
-    figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
-    processes = max(cell.unmerged.processes for cell in cells if cell.unmerged)
-    said = (
-        f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
-        f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
-    )
-    notes = [said]
-    floor = [cell.noise for cell in cells if cell.noise]
-    if floor:
-        low, high = min(n.value for n in floor), max(n.value for n in floor)
-        widest = max(n.half_width() for n in floor)
-        notes.append(
-            f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
-        )
-    busy = [row.label for row in rows if (row.costs.latency_others_cpu_share or 0.0) > BUSY_SHARE]
-    if busy:
-        notes.append(
-            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while latency was measured: {', '.join(busy)}."
-        )
-    held = sorted({f"{row.label} ({reason})" for row in rows for reason in row.costs.throttled})
-    if held:
-        notes.append(f"The GPU's clock was held down while these were measured: {', '.join(held)}.")
     return notes
 
 
