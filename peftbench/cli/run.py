@@ -27,8 +27,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     from ..comparison.session import Printed, Session
     from ..engine.named import engine_named
     from ..engine.sweep import Execution
-    from ..plugins import registry
-    from ..plugins.rendering import render
+    from ..plugins.rendering import check_report, render
     from ..records.store import Store
     from .display import Display
 
@@ -36,7 +35,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     session, printed = read(Session, given), read(Printed, given)
     check_request(asked)
     load_reports(asked.plugins)
-    registry.get("report", printed.report)
+    check_report(printed.report)
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:

@@ -9,6 +9,7 @@ from ..records.record import Record
 from ..records.results import Result
 from ..stats.estimate import Groups
 from .latency_notes import BUSY_SHARE, latency_notes
+from .notes import Explains
 from .quantities import HEAD, TRAINED, measures
 from .seed_notes import decided_by, failed_seeds
 
@@ -87,13 +88,17 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
                 ".05, intervals are that much wider and p-values scaled to be read against .05."
             )
         notes.append(
-            "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
-            "equal; p: against the reference, Holm-corrected."
+            Explains(
+                "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
+                "equal; p: against the reference, Holm-corrected."
+            )
         )
         if table.reference and any(row.nll_difference for row in table.rows):
             notes.append(
-                "NLL: negative log-likelihood an item (lower is better) minus the reference's, paired: more power than "
-                f"{table.metric} from the same runs."
+                Explains(
+                    "NLL: negative log-likelihood an item (lower is better) minus the reference's, paired: more power than "
+                    f"{table.metric} from the same runs."
+                )
             )
     elif seeds:
         notes.append(
@@ -119,7 +124,9 @@ def _checks(table: Table) -> list[str]:
     if not checked:
         return []
     names = ", ".join(dict.fromkeys(check.name for row in checked for check in row.checks))
-    notes = [f"Checks, in every run, of what each method claims: {names}; shown is passed/claimed."]
+    notes: list[str] = [
+        Explains(f"Checks, in every run, of what each method claims: {names}; shown is passed/claimed.")
+    ]
     notes += [
         f"**{row.label} FAILS** its check {check.name!r}: {check.detail}."
         for row in checked
@@ -181,7 +188,9 @@ def _further(table: Table) -> list[str]:
         f"{row.label} " + "/".join(f"{row.quality[n].value:.3f}" if n in row.quality else "-" for n in others)
         for row in rows
     )
-    return [f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}."]
+    return [
+        Explains(f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}.")
+    ]
 
 
 def _rates(table: Table, chosen: Selected) -> list[str]:
@@ -195,8 +204,10 @@ def _rates(table: Table, chosen: Selected) -> list[str]:
     if tuned:
         each = "; ".join(_rate_of(row) for row in tuned)
         notes.append(
-            "Learning rates tuned on validation by negative log-likelihood, two seeds a rate, within one standard error the "
-            f"one nearest to the preset: {each}; {head}."
+            Explains(
+                "Learning rates tuned on validation by negative log-likelihood, two seeds a rate, within one standard error the "
+                f"one nearest to the preset: {each}; {head}."
+            )
         )
         at_edge = [row.label for row in tuned if row.rate_curve and row.rate_curve.edge]
         if at_edge:
@@ -230,41 +241,55 @@ def _rate_of(row: Row) -> str:
 def _costs(table: Table) -> list[str]:
     """How the costs were taken."""
     rows = table.rows
-    notes = [
-        "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
+    notes: list[str] = [
+        Explains(
+            "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
+        )
     ]
     kinds = sorted({row.costs.train_peak_kind for row in rows if row.costs.train_peak_kind})
     if kinds == ["cuda allocator"]:
         notes.append(
-            "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
-            "driver says, the process's own are in `--format csv`."
+            Explains(
+                "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
+                "driver says, the process's own are in `--format csv`."
+            )
         )
     elif kinds:
         notes.append(
-            f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
-            "a GPU's allocated memory."
+            Explains(
+                f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
+                "a GPU's allocated memory."
+            )
         )
     notes += _inside_a_step(rows)
-    notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
+    notes.append(
+        Explains("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
+    )
     for measure in measures():
         known = [row for row in rows if row.costs.of(measure) is not None]
         if known and measure.note:
-            notes.append(f"{measure.label.capitalize()}: {measure.note.format_map(vars(known[0].costs))}.")
+            notes.append(
+                Explains(f"{measure.label.capitalize()}: {measure.note.format_map(vars(known[0].costs))}.")
+            )
     if any(row.seconds_to_reference for row in rows):
         notes.append(
-            f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
-            f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+            Explains(
+                f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
+                f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+            )
         )
     if any(row.forgetting for row in rows):
         notes.append(
-            f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
-            "before; above 0 is worse; ± over seeds alone."
+            Explains(
+                f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
+                "before; above 0 is worse; ± over seeds alone."
+            )
         )
     return notes + latency_notes(rows)
 
 
 def _inside_a_step(rows: Sequence[Row]) -> list[str]:
-    notes = []
+    notes: list[str] = []
     seen = [row for row in rows if row.costs.memory_by_kind]
     if seen:
         names = "/".join(seen[0].costs.memory_by_kind)
@@ -272,7 +297,7 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             f"{row.label} " + "/".join(f"{size / 1e6:.0f}" for size in row.costs.memory_by_kind.values())
             for row in seen
         )
-        notes.append(f"At the peak of the widest step, in tensors, MB of {names}: {each}.")
+        notes.append(Explains(f"At the peak of the widest step, in tensors, MB of {names}: {each}."))
     counted = [row for row in rows if row.costs.flops_per_step and row.costs.flops_per_s]
     if counted:
         each = ", ".join(
@@ -280,7 +305,9 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             + (f" ({row.costs.flop_utilisation:.0%} of the peak)" if row.costs.flop_utilisation else "")
             for row in counted
         )
-        notes.append(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+        notes.append(
+            Explains(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+        )
     return notes
 
 

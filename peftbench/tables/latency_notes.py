@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .costs import PRECISION
+from .notes import Explains
 
 if TYPE_CHECKING:
     from .table import Row
@@ -30,17 +31,21 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
         f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
         f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
     )
-    notes = [said]
+    notes: list[str] = [Explains(said)]
     if same := [row.label for row in rows if row.costs.graph_is_base and not row.costs.latency]:
         notes.append(
-            f"Not timed, as their forward pass is the base's own with other weights: {', '.join(same)}."
+            Explains(
+                f"Not timed, as their forward pass is the base's own with other weights: {', '.join(same)}."
+            )
         )
     floor = [cell.noise for cell in cells if cell.noise]
     if floor:
         low, high = min(n.value for n in floor), max(n.value for n in floor)
         widest = max(n.half_width() for n in floor)
         notes.append(
-            f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
+            Explains(
+                f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
+            )
         )
     if undecided := _undecided(rows):
         notes.append(
@@ -59,10 +64,9 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _undecided(rows: Sequence[Row]) -> str:
-    """The slow-downs whose interval is too wide to tell."""
-    return ", ".join(
-        f"{row.label} at {cell.batch}x{cell.length}"
+    """The slow-downs whose interval is too wide to tell, by row."""
+    wide = {
+        row.label: [f"{cell.batch}x{cell.length}" for cell in row.costs.latency if not cell.is_decided]
         for row in rows
-        for cell in row.costs.latency
-        if not cell.is_decided
-    )
+    }
+    return "; ".join(f"{label} at {', '.join(cells)}" for label, cells in wide.items() if cells)
