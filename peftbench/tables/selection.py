@@ -202,16 +202,19 @@ def _reference(
 
 
 def _once(results: Sequence[Result]) -> list[Result]:
-    """Each run once: where one was done with and without looking at what it forgets, the one that tells more."""
+    """Each run once: this version's before an older one's, and of those with and without a look at what it forgets the one
+    that tells more.
+    """
     kept: dict[str, Result] = {}
 
-    def tells(result: Result) -> tuple[bool, bool, str]:
+    def tells(result: Result) -> tuple[bool, bool, bool, str]:
         record = result.record
-        return record.status == "ok", record.run.forgetting is not None, record.started_at
+        of_this_version = record.key == record.run.key
+        return of_this_version, record.status == "ok", record.run.forgetting is not None, record.started_at
 
     for result in sorted(results, key=tells):
         run = result.record.run
-        kept[result.record.key if run.forgetting is None else run.without_forgetting.key] = result
+        kept[run.key if run.forgetting is None else run.without_forgetting.key] = result
     return list(kept.values())
 
 

@@ -319,3 +319,21 @@ def test_columns_are_what_another_program_makes_of_the_records(
     (line,) = (one for one in text(tables, "markdown").splitlines() if one.startswith("| lora"))
     assert f"{expected['score'] * 100:.1f} ±" in line and f"{expected['difference'] * 100:+.1f} ±" in line
     assert f"{expected['step_ms']:.1f} (" in line and f"{expected['tokens_per_s']:,.0f} |" in line
+
+
+def test_a_run_of_an_older_version_gives_way_to_the_same_of_this_one(
+    world: Callable[[str], list[Result]],
+) -> None:
+    """After an update a store holds both: a seed is counted once, in whatever order they were done."""
+    results = world("first")
+    old = [
+        dataclasses.replace(r, record=dataclasses.replace(r.record, key=f"old {r.record.key}"))
+        for r in results
+    ]
+    (expected,) = of(results)
+    for number in range(2):
+        (table,) = of(aged([*results, *old], number))
+        assert [row.seeds_tried for row in table.rows] == [2, 2]
+        assert table.caption == expected.caption and table.rows == expected.rows
+    (only_old,) = of(old)
+    assert "OLDER VERSION" in only_old.caption
