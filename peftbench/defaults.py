@@ -16,13 +16,29 @@ WIDE_REPORT, NARROW_REPORT = "markdown", "compact"
 STORE = "runs"
 ENGINE = "local"
 BUDGETS: dict[str, dict[str, float | int | None]] = {
-    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0},  # a smoke test: costs, no ranking
-    "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3},  # for every claim of quality
+    "quick": {
+        "steps": 60,
+        "epochs": None,
+        "seeds": 3,
+        "tune": 0,
+        "cost_runs": 1,
+    },  # a smoke test: costs, no ranking
+    "standard": {
+        "steps": None,
+        "epochs": 1.0,
+        "seeds": 5,
+        "tune": 3,
+        "cost_runs": 3,
+    },  # for every claim of quality
 }
 BUDGET = "quick"
 MAX_SEEDS = 12  # of --until
 BATCH_SIZE = 16
 MAX_LENGTH = 48
+COST_STEPS = 24  # of a cost run, the first few of them warm-up
+SMALL_MODEL = (
+    100_000_000  # numbers: up to here a run on a processor has one thread, so that several share the machine
+)
 HEAD_LEARNING_RATE = 1e-2  # chosen with the presets: docs/results/presets.md
 LATENCY_PROCESSES = 3  # fresh ones: rounds of one process share its memory placement
 # Of a comparison: more processes of fewer rounds, as long as a method's latency is undecided and has time.

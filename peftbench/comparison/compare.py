@@ -151,7 +151,7 @@ def _followed(
 def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
     gpus = engine.capacity().device("cuda")
     on_gpu = any(item.run.device == "cuda" for item in planned)
-    if on_gpu and gpus is not None and how.jobs > gpus.count:
+    if on_gpu and gpus is not None and how.jobs is not None and how.jobs > gpus.count:
         raise UsageError(
             f"--jobs {how.jobs} gives each run a GPU of its own, and here are {gpus.count}; use --jobs {gpus.count}"
         )

@@ -151,13 +151,22 @@ class Comparison:
         None, "Cells of batch x length, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
     )
     profile: bool = option(
-        True, "Look inside a step of each method: memory by kind, arithmetic.", MEASUREMENT, FLAG
-    )
+        True, "Measure the costs of a step of each method in runs of their own, with nothing beside them.", MEASUREMENT,
+        FLAG,
+    )  # fmt: skip
+    cost_runs: int | None = option(
+        None, "So many of these a method; several give costs an interval. Default: the budget's.", MEASUREMENT, WHOLE,
+        check=up_to(100),
+    )  # fmt: skip
     forgetting: str | None = option(
         None, "SPEC of a task: a language model's loss on its texts, before and after, as in xsum-1k.", MEASUREMENT,
         SPEC, completes="task",
     )  # fmt: skip
     device: str = device_option()
+    threads: int | None = option(
+        None, "Threads of a run on a processor; part of its key. Default: 1, of models above 100M all cores.", EXECUTION,
+        WHOLE, check=up_to(1_024),
+    )  # fmt: skip
     dtype: str = option(
         "auto",
         "Compute: auto, float32 or bfloat16.",
@@ -211,6 +220,16 @@ class Comparison:
     def first_seeds(self) -> int:
         """Seeds before any are added."""
         return self.seeds if self.seeds is not None else int(defaults.BUDGETS[self.budget]["seeds"] or 1)
+
+    @property
+    def cost_processes(self) -> int:
+        """Cost runs of each method; 0 where none are asked for."""
+        own = (
+            self.cost_runs
+            if self.cost_runs is not None
+            else int(defaults.BUDGETS[self.budget]["cost_runs"] or 1)
+        )
+        return own if self.profile else 0
 
     @property
     def trials(self) -> int:

@@ -32,6 +32,7 @@ from ..records.record import FAIL, Check, Record
 from ..records.runs import Conditions, Run
 from . import batches, constant, forgetting, learning_curve, proof, relations, score
 from .before import Before
+from .cost import measure_costs
 from .fingerprints import fingerprints
 from .finite import check_figures
 from .hidden import added_bytes
@@ -39,7 +40,6 @@ from .inference import measure_inference
 from .merging import merge
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, outputs, short_probe
-from .profile import profile_step
 from .train import accelerator_for, train
 from .witness import Witness
 
@@ -54,7 +54,7 @@ def execute(run: Run, out: Path, conditions: Conditions) -> Record:
     if run.kind == "latency":
         sections = measure_inference(run)
     elif run.kind == "profile":
-        sections = profile_step(run)
+        sections = measure_costs(run)
     else:
         sections = _training(run, out, conditions)
     return Record(

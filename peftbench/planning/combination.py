@@ -27,6 +27,7 @@ class Combination:
     model: str
     task: str  # canonical SPEC
     device: Device
+    cores: int  # that the engine's jobs may share
     dtype: str  # of the compute
     revision: str  # of the model's files
     of_task: dict[str, str]  # identity of the task and its data, and of the text that is forgotten
@@ -50,6 +51,7 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
     claims, rate = _rate(asked, method, baseline)
     first = _first(cell, method, rate)
     counts = _counts(cell, first)
+    first = dataclasses.replace(first, threads=_threads(cell, counts))
     length = build.length_of(cell.task)
     runs = []
     for size in dict.fromkeys(asked.train_sizes):
@@ -111,6 +113,14 @@ def _counts(cell: Combination, first: Run) -> Counts:
     return Counts(None, None, refusal, False)
 
 
+def _threads(cell: Combination, counts: Counts) -> int:
+    """Small models gain more from several runs at once than from several threads each, large ones have no memory for that."""
+    if cell.device.kind != "cpu":
+        return 1
+    small = counts.model is None or counts.model <= defaults.SMALL_MODEL
+    return cell.asked.threads or (1 if small else cell.cores)
+
+
 def _rate(asked: Comparison, method: str, baseline: bool) -> tuple[Any, float]:
     """What the method claims, and its learning rate before any tuning."""
     declared = build.build_method(method)[1]
@@ -151,11 +161,15 @@ def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budg
     A pass through the base's own graph costs what the base's does: it is not timed.
     """
     whole = dataclasses.replace(
-        first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
+        first.without_forgetting, threads=1, budget=dataclasses.replace(first.budget, train_items=None)
     )
     timed = cell.latency_grid and not counts.graph_is_base
     runs = latency_processes(whole, cell.latency_grid) if timed else []
-    if counts.has_steps and cell.asked.profile:
+    if counts.has_steps:
         steps = dict.fromkeys(budget.of_a_step for budget in budgets)
-        runs += [dataclasses.replace(whole, kind="profile", budget=budget) for budget in steps]
+        runs += [
+            dataclasses.replace(whole, kind="profile", budget=budget, seed=process)
+            for budget in steps
+            for process in range(cell.asked.cost_processes)
+        ]
     return runs

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..from_json import from_json
 
-RESULT_VERSION = 5  # raise it when the trainer or a meter changes what it computes
+MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
+RESULT_VERSION = 6  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 
 
@@ -69,11 +70,11 @@ class LatencyGrid:
 class Run:
     """One training run, one trial of a learning rate, or one process of a cost measurement."""
 
-    kind: str  # "training", "tuning", "latency" or "profile" (memory by kind, arithmetic)
+    kind: str  # "training", "tuning", "profile" (what a step costs, measured alone) or "latency"
     method: str  # SPEC; of a latency run also several with commas, measured over one shared base
     model: str
     task: str  # SPEC
-    seed: int  # of a latency run: the number of the process
+    seed: int  # of a cost run or a latency run: the number of the process
     learning_rate: float
     head_learning_rate: float
     weight_decay: float
@@ -89,6 +90,7 @@ class Run:
         None  # SPEC of a task on whose texts a language model's loss is taken before and after
     )
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
+    threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
     places: tuple[str, ...] = ()  # those of its words above that are paths
@@ -138,7 +140,9 @@ class Run:
         for name in ("attention", "forgetting", "checkpointing"):
             if not parts[name]:
                 del parts[name]
-        if self.kind in ("latency", "profile"):
+        if self.threads == 1 or self.kind in MEASURED_ALONE:
+            del parts["threads"]
+        if self.kind in MEASURED_ALONE:
             for name in ("learning_rate", "head_learning_rate", "weight_decay"):
                 del parts[name]
         if self.kind == "latency":  # neither data nor training reach it

@@ -70,30 +70,32 @@ class Costs:
 NO_COSTS = Costs()
 
 
-def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Sequence[Record]) -> Costs:
+def costs_of(good: Sequence[Record], alone: Sequence[Record], latency: Sequence[Record]) -> Costs:
     """The costs of one method.
 
     Args:
         good: its training runs, one a seed.
-        profile: what was seen inside a step.
+        alone: its cost runs, one a process.
         latency: its latency runs, one a process.
     """
     if not good:
         return NO_COSTS
-    memory = [record.memory or {} for record in good]
-    training = [record.training or {} for record in good]
+    measured = measured_in(good, alone)
+    profile = next((record.profile for record in alone if record.profile), None)
+    memory = [record.memory or {} for record in measured]
+    training = [record.training or {} for record in measured]
     stepped = [t for t in training if t.get("step_s")]
     peaks = [m.get("train") for m in memory]
-    metered = [*training, *(record.scoring or {} for record in good)]
+    metered = [*training, *(record.scoring or {} for record in measured)]
     kinds = (profile or {}).get("memory_by_kind") or {}
     cells = latencies(latency)
     same = all((record.scoring or {}).get("graph_is_base") for record in good)
     slowest = 0.0 if same and not cells else _worst(cells)
     return Costs(
-        figures={m.name: m.of_runs(good) for m in measures()} | {SLOWDOWN.name: slowest},
+        figures={m.name: figure_of(m, good, alone) for m in measures()} | {SLOWDOWN.name: slowest},
         train_peak_reserved_bytes=median_of([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
-        score_peak_bytes=median_of([headline_bytes(m.get("score")) for m in memory]),
+        score_peak_bytes=median_of([headline_bytes((record.memory or {}).get("score")) for record in good]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
         energy_kind=next((t["taken_by"] for t in metered if t.get("taken_by")), None),
         latency=cells,
@@ -102,8 +104,25 @@ def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Se
             (s for r in latency if (s := (r.meters or {}).get("others_cpu_share")) is not None), default=None
         ),
         throttled=_throttled([*training, *((r.meters or {}) for r in latency)]),
-        **(_steps(stepped, good[0], (profile or {}).get("flops") or []) if stepped else {}),
+        **(_steps(stepped, measured[0], (profile or {}).get("flops") or []) if stepped else {}),
     )
+
+
+def measured_in(good: Sequence[Record], alone: Sequence[Record]) -> Sequence[Record]:
+    """The runs that tell what is sampled: cost runs; where there are none, the training runs, whatever ran beside them."""
+    return [record for record in alone if record.training] or good
+
+
+def figure_of(measure: Measure, good: Sequence[Record], alone: Sequence[Record]) -> float | None:
+    """A measure of a method, of one training run where it grows with its steps."""
+    if measure.exact:
+        return measure.of_runs(good)
+    measured = measured_in(good, alone)
+    figure = measure.of_runs(measured)
+    if figure is None or not measure.of_run or measured is good:
+        return figure
+    done, whole = ((runs[0].training or {}).get("steps") for runs in (measured, good))
+    return figure * whole / done if done and whole else None
 
 
 def _worst(cells: Sequence[Latency]) -> float | None:

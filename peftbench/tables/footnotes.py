@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..records.record import Record
-from ..records.results import Result
 from ..stats.estimate import Groups
-from .latency_notes import BUSY_SHARE, latency_notes
+from .latency_notes import latency_notes
 from .notes import Explains
+from .place_notes import place_notes
 from .quantities import HEAD, TRAINED, measures
 from .seed_notes import decided_by, failed_seeds
 
@@ -41,9 +41,8 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
     notes += _checks(table)
     notes += _guards(table)
     notes += _rates(table, chosen)
-    notes += _costs(table)
-    notes += _place(training)
-    notes += _timed_elsewhere(chosen)
+    notes += _costs(table, chosen)
+    notes += place_notes(chosen)
     if chosen.stale:
         notes.append(
             f"{chosen.stale} results of an older source of a method are in the store and not in this table."
@@ -200,7 +199,7 @@ def _rates(table: Table, chosen: Selected) -> list[str]:
     head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
     tuned = [row for row in table.rows if row.tuned]
     given = [row for row in table.rows if row.learning_rate and not row.tuned]
-    notes = []
+    notes: list[str] = []
     if tuned:
         each = "; ".join(_rate_of(row) for row in tuned)
         notes.append(
@@ -238,7 +237,7 @@ def _rate_of(row: Row) -> str:
     )
 
 
-def _costs(table: Table) -> list[str]:
+def _costs(table: Table, chosen: Selected) -> list[str]:
     """How the costs were taken."""
     rows = table.rows
     notes: list[str] = [
@@ -263,7 +262,9 @@ def _costs(table: Table) -> list[str]:
         )
     notes += _inside_a_step(rows)
     notes.append(
-        Explains("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
+        Explains(
+            f"Step: median over {_steps_of(chosen)}, without data and warm-up; tokens/s counts real tokens."
+        )
     )
     for measure in measures():
         known = [row for row in rows if row.costs.of(measure) is not None]
@@ -288,6 +289,14 @@ def _costs(table: Table) -> list[str]:
     return notes + latency_notes(rows)
 
 
+def _steps_of(chosen: Selected) -> str:
+    """Which steps the costs are of."""
+    runs = max((sum(bool(r.training) for r in its) for its in chosen.cost_runs.values()), default=0)
+    if not runs:
+        return "the steps of all seeds"
+    return f"the first steps of {'a run' if runs == 1 else f'{runs} runs'} of its own, with nothing beside"
+
+
 def _inside_a_step(rows: Sequence[Row]) -> list[str]:
     notes: list[str] = []
     seen = [row for row in rows if row.costs.memory_by_kind]
@@ -309,62 +318,3 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             Explains(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
         )
     return notes
-
-
-def _place(results: Sequence[Result]) -> list[str]:
-    """Where the runs were done, and beside what."""
-    records = [r.record for r in results if r.record.environment]
-    if not records:
-        return []
-    run, first = records[0].run, records[0].environment
-    libraries = first["libraries"]
-    hardware = f"{run.device} ({first['gpu'] or first['processor']}), {first['threads']} threads"
-    versions = ", ".join(f"{name} {libraries[name]}" for name in ("python", "torch", "transformers"))
-    program = libraries.get("peftbench", "?")
-    notes = [f"{hardware}, compute {run.dtype}, weights float32; {versions}, peftbench {program}."]
-    places = {
-        (e["machine"], e["gpu"], e["processor"], tuple(sorted(e["libraries"].items())))
-        for e in (record.environment for record in records)
-    }
-    if len(places) > 1:
-        notes.append(
-            "Rows of this table come from different machines or library versions: compare costs with care."
-        )
-    if len({record.environment["threads"] for record in records}) > 1:
-        notes.append("Runs of this table had different numbers of threads: compare times with care.")
-    shared = max(record.environment.get("jobs", 1) for record in records)
-    if shared > 1:
-        beside = "each on a GPU of its own" if run.device == "cuda" else "which shared its cores and caches"
-        notes.append(
-            f"Up to {shared} runs at once on this machine, {beside}: step times are those of a shared machine, memory is "
-            "each process's own, latency was measured alone."
-        )
-    busy = {r.run.method for r in records if ((r.training or {}).get("others_cpu_share") or 0.0) > BUSY_SHARE}
-    if busy and shared == 1 and run.device == "cpu":
-        notes.append(
-            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while these trained, their step times may "
-            f"be too long: {', '.join(sorted(busy))}."
-        )
-    crowded = {r.run.method for r in records if (r.training or {}).get("others_on_gpu")}
-    if crowded:
-        notes.append(f"Another process was using the GPU while these trained: {', '.join(sorted(crowded))}.")
-    return notes
-
-
-def _timed_elsewhere(chosen: Selected) -> list[str]:
-    """Where slow-downs of one table do not come from one machine with one number of threads."""
-    timed = [
-        r.environment for its in chosen.latencies.values() for r in its if r.status == "ok" and r.environment
-    ]
-    trained = [r.record.environment for r in chosen.reported if r.record.environment]
-
-    def places(environments: Sequence[Mapping[str, Any]], *also: str) -> set[tuple[Any, ...]]:
-        return {tuple(e.get(name) for name in ("machine", "gpu", "processor", *also)) for e in environments}
-
-    if len(places(timed, "threads")) > 1:
-        return [
-            "Slow-downs were measured on different machines or with different numbers of threads: compare with care."
-        ]
-    if timed and not places(timed) <= places(trained):
-        return ["Slow-downs were measured on another machine than the training."]
-    return []

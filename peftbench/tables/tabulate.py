@@ -120,7 +120,8 @@ def _good(group: Iterable[Result]) -> list[Record]:
 
 def _costs_of(chosen: Selected, method: MethodAtRate) -> Costs:
     timed = [record for record in chosen.latencies.get(method[0], ()) if record.status == "ok"]
-    return costs_of(_good(chosen.rows[method]), chosen.profiles.get(method[0]), timed)
+    alone = [record for record in chosen.cost_runs.get(method[0], ()) if record.status == "ok"]
+    return costs_of(_good(chosen.rows[method]), alone, timed)
 
 
 def _scores(
