@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,11 @@ class PerItem(Objective):
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
         return {metric.name: metric.formula(predictions, references) for metric in self.reported}
 
+    def _best(self, answers: Sequence[npt.NDArray[Any]], references: npt.NDArray[Any]) -> float:
+        """The primary metric of the best of some predictions."""
+        found = [self.metric.formula(answer, references) for answer in answers]
+        return max(found) if self.metric.higher_is_better else min(found)
+
     def chance(self, references: npt.NDArray[Any]) -> dict[str, float]:
         return {m.name: m.chance(references) for m in self.reported if m.chance is not None}
 
@@ -92,7 +98,9 @@ class Classification(PerItem):
             "reference": labels.cpu().numpy(),
             "nll": -log_probabilities.gather(1, labels[:, None])[:, 0].cpu().numpy(),
         }
-        if self.metric.name == "accuracy":  # the others are no means over items
+        if (
+            self.metric == ITEM_METRICS["accuracy"]
+        ):  # one of that name may be another; the others are no means over items
             found["score"] = (predicted == labels).float().cpu().numpy()
         return found
 
@@ -100,8 +108,7 @@ class Classification(PerItem):
         return entropy(targets)
 
     def constant_score(self, references: npt.NDArray[Any]) -> float:
-        found, counts = np.unique(references, return_counts=True)
-        return self.score(np.full_like(references, found[counts.argmax()]), references)[self.metric.name]
+        return self._best([np.full_like(references, label) for label in np.unique(references)], references)
 
     def check_rows(self, splits: Splits) -> str:
         for split in SPLITS:
@@ -162,7 +169,8 @@ class Regression(PerItem):
         return float(targets.var())
 
     def constant_score(self, references: npt.NDArray[Any]) -> float:
-        return self.score(np.full(len(references), references.mean()), references)[self.metric.name]
+        middles = (references.mean(), np.median(references))
+        return self._best([np.full(len(references), middle) for middle in middles], references)
 
     def check_rows(self, splits: Splits) -> str:
         numbers = {split: _numbers(splits, split) for split in SPLITS}
