@@ -130,6 +130,30 @@ def test_writing_follows_the_run_and_not_the_checkpoints_defaults(family: str, c
     assert model.generation_config.repetition_penalty == 5.0
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_what_stands_in_the_source_may_be_written(family: str, checkpoint: Of) -> None:
+    """The library would count a decoder's source among what was written, so that no name of four tokens could be copied."""
+    source = resolve_model(checkpoint(family))
+    objective = Completion(decoder_start=decoder_start(source))
+    loaded = load_model(source, objective, 0)
+    model: Any = loaded.model
+    rows = {"source": ["".join(map(chr, range(32, 127)))], "target": ["x"]}  # every token that may be written
+    sources = sources_of(encoded(objective, rows, f"copy-{family}", 128), np.arange(1))
+    decoding = Decoding(max_new_tokens=6, no_repeat_ngram=1)
+    [said] = generate(model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), 4096)
+    asked = torch.from_numpy(sources.lists["input_ids"].values.astype(np.int64))[None]
+    written: list[int] = []
+    while len(written) < 6 and END not in written:
+        if objective.decoder_start is None:
+            logits = model(torch.cat([asked, torch.tensor([written], dtype=torch.int64)], 1)).logits
+        else:
+            begun = torch.tensor([[objective.decoder_start, *written]])
+            logits = model(input_ids=asked, decoder_input_ids=begun).logits
+        ranked = logits[0, -1].argsort(descending=True).tolist()
+        written.append(next(token for token in ranked if token not in written))
+    assert said == loaded.tokenizer.decode(written, skip_special_tokens=True).strip()
+
+
 def test_nothing_is_written_from_what_is_no_number(checkpoint: Of) -> None:
     source = resolve_model(checkpoint("llama"))
     loaded = load_model(source, Completion(), 0)
