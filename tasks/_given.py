@@ -139,6 +139,7 @@ def shared(given: Mapping[str, Given]) -> Iterator[str]:
     for split, own in texts.items():
         if again := len(own) - len(np.unique(own)):
             yield f"{again:,} of {len(own):,} rows of the {split} file repeat a text of it"
-    for split in [s for s in texts if s != "train"]:
-        if both := int(np.isin(texts[split], texts["train"]).sum()):
-            yield f"{both:,} of {len(texts[split]):,} {split} rows have a text that is also in the training file"
+    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        if split in texts and other in texts and (both := int(np.isin(texts[split], texts[other]).sum())):
+            file = "training" if other == "train" else other
+            yield f"{both:,} of {len(texts[split]):,} {split} rows have a text that is also in the {file} file"

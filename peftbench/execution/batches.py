@@ -167,9 +167,17 @@ def encode_splits(
 def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, folder: Path) -> None:
     """Tokenise a split, batch by batch, and write each column's numbers end to end into a file."""
     kept = [column for column in (*TEXT_COLUMNS, *objective.texts) if column in rows.column_names]
+    needed = [column for column in rows.column_names if column in {*kept, *objective.inputs}]
+
+    def encode(part: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for column in needed:
+            if None in part[column]:
+                raise UsageError(f"column {column!r} of its {folder.name} split is None in some rows")
+        return objective.encode(tokenizer, part, max_length)
+
     scratch = folder / "rows.arrow"
     made = rows.map(
-        lambda part: objective.encode(tokenizer, part, max_length),
+        encode,
         batched=True,
         remove_columns=[column for column in rows.column_names if column not in kept],
         cache_file_name=str(scratch),

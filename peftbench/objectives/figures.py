@@ -28,14 +28,14 @@ def subsets(objective: Objective, predictions: pd.DataFrame) -> Callable[[Mask],
         metrics = objective.subsets(predicted, wanted)
 
     def of(kept: Mask) -> dict[str, float]:
-        found = {**metrics(kept), "nll": float(nll[kept].mean())}
+        found = {**metrics(kept), "nll": nll[kept].mean()}
         for part in () if parts is None else np.unique(parts[kept]):
             its = kept & (parts == part)
             found |= {
-                f"{name} ({part})": value
-                for name, value in {**metrics(its), "nll": float(nll[its].mean())}.items()
+                f"{name} ({part})": value for name, value in {**metrics(its), "nll": nll[its].mean()}.items()
             }
-        return found
+        # A metric of one's own may give a number of numpy's, which no record takes.
+        return {name: float(value) for name, value in found.items()}
 
     return of
 

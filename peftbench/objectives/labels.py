@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ class PerItem(Objective):
 
     def _best(self, answers: Sequence[npt.NDArray[Any]], references: npt.NDArray[Any]) -> float:
         """The primary metric of the best of some predictions."""
-        found = [self.metric.formula(answer, references) for answer in answers]
+        found = [float(self.metric.formula(answer, references)) for answer in answers]
         return max(found) if self.metric.higher_is_better else min(found)
 
     def chance(self, references: npt.NDArray[Any]) -> dict[str, float]:
@@ -82,7 +83,10 @@ class Classification(PerItem):
         return len(self.labels)
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        return {**_tokens(tokenizer, rows, max_length), "labels": rows["label"]}
+        places = range(self.outputs)
+        if strange := [label for label in rows["label"] if label not in places]:
+            raise PeftbenchError(f"label {strange[0]!r} is no place in its {self.outputs} labels")
+        return {**_tokens(tokenizer, rows, max_length), "labels": [int(label) for label in rows["label"]]}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         from torch.nn import functional
@@ -150,7 +154,7 @@ class Regression(PerItem):
         return 1
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        scaled = [(float(value) - self.centre) / self.spread for value in rows["label"]]
+        scaled = [(_number(value) - self.centre) / self.spread for value in rows["label"]]
         return {**_tokens(tokenizer, rows, max_length), "labels": scaled}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -177,6 +181,16 @@ class Regression(PerItem):
         if np.ptp(numbers["train"]) == 0:
             raise PeftbenchError("all numbers of its training split are the same")
         return ""
+
+
+def _number(label: Any) -> float:
+    try:
+        found = float(label)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise PeftbenchError(f"label {label!r} is no number")
+    return found
 
 
 def _numbers(splits: Splits, split: str) -> npt.NDArray[np.float64]:

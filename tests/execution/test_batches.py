@@ -120,6 +120,11 @@ def test_shares_of_several_labels_stay_shares() -> None:
 def test_an_empty_split_is_named() -> None:
     import datasets
 
+    grouped = datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1], "group": ["g", None]})
+    with pytest.raises(UsageError, match="column 'group' of its train split is None in some rows"):
+        splits = dict.fromkeys(("train", "validation", "test"), grouped)
+        batches.encode_splits("t", Classification(("a", "b")), lambda: splits, None, 8, "key-4")
+
     full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
     with pytest.raises(UsageError, match="no rows in its validation split"):
         batches.encode_splits(

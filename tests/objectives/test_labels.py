@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 import torch
 
-from peftbench import UsageError
+from peftbench import PeftbenchError, UsageError
 from peftbench.execution import batches
 from peftbench.models.starters import byte_tokenizer
 from peftbench.objectives.completion import Completion
@@ -211,3 +211,18 @@ def references(*texts: str) -> np.ndarray[Any, Any]:
     found = np.empty(len(texts), dtype=object)
     found[:] = [[text] for text in texts]
     return found
+
+
+@pytest.mark.parametrize(
+    ("objective", "label"),
+    [(Classification(("a", "b")), label) for label in ("a", 2, -100, 0.5, None)]
+    + [(Regression(), label) for label in ("a", None, math.nan)],
+)
+def test_a_label_that_is_none_is_said(objective: Any, label: Any) -> None:
+    """Of a plugin's rows: -100 would be left out of the loss in silence, the others be an error inside torch."""
+    with pytest.raises(PeftbenchError, match=f"label {label!r} is no "):
+        objective.encode(byte_tokenizer(), {"text": ["x", "y"], "label": [1, label]}, 8)
+    assert objective.encode(byte_tokenizer(), {"text": ["x", "y"], "label": [True, 0.0]}, 8)["labels"] == [
+        1,
+        0,
+    ]

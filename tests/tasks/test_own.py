@@ -208,6 +208,11 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         "2 of 102 rows of the train file repeat a text of it",
         "5 of 55 test rows have a text that is also in the training file",
     ]
+    # What rates are chosen on is not what is reported.
+    both = task(
+        f"csv:path={tmp_path / 'train.csv'}:validation={tmp_path / 'test.csv'}:test={tmp_path / 'test.csv'}"
+    )
+    assert both.notices()[-1] == "55 of 55 test rows have a text that is also in the validation file"
     one = task(f"csv:path={tmp_path / 'train.csv'}").splits()
     assert max(Counter(chain(*(rows["text"] for rows in one.values()))).values()) == 2
     for text in (ROWS[0]["text"], ROWS[1]["text"]):  # equal texts are on one side
