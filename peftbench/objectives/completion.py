@@ -94,6 +94,7 @@ class Completion(Objective):
             "cut": f"have a source of more tokens than there is room for, which loses its {side}",
             "unended": "have a target of more tokens than there is room for, which loses its end, so that nothing teaches to stop there",
             "unwritten": "have a token in the target by which the tokenizer ends, marks or leaves out text, which is never written",
+            "stopped": f"have a target of more than the {self.decoding.max_new_tokens} tokens (max_new_tokens) behind which writing stops",
             "unread": "have a target mostly of letters that ROUGE takes for space, which is all but Latin ones; chrf reads them",
         }
 
@@ -116,6 +117,7 @@ class Completion(Objective):
             columns["cut"].append(int(len(source) <= len(asked)))
             columns["unended"].append(int(len(target) <= len(wanted)))
             columns["unwritten"].append(int(not special.isdisjoint(wanted)))
+            columns["stopped"].append(int(len(wanted) > self.decoding.max_new_tokens))
             if self.decoder_start is None:
                 columns["input_ids"].append([*source, *target])
                 columns["labels"].append([IGNORED] * len(source) + target)

@@ -94,6 +94,12 @@ def test_what_is_lost_of_targets_and_sources_is_told() -> None:
     assert split.counted["cut"].tolist() == [0, 0, 1, 0]
     assert split.counted["unended"].tolist() == [0, 1, 0, 0]
     assert split.counted["unwritten"].tolist() == [0, 0, 0, 1]
+    assert split.counted["stopped"].tolist() == [
+        0,
+        1,
+        0,
+        0,
+    ]  # whole in training, and never whole in what is written
     assert not split.counted["unread"].any()
     foreign = {
         "source": ["q"] * 3,
@@ -103,7 +109,7 @@ def test_what_is_lost_of_targets_and_sources_is_told() -> None:
     by_letters = Completion(("chrf",), decoding=Decoding(max_new_tokens=8))
     assert not encoded(by_letters, foreign, "read by letters").counted["unread"].any()
     said = batches.told(objective, {"train": split, "test": split.some(np.array([0, 1]))})
-    assert len(said) == 3
+    assert len(said) == 4 and "more than the 8 tokens (max_new_tokens)" in said[3]
     assert "1 of 4 train, 1 of 2 test items have a target" in said[1] and "loses its end" in said[1]
     assert batches.told(objective, {"test": split.some(np.array([0]))}) == []
 

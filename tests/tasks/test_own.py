@@ -208,6 +208,12 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         "2 of 102 rows of the train file repeat a text of it",
         "5 of 55 test rows have a text that is also in the training file",
     ]
+    write(tmp_path, "train.csv", ROWS[:30])
+    write(tmp_path, "test.csv", ROWS[40:80])
+    said = task(f"csv:path={tmp_path}:group=shop").notices()
+    assert said[-1] == "30 of 40 groups of the test file are also in the training file"
+    write(tmp_path, "train.csv", [*ROWS[:100], ROWS[0], ROWS[1]])
+    write(tmp_path, "test.csv", ROWS[95:150])
     # What rates are chosen on is not what is reported.
     both = task(
         f"csv:path={tmp_path / 'train.csv'}:validation={tmp_path / 'test.csv'}:test={tmp_path / 'test.csv'}"
