@@ -306,6 +306,6 @@ TEXT_METRICS = {  # the general ones, which a SPEC names; a task may bring its o
         TextMetric("cider", is_share=False, unit="", statistics=_cider, value=mean),
         TextMetric("chrf", statistics=_chrf, value=_chrf_value),
         TextMetric("ter", higher_is_better=False, statistics=_ter, value=_ter_value),
-        TextMetric("exact_match", statistics=partial(scores, _exact), value=mean),
+        TextMetric("exact_match", unit="%", statistics=partial(scores, _exact), value=mean),
     )
 }
