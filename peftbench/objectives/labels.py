@@ -76,7 +76,8 @@ class Classification(PerItem):
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             raise ValueError(f"classification needs two labels or more, not {list(self.labels)}")
-        self.reported  # noqa: B018  checks the metrics
+        if ITEM_METRICS["f1"] in self.reported and len(self.labels) > 2:
+            raise ValueError(f"f1 is of the second of two labels, not of {len(self.labels)}; take macro_f1")
 
     @property
     def outputs(self) -> int:

@@ -106,5 +106,7 @@ def test_metrics_that_are_none() -> None:
         Completion(("bleu", twice))
     with pytest.raises(ValueError, match="metric 'nll' is there already"):
         Classification(("a", "b"), (ItemMetric("nll", formula=lambda predictions, references: 0.0),))
+    with pytest.raises(ValueError, match="f1 is of the second of two labels, not of 3; take macro_f1"):
+        Classification(("a", "b", "c"), ("accuracy", "f1"))
     with pytest.raises(ValueError, match="a task needs a metric"):
         Classification(("a", "b"), ())
