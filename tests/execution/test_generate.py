@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from peftbench import Completion, Decoding, NotSupported, UsageError
+from peftbench import Classification, Completion, Decoding, NotSupported, UsageError
 from peftbench.data import published
 from peftbench.execution import batches
 from peftbench.execution.execute import execute
@@ -166,6 +167,18 @@ def test_what_stands_in_the_source_may_be_written(family: str, checkpoint: Of) -
         ranked = logits[0, -1].argsort(descending=True).tolist()
         written.append(next(token for token in ranked if token not in written))
     assert said == loaded.tokenizer.decode(written, skip_special_tokens=True).strip()
+
+
+def test_a_decoder_begins_alike_in_training_and_in_writing(checkpoint: Of, tmp_path: Path) -> None:
+    """Where its config does not say with what, that is the padding token: the library would train so, and not write."""
+    folder = shutil.copytree(checkpoint("t5"), tmp_path / "t5")
+    file = folder / "config.json"
+    said = {k: v for k, v in json.loads(file.read_text()).items() if k != "decoder_start_token_id"}
+    file.write_text(json.dumps(said))
+    for objective in (Completion(), Classification(("a", "b"))):
+        source = resolve_model(str(folder))
+        model: Any = load_model(source, objective, 0).model
+        assert model.config.decoder_start_token_id == decoder_start(source) == said["pad_token_id"]
 
 
 def test_nothing_is_written_from_what_is_no_number(checkpoint: Of) -> None:
