@@ -99,7 +99,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     of_head = {id(p) for p in head.values()}
     if not adaptation.params and adaptation.fit is None:
         raise NotSupported(NOTHING_TO_TRAIN)
-    adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
+    _settle_names(adaptation, of_head)
     freeze_all_but(adaptation, head)
     adaptation.model.eval()  # what a method adds begins in training mode
     if run.checkpointing and run.kind != "latency":  # which is inference, without a backward pass
@@ -107,6 +107,29 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     if device != "meta":
         adaptation.to(device)
     return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed)
+
+
+def _settle_names(adaptation: Adaptation, of_head: set[int]) -> None:
+    """Leave the head's tensors out of what the method trains, and each other one its first name: an optimizer that gets a
+    tensor under two names moves it twice in a step.
+
+    Raises:
+        NotSupported: a factor on the learning rate is for nothing that the method trains.
+    """
+    declared = adaptation.params
+    names: dict[int, str] = {}
+    for name, parameter in declared.items():
+        if id(parameter) not in of_head:
+            names.setdefault(id(parameter), name)
+    if strange := [
+        name for name in adaptation.groups if name not in declared or id(declared[name]) in of_head
+    ]:
+        raise NotSupported(
+            f"its groups have a factor for {strange[0]!r}, which it does not train; it trains {', '.join([*names.values()][:3])}"
+            + (", ..." if len(names) > 3 else "")
+        )
+    adaptation.groups = {names[id(declared[name])]: factor for name, factor in adaptation.groups.items()}
+    adaptation.params = {name: declared[name] for name in names.values()}
 
 
 def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:

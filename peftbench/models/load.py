@@ -100,6 +100,11 @@ def load_model(
                     encoder.pooler = None  # nobody reads it, so it would be counted and never trained
                 model = MeanPooledClassifier(encoder, arguments["num_labels"])
                 head_names = frozenset({"classifier.weight", "classifier.bias"})
+        config: Any = model.config
+        if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+            config.decoder_start_token_id = decoder_start(
+                source
+            )  # what writes begins as what was trained did
         tokenizer = tokenizer_of(source)
         notices += [*fresh.notices, *fit_together(model, tokenizer, source.name)]
     except PeftbenchError:

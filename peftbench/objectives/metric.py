@@ -38,6 +38,8 @@ def chosen(given: Sequence[str | M], known: Mapping[str, M]) -> tuple[M, ...]:
         raise ValueError(f"unknown metric {strange[0]!r}; known: {', '.join(known)}")
     found = tuple(known[one] if isinstance(one, str) else one for one in given)
     names = [metric.name for metric in found]
+    if "nll" in names:
+        raise ValueError("metric 'nll' is there already, for every task; give yours another name")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"metric {twice[0]!r} is there twice")
     return found

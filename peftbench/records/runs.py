@@ -33,11 +33,11 @@ class Budget:
     train_items: int | None = None  # of the training split, the same for all; None: all of it
 
     def resolve_steps(self, train_items: int) -> int:
-        """Optimizer steps on a training split of that size."""
+        """Optimizer steps on a training split of that size, which is one batch where it fills none."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(1, round(self.epochs * train_items / self.batch_size))
+        return max(1, round(self.epochs * train_items / min(self.batch_size, train_items)))
 
     @property
     def of_a_step(self) -> Budget:

@@ -12,7 +12,7 @@ import torch
 from peftbench import Classification, UsageError
 from peftbench.execution import batches
 from peftbench.execution.batches import training_order
-from peftbench.records.runs import Run
+from peftbench.records.runs import Budget, Run
 
 Make = Callable[..., Run]
 
@@ -49,6 +49,12 @@ def test_every_row_is_trained_on_and_a_batch_is_full(items: int) -> None:
 
 def test_a_split_smaller_than_a_batch_still_trains() -> None:
     assert [len(b) for b in training_order(np.array([3, 4, 5]), 16, 2, 0)] == [3, 3]
+    budget = Budget("custom", None, 4.0, 16, 1, 32)
+    assert [budget.resolve_steps(items) for items in (3, 16, 24)] == [
+        4,
+        4,
+        6,
+    ]  # each sees every item four times
 
 
 def test_collate_pads_and_masks() -> None:
@@ -96,8 +102,28 @@ def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
     assert apart[0] == apart[2] != apart[1]  # rows that read alike tell one thing
 
 
+def test_shares_of_several_labels_stay_shares() -> None:
+    import datasets
+
+    class Shares(Classification):
+        def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
+            return {"input_ids": [[5, 6] for _ in rows["labels"]], "labels": rows["labels"]}
+
+    its = datasets.Dataset.from_dict({"labels": [[0.25, 0.5, 1.0], [0.0, 0.75, 0.25]]})
+    splits = dict.fromkeys(("train", "validation", "test"), its)
+    split = batches.encode_splits("t", Shares(("a", "b")), lambda: splits, None, 8, "shares")["test"]
+    batch = batches.collate(split, np.array([1, 0]), {}, torch.device("cpu"))
+    assert batch["labels"].tolist() == [[0.0, 0.75, 0.25], [0.25, 0.5, 1.0]]
+    assert batch["input_ids"].dtype == torch.int64
+
+
 def test_an_empty_split_is_named() -> None:
     import datasets
+
+    grouped = datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1], "group": ["g", None]})
+    with pytest.raises(UsageError, match="column 'group' of its train split is None in some rows"):
+        splits = dict.fromkeys(("train", "validation", "test"), grouped)
+        batches.encode_splits("t", Classification(("a", "b")), lambda: splits, None, 8, "key-4")
 
     full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
     with pytest.raises(UsageError, match="no rows in its validation split"):

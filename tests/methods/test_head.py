@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 
+from peftbench.models.pooled import MeanPooledClassifier
 from peftbench.plugins.registry import get
 
 
@@ -45,3 +47,13 @@ def test_a_layer_that_says_something_else_is_found() -> None:
     made = probe(2)
     with pytest.raises(ArithmeticError, match="another class than the probe"):
         made.check(np.ones((10, 3)), 1 - made.model.classifier(torch.ones(10, 3)).argmax(-1).numpy())
+
+
+def test_features_are_as_wide_as_the_last_states() -> None:
+    """OPT-350M's are narrower than those inside."""
+    config = transformers.OPTConfig(
+        vocab_size=9, hidden_size=8, word_embed_proj_dim=4, ffn_dim=8, num_hidden_layers=1, num_attention_heads=2
+    )  # fmt: skip
+    model = MeanPooledClassifier(transformers.OPTModel(config), 2)
+    tokens = torch.tensor([[5, 6]])
+    assert model(tokens, torch.ones_like(tokens)).logits.shape == (1, 2)
