@@ -302,7 +302,7 @@ def _latency(rows: Sequence[Row]) -> list[str]:
     if not base:
         return []
     figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
-    processes = max(cell.unmerged.processes for cell in cells if cell.unmerged)
+    processes = max((s.processes for cell in cells for s in (cell.unmerged, cell.noise) if s), default=0)
     said = (
         f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
         f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."

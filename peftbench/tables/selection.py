@@ -100,7 +100,7 @@ def select(
         run, setting = result.record.run, setting_of(result.record.run)
         if run.kind == "latency":
             latencies.setdefault((run.method, setting.forward_pass), []).append(result.record)
-        elif run.kind == "profile":
+        elif run.kind == "profile" and result.record.status == "ok":
             profiles[run.method, setting.training_step] = result.record
         elif run.kind in ("training", "tuning"):
             by_setting.setdefault(setting, []).append(result)
@@ -213,8 +213,7 @@ def _once(results: Sequence[Result]) -> list[Result]:
         return of_this_version, record.status == "ok", record.run.forgetting is not None, record.started_at
 
     for result in sorted(results, key=tells):
-        run = result.record.run
-        kept[run.key if run.forgetting is None else run.without_forgetting.key] = result
+        kept[result.record.run.without_forgetting.key] = result
     return list(kept.values())
 
 

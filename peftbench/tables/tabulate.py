@@ -84,7 +84,7 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
     anchor = chosen.reference if chosen.reference in scores else None
     text = _text_of(results)
     rows = _rows(chosen, text, baselines)
-    sound = {method for method, row in rows.items() if not (row.failed_checks or row.failed_seeds)}
+    sound = {method for method, row in rows.items() if row.sound}
     failed = {method: row.failed_seeds for method, row in rows.items() if row.failed_seeds}
     compared = _Compared(scores, metric, anchor, alpha, sound, failed)
     target = curve_end([] if anchor is None else _good(chosen.rows[anchor]), metric["name"])
@@ -297,11 +297,11 @@ def _reason(record: Record) -> str:
 
 
 def _caption(chosen: Selected, rows: list[Row]) -> str:
-    return _budget_said(chosen, rows) + _reference_said(chosen) + _age_said(chosen.reported)
+    return _budget_said(chosen, rows) + _reference_said(chosen, rows) + _age_said(chosen.reported)
 
 
-def _reference_said(chosen: Selected) -> str:
-    if chosen.reference is None:
+def _reference_said(chosen: Selected, rows: list[Row]) -> str:
+    if chosen.reference is None or not any(row.difference for row in rows):
         return ""
     method, rate = chosen.reference
     return f" Differences are to {method}" + (f" at {rate:g}." if rate else ".")

@@ -26,6 +26,7 @@ from peftbench.records.store import Store
 from peftbench.render.columns import arranged
 from peftbench.stats.estimate import ALPHA
 from peftbench.stats.sequential import SeedSchedule
+from peftbench.tables.gate import judge, limit_of
 from peftbench.tables.pairs import pair
 from peftbench.tables.summary import summarise
 from peftbench.tables.table import Table
@@ -133,6 +134,51 @@ def test_neither_order_nor_age_nor_sorting_changes_a_figure(world: Callable[[str
         assert [t.shown_rows[0].method for t in by_score] == ["ia3"] * 3
         assert [t.rows for t in by_score] == [t.rows for t in tables]
         assert summarise(by_score) == summarise(tables)
+
+
+def test_runs_that_the_present_version_did_again_stand_alone(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    def runs(method: str, share: float, version: str = "") -> list[Result]:
+        found = [
+            result(make_run(method, seed=seed), tmp_path / f"{method}{version}", share) for seed in range(2)
+        ]
+        if not version:
+            return found
+        return [
+            dataclasses.replace(one, record=dataclasses.replace(one.record, key=f"{version}-{seed}"))
+            for seed, one in enumerate(found)
+        ]
+
+    old, new, full = runs("lora", 0.5, "old"), runs("lora", 0.8), runs("full", 0.7)
+    (expected,) = of([*new, *full], "full")
+    for order in ([*old, *new, *full], [*full, *new, *old]):
+        (table,) = of(aged(order, 1), "full")
+        assert table.rows == expected.rows and table.caption == expected.caption
+    (paired,) = pair([*old, *new], new).pairs
+    assert paired.figures[0].change.value == 0 and paired.seeds_a == 2
+    (kept,) = of([*old, *full], "full")  # what was not done again
+    assert "2 of the 4 runs are of an OLDER VERSION" in kept.caption
+
+
+def test_a_metric_that_is_called_as_a_column_changes_no_other_figure(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    results = []
+    for seed in range(2):
+        one = result(make_run("lora", seed=seed), tmp_path, 0.8)
+        assert one.folder is not None
+        names = ("confidence", "score", "step", "step_ms", "task")
+        blocks = pd.DataFrame({"block": np.arange(20), **{name: [0.25] * 20 for name in names}})
+        blocks.to_parquet(one.folder / "pseudo_values.parquet")
+        quality = {**(one.record.quality or {}), **dict.fromkeys(names, 0.25)}
+        results.append(dataclasses.replace(one, record=dataclasses.replace(one.record, quality=quality)))
+    row = json.loads(text(of(results), "json"))[0]["rows"][0]
+    assert row["score"] == 0.8 and row["confidence"] == 0.95 and row["step_ms"] == 50.0
+    assert {row[f"{name} (metric)"] for name in names} == {0.25}
+    paired = pair(results, results)
+    for limit in ("score:-1.0", "step:+5%", "score (metric):-1.0", "step (metric):-1.0"):
+        judge([limit_of(limit)], paired.pairs)
 
 
 def test_another_method_changes_no_other_row(
