@@ -7,7 +7,7 @@ an interval shrinks with the root of the seeds as far as it comes from them, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..records.results import Result
 from ..stats.estimate import Estimate
@@ -69,6 +69,10 @@ def advise_on(results: Iterable[Result], baseline: str, allowed: Limits) -> list
             next((t for t in tables_of(ours, baseline) if t.setting == table.setting), None) if left else None
         )
         closest = None if again is None else _furthest(again)
+        if again is not None:  # what a row is called hangs on the rates beside it
+            names = {(row.method, row.learning_rate): row.label for row in table.rows}
+            rows = tuple(replace(row, label=names[row.method, row.learning_rate]) for row in again.rows)
+            again = replace(again, rows=rows)
         advice.append(Advice(table, again, tuple(excluded), tuple(unknown), closest))
     return advice
 

@@ -188,6 +188,11 @@ def test_few_groups_are_named(make_run: Callable[..., Run], tmp_path: Path) -> N
         frame.to_parquet(one.folder / "predictions.parquet")
     (table,) = tabulate(found, "full", ("full",))
     assert any("they tell as much as 2 of one size" in note for note in table.footnotes)
+    for one in found:
+        frame = pd.read_parquet((one.folder or tmp_path) / "predictions.parquet").assign(group="all")
+        frame.to_parquet((one.folder or tmp_path) / "predictions.parquet")
+    (table,) = tabulate(found, "full", ("full",))
+    assert any("ONE group; ± is the 95 % interval over seeds alone" in note for note in table.footnotes)
 
 
 def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(
     assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", {}))
 
 
+def test_a_rate_keeps_its_name_where_another_one_is_excluded(
+    results: list[Result], make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    other = [
+        result(make_run("full", seed=seed, learning_rate=0.5), tmp_path, 0.95, noise=seed, merge="fail")
+        for seed in range(3)
+    ]
+    said = advice_text(advise_on([*results, *other], "lora", {}))
+    assert "use full at 0.01: " in said and "full at 0.5: fails its check 'merge'" in said
+
+
 def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tmp_path: Path) -> None:
     """The same methods and seeds under another attention, or of an older source, in the same store: each advice is from its own runs."""
     own = [

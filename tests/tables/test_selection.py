@@ -233,7 +233,9 @@ def test_the_reference_is_the_tuned_rate_or_the_one_named_and_never_guessed(
         assert any("the store holds lora at 0.001, not shown" in note for note in table.footnotes)
     begun = dataclasses.replace(runs[2].record.run, learning_rate=0.005)  # interrupted after its first seed
     (as_before,) = of([*runs, *trials, *tried(begun, tmp_path, 0.05)[:1]], "lora")
-    assert as_before.reference == "lora" and as_before.rows[2].tuned and as_before.footnotes == table.footnotes
+    assert (
+        as_before.reference == "lora" and as_before.rows[2].tuned and as_before.footnotes == table.footnotes
+    )
     assert reference_among(runs, "lora at 2e-3") == "lora at 0.002"
     with pytest.raises(UsageError, match=r"lora stands at 0.001, 0.002"):
         reference_among(runs, "lora at 0.5")
