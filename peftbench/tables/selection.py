@@ -119,12 +119,17 @@ def select(
             dataclasses.replace(
                 one,
                 rules=tuple(sorted({*one.rules, *([rule] if rule else [])}, key=dataclasses.astuple)),
-                latencies={m: tuple(latencies.get((m, setting.forward_pass), ())) for m in methods},
+                latencies={m: _of_one_version(latencies.get((m, setting.forward_pass), ())) for m in methods},
                 profiles={m: record.profile or {} for m, record in steps.items() if record is not None},
                 stale=len(found) - len(current),
             )
         )
     return selected
+
+
+def _of_one_version(timed: Sequence[Record]) -> tuple[Record, ...]:
+    """Processes are averaged: those of the present version of the program alone, where there are any."""
+    return tuple([record for record in timed if record.key == record.run.key] or timed)
 
 
 def _curves(group: Iterable[Result]) -> dict[str, RateCurve]:

@@ -297,7 +297,7 @@ def _reason(record: Record) -> str:
 
 
 def _caption(chosen: Selected, rows: list[Row]) -> str:
-    return _budget_said(chosen, rows) + _reference_said(chosen, rows) + _age_said(chosen.reported)
+    return _budget_said(chosen, rows) + _reference_said(chosen, rows) + _age_said(chosen)
 
 
 def _reference_said(chosen: Selected, rows: list[Row]) -> str:
@@ -307,13 +307,15 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
     return f" Differences are to {method}" + (f" at {rate:g}." if rate else ".")
 
 
-def _age_said(results: Sequence[Result]) -> str:
+def _age_said(chosen: Selected) -> str:
     """Of runs whose key this program would make otherwise: it would do them again."""
-    older = sum(result.record.run.key != result.record.key for result in results)
+    records = [result.record for result in chosen.reported]
+    records += [record for timed in chosen.latencies.values() for record in timed]
+    older = sum(record.run.key != record.key for record in records)
     if not older:
         return ""
     return (
-        f" {older} of the {len(results)} runs are of an OLDER VERSION of the program, which computed something otherwise: the "
+        f" {older} of the {len(records)} runs are of an OLDER VERSION of the program, which computed something otherwise: the "
         "same command does them anew."
     )
 

@@ -97,5 +97,7 @@ def test_metrics_that_are_none() -> None:
         Completion(("blue",))
     with pytest.raises(ValueError, match="metric 'bleu' is there twice"):
         Completion(("bleu", twice))
+    with pytest.raises(ValueError, match="every task has 'nll'"):
+        Completion(("bleu", dataclasses.replace(twice, name="nll")))
     with pytest.raises(ValueError, match="a task needs a metric"):
         Classification(("a", "b"), ())

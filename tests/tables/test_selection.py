@@ -157,6 +157,14 @@ def test_runs_that_the_present_version_did_again_stand_alone(
         assert table.rows == expected.rows and table.caption == expected.caption
     (paired,) = pair([*old, *new], new).pairs
     assert paired.figures[0].change.value == 0 and paired.seeds_a == 2
+    timed = []
+    for process, (ms, key) in enumerate([(11.0, ""), (11.0, ""), (15.0, "older")]):
+        latency = make_run("lora", seed=process, kind="latency")
+        cell = {"batch": 1, "length": 8, "ms": {"base": [10.0] * 40, "lora": [ms] * 40}, "refusal": None}
+        timed.append(Result(Record(latency, key or latency.key, "ok", latency=[cell]), None))
+    (table,) = of([*new, *timed], "full")
+    assert table.rows[0].costs.latency[0].unmerged_ms == 11.0
+    assert "1 of the 3 runs" in of([*new, timed[-1]], "full")[0].caption
     (kept,) = of([*old, *full], "full")  # what was not done again
     assert "2 of the 4 runs are of an OLDER VERSION" in kept.caption
 
