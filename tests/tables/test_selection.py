@@ -136,37 +136,24 @@ def test_neither_order_nor_age_nor_sorting_changes_a_figure(world: Callable[[str
         assert summarise(by_score) == summarise(tables)
 
 
-def test_runs_that_the_present_version_did_again_stand_alone(
+def test_processes_of_an_older_version_are_not_averaged_with_the_present_ones(
     make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    def runs(method: str, share: float, version: str = "") -> list[Result]:
-        found = [
-            result(make_run(method, seed=seed), tmp_path / f"{method}{version}", share) for seed in range(2)
-        ]
-        if not version:
-            return found
-        return [
-            dataclasses.replace(one, record=dataclasses.replace(one.record, key=f"{version}-{seed}"))
-            for seed, one in enumerate(found)
-        ]
-
-    old, new, full = runs("lora", 0.5, "old"), runs("lora", 0.8), runs("full", 0.7)
-    (expected,) = of([*new, *full], "full")
-    for order in ([*old, *new, *full], [*full, *new, *old]):
-        (table,) = of(aged(order, 1), "full")
-        assert table.rows == expected.rows and table.caption == expected.caption
-    (paired,) = pair([*old, *new], new).pairs
+    trained = [result(make_run("lora", seed=seed), tmp_path, 0.8) for seed in range(2)]
+    old = [
+        dataclasses.replace(r, record=dataclasses.replace(r.record, key=f"old {r.record.key}"))
+        for r in trained
+    ]
+    (paired,) = pair([*old, *trained], trained).pairs
     assert paired.figures[0].change.value == 0 and paired.seeds_a == 2
     timed = []
     for process, (ms, key) in enumerate([(11.0, ""), (11.0, ""), (15.0, "older")]):
         latency = make_run("lora", seed=process, kind="latency")
         cell = {"batch": 1, "length": 8, "ms": {"base": [10.0] * 40, "lora": [ms] * 40}, "refusal": None}
         timed.append(Result(Record(latency, key or latency.key, "ok", latency=[cell]), None))
-    (table,) = of([*new, *timed], "full")
+    (table,) = of([*trained, *timed], "full")
     assert table.rows[0].costs.latency[0].unmerged_ms == 11.0
-    assert "1 of the 3 runs" in of([*new, timed[-1]], "full")[0].caption
-    (kept,) = of([*old, *full], "full")  # what was not done again
-    assert "2 of the 4 runs are of an OLDER VERSION" in kept.caption
+    assert "1 of the 3 runs" in of([*trained, timed[-1]], "full")[0].caption
 
 
 def test_a_metric_that_is_called_as_a_column_changes_no_other_figure(
