@@ -139,19 +139,17 @@ def _checks(table: Table) -> list[str]:
 def _guards(table: Table) -> list[str]:
     notes = []
     seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
-    if seedless:
-        names = ", ".join(row.label for row in seedless)
+    if frozen := ", ".join(row.label for row in seedless if _is_frozen(row)):
+        notes.append(
+            f"{frozen}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
+        )
+    if solved := ", ".join(row.label for row in seedless if not _is_frozen(row)):
         items = table.settings["train_items"]
         given = "" if items is None else f" as it is here ({items:,} items)"
-        if all(_is_frozen(row) for row in seedless):
-            notes.append(
-                f"{names}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
-            )
-        else:
-            notes.append(
-                f"{names}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does "
-                "not depend on the seed and ran once."
-            )
+        notes.append(
+            f"{solved}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does not "
+            "depend on the seed and ran once."
+        )
     notes += [
         f"{row.label}: departs from the shared budget: {'; '.join(row.departures)}."
         for row in table.rows
