@@ -65,9 +65,11 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
     seeds = len(chosen.seeds())
     level = f"{100 * (1 - table.alpha):.3g} %"
     if seeds > 1:
+        among, over = f"{groups.count:,} groups", "seeds and items together"
+        if groups.count == 1:  # whose own variance nothing tells
+            among, over = "ONE group", "seeds alone and says nothing of other items"
         notes.append(
-            f"Quality: mean over {seeds} seeds on {items:,} test items in {groups.count:,} groups; ± is the {level} interval "
-            "over seeds and items together."
+            f"Quality: mean over {seeds} seeds on {items:,} test items in {among}; ± is the {level} interval over {over}."
         )
         if 1 < groups.effective_count < FEW_GROUPS:
             notes.append(
@@ -137,19 +139,17 @@ def _checks(table: Table) -> list[str]:
 def _guards(table: Table) -> list[str]:
     notes = []
     seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
-    if seedless:
-        names = ", ".join(row.label for row in seedless)
+    if frozen := ", ".join(row.label for row in seedless if _is_frozen(row)):
+        notes.append(
+            f"{frozen}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
+        )
+    if solved := ", ".join(row.label for row in seedless if not _is_frozen(row)):
         items = table.settings["train_items"]
         given = "" if items is None else f" as it is here ({items:,} items)"
-        if all(_is_frozen(row) for row in seedless):
-            notes.append(
-                f"{names}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
-            )
-        else:
-            notes.append(
-                f"{names}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does "
-                "not depend on the seed and ran once."
-            )
+        notes.append(
+            f"{solved}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does not "
+            "depend on the seed and ran once."
+        )
     notes += [
         f"{row.label}: departs from the shared budget: {'; '.join(row.departures)}."
         for row in table.rows
@@ -302,7 +302,7 @@ def _latency(rows: Sequence[Row]) -> list[str]:
     if not base:
         return []
     figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
-    processes = max(cell.unmerged.processes for cell in cells if cell.unmerged)
+    processes = max((s.processes for cell in cells for s in (cell.unmerged, cell.noise) if s), default=0)
     said = (
         f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
         f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."

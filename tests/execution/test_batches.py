@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from peftbench import Classification, UsageError
-from peftbench.execution import batches
-from peftbench.execution.batches import training_order
+from peftbench.execution import batches, profile
+from peftbench.execution.batches import Encoded, Ragged, training_order
+from peftbench.execution.train import shape
 from peftbench.records.runs import Budget, Run
+from peftbench.tables.flops import flops_of
 
 Make = Callable[..., Run]
 
@@ -135,3 +137,18 @@ def test_an_empty_split_is_named() -> None:
             8,
             "key-3",
         )
+
+
+def test_what_a_profile_counts_tells_the_steps_of_every_seed(make_run: Make) -> None:
+    def truth(parts: list[list[int]]) -> int:
+        return sum(items * (7 * width**2 + 1000 * width + 5) for items, width in parts)
+
+    lengths = np.random.default_rng(0).integers(3, 60, 200)
+    tokens = Ragged(np.zeros(lengths.sum(), np.int64), np.concatenate([[0], np.cumsum(lengths)]))
+    data = Encoded({"input_ids": tokens}, {})
+    _, *chosen = profile._batches(make_run(kind="profile", steps=1), data)
+    counted = [(parts := shape(data, items, 1), truth(parts)) for items in chosen]
+    for seed in range(4):
+        (items,) = training_order(lengths, 8, 1, seed)
+        step = shape(data, items, 1)
+        assert flops_of(counted, [step]) == pytest.approx([truth(step)])
