@@ -350,6 +350,24 @@ def test_rslora_is_told_the_alpha_that_gives_the_same_factor(
     assert adapted(make_run(f"rslora:rank=4:alpha=8:{start}", checkpoint("bert"))).adaptation.params
 
 
+def test_the_readmes_code_loads_over_a_base_with_a_head_of_its_own(
+    trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Of other labels than the task's: the library refuses such a base unless it is told."""
+    folder = tmp_path / "five-labels"
+    shutil.copytree(checkpoint("bert"), folder)
+    kind: Any = transformers.BertForSequenceClassification
+    kind.from_pretrained(folder, num_labels=5).save_pretrained(folder)
+    prepared, record = trained("lora:rank=3", str(folder))
+    text = (exported(record, tmp_path) / "README.md").read_text()
+    code = text.split("```python")[1].split("```")[0].replace("FOLDER", repr(str(tmp_path / "out-False")))
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, names)  # noqa: S102  what a reader would run
+    assert same(outputs(names["model"].eval(), folder), logits(prepared))
+
+
 @pytest.mark.parametrize("said", [None, 5])
 def test_the_readme_says_how_to_load_the_model_that_was_trained(
     said: int | None, trained: Any, checkpoint: Of, tmp_path: Path
