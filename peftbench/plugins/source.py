@@ -107,14 +107,22 @@ def _with_siblings(file: Path) -> set[Path]:
     return found
 
 
+@functools.lru_cache(maxsize=256)
+def _imports(file: Path, time_ns: int, size: int) -> list[ast.Import | ast.ImportFrom]:
+    """What a file imports, read once as long as its time and size stay."""
+    tree = ast.parse(file.read_bytes())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def _siblings(file: Path) -> Iterable[Path]:
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    status = file.stat()
+    for node in _imports(file, status.st_mtime_ns, status.st_size):
         if isinstance(node, ast.Import):
             yield from _loaded((alias.name for alias in node.names), file)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+        elif not node.level and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             yield from _loaded(names, file)
-        elif isinstance(node, ast.ImportFrom) and node.level:
+        else:
             home = file.parents[node.level - 1]
             inner = node.module.split(".") if node.module else []
             for name in [inner, *([*inner, alias.name] for alias in node.names)]:
