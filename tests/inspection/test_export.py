@@ -193,6 +193,7 @@ def test_runs_that_can_not_be(trained: Any, tmp_path: Path) -> None:
     assert exportable(runs, good.key, to).record.key == good.key
     for start, folder, said in (
         ("nothing", to, "no run's key begins with 'nothing'"),
+        ("", to, "no run's key begins with ''"),
         (failed.key, to, "is failed: Diverged: the loss is not finite; there is nothing to export"),
         (lost.key, to, "were not kept; run it with --keep-weights into another --store"),
         (good.key, runs, "is not empty; name a folder that is new or empty"),
