@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from peftbench import Adaptation, NotSupported
+from peftbench import Adaptation
+from peftbench.errors import Mistaken
 from peftbench.execution import batches, prepare
 from peftbench.execution.execute import execute
 from peftbench.execution.finite import Diverged, check_columns, check_figures
@@ -105,18 +107,12 @@ def test_outputs_that_are_no_numbers_are_not_scored(make_run: Make) -> None:
         check_columns({"prediction": ["a", "b"], "nll": [1.0, float("inf")]})
 
 
-def test_a_tensor_of_two_names_trains_once_and_a_rate_for_nothing_is_refused() -> None:
-    """The optimizer would move it twice in a step, as with twice the rate; a factor under a wrong name would do nothing."""
-    mine, head = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    declared = {"first": mine, "again": mine, "head": head}
-    adaptation = Adaptation(nn.Identity(), declared, groups={"again": 4.0})
-    prepare._settle_names(adaptation, {id(head)})
-    assert list(adaptation.params) == ["first"] and adaptation.groups == {"first": 4.0}
-    for name in ("frist", "head"):
-        with pytest.raises(
-            NotSupported, match=f"a factor for {name!r}, which it does not train; it trains first"
-        ):
-            prepare._settle_names(Adaptation(nn.Identity(), declared, groups={name: 4.0}), {id(head)})
+def test_a_tensor_of_two_names_is_refused() -> None:
+    """The optimizer would move it twice in a step, as with twice the rate."""
+    mine: Any = nn.Parameter(torch.ones(2))
+    modules: Any = SimpleNamespace(left_over=lambda adaptation: [])
+    with pytest.raises(Mistaken, match="one tensor under two names"):
+        prepare._refuse_mistakes(Adaptation(nn.Identity(), {"first": mine, "again": mine}), modules)
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:
