@@ -4,6 +4,7 @@ PeftbenchError
 ├── UsageError      the command is wrong: exit status 2, nothing was run
 │   └── ModelError  a model's files can't serve: of several models a row of its own, the others go on
 └── NotSupported    this method can't serve this model or task: a row of its own, the others go on
+    └── Mistaken    its code can't be right on any model: the same row, and a failure where methods are checked
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class ModelError(UsageError):
 
 class NotSupported(PeftbenchError):
     """A method can't serve this model or task; becomes a `not supported` row."""
+
+
+class Mistaken(NotSupported):
+    """What a method gives can't be right on any model."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str) -> UsageError:

@@ -9,6 +9,7 @@ metadata `file` names a file or a folder.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -162,7 +163,10 @@ def _convert(text: str, kind: Any, where: str) -> Any:
             raise UsageError(f"{where} must be true or false, not {text!r}")
         return text.lower() == "true"
     try:
-        return kind(text)
+        value = kind(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError
+        return value
     except (TypeError, ValueError):
         article = "an" if kind is int else "a"
         raise UsageError(f"{where} must be {article} {kind.__name__}, not {text!r}") from None

@@ -134,11 +134,16 @@ def rare(train: Given, chosen: Any, labels: list[str]) -> Iterator[str]:
 
 
 def shared(given: Mapping[str, Given]) -> Iterator[str]:
-    """Texts that stand more than once, or in two of the given splits."""
+    """Texts that stand more than once, and texts and groups in two of the given splits."""
     texts = {split: hashes(one.texts(*one.names), 0) for split, one in given.items()}
     for split, own in texts.items():
         if again := len(own) - len(np.unique(own)):
             yield f"{again:,} of {len(own):,} rows of the {split} file repeat a text of it"
-    for split in [s for s in texts if s != "train"]:
-        if both := int(np.isin(texts[split], texts["train"]).sum()):
-            yield f"{both:,} of {len(texts[split]):,} {split} rows have a text that is also in the training file"
+    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        if split in texts and other in texts and (both := int(np.isin(texts[split], texts[other]).sum())):
+            file = "training" if other == "train" else other
+            yield f"{both:,} of {len(texts[split]):,} {split} rows have a text that is also in the {file} file"
+    groups = {split: set(one.groups()) for split, one in given.items() if "group" in one.names}
+    for split in (split for split in groups if split != "train"):
+        if alike := len(groups[split] & groups["train"]):
+            yield f"{alike:,} of {len(groups[split]):,} groups of the {split} file are also in the training file"

@@ -34,7 +34,7 @@ from ._given import MOST_LABELS, Given, groups_joined, rare, shared, units_of
 if TYPE_CHECKING:
     import datasets
 
-PREPARED_VERSION = 3  # raise it when what is prepared changes
+PREPARED_VERSION = 4  # raise it when what is prepared changes
 FILES = ("path", "validation", "test")  # fields that name files, whose content counts and not their place
 # Of names that may be a split, and are not read as one: Test.csv, eval.jsonl, test-00000-of-00001.parquet.
 OTHER_WORDS = {

@@ -59,6 +59,15 @@ class Hub(OwnRows):
         return None
 
     def given(self, columns: Mapping[str, NeededColumn]) -> dict[str, Iterable[pa.RecordBatch]]:
+        for split, rows in self._splits.items():
+            for column in columns.values():
+                kind = str(getattr(rows.features.get(column.name), "dtype", ""))
+                if column.kind is str and column.option != "group" and kind.startswith("timestamp"):
+                    raise UsageError(
+                        f"data set {self.path!r}, {split}: column {column.name!r} is of type {kind}, and no text. The datasets "
+                        "library takes texts of JSON Lines for times where all look like it, and writes them otherwise; read such a "
+                        "file with jsonl:path=FILE, as it is"
+                    )
         return {
             split: checked(_named(rows), f"data set {self.path!r}, {split}", columns)
             for split, rows in self._splits.items()

@@ -45,7 +45,7 @@ def _form(text: str) -> tuple[str, frozenset[str]]:
     return said.removesuffix(" from table"), frozenset(where.split(" and "))
 
 
-LOGICAL_FORM = TextMetric("logical_form", statistics=partial(scores, _asks_the_same), value=mean)
+LOGICAL_FORM = TextMetric("logical_form", unit="%", statistics=partial(scores, _asks_the_same), value=mean)
 
 
 @task("wikisql", version="1")

@@ -64,6 +64,7 @@ def test_canonical_names_what_differs_from_the_default() -> None:
         ("toy:rnk=4", "did you mean 'rank'"),
         ("toy:rank=four", "rank must be an int, not 'four'"),
         ("toy:scale=x", "scale must be a float"),
+        ("toy:scale=nan", "scale must be a float"),
         ("toy:on=maybe", "must be true or false"),
         ("toy:rank", "not FIELD=VALUE"),
         ("toy:rank=1:rank=2", "sets 'rank' twice"),

@@ -86,9 +86,14 @@ def checked(
                 raise UsageError(
                     f"{where} has no column {column.name!r}; it has {', '.join(map(printable, batch.schema.names))}{hint}"
                 )
-        made = [
-            _typed(batch.column(column.name), column, f"{where}: row", row) for column in columns.values()
-        ]
+        made = []
+        for column in columns.values():
+            try:
+                made.append(_typed(batch.column(column.name), column, f"{where}: row", row))
+            except _Wrong as wrong:
+                raise UsageError(f"{where}: column {column.name!r} {wrong}") from wrong
+            except pa.ArrowException as error:
+                raise UsageError(f"{where}: column {column.name!r} does not read: {_said(error)}") from error
         yield pa.RecordBatch.from_arrays(made, list(columns))
         row += batch.num_rows
 
@@ -116,7 +121,7 @@ def _typed(values: pa.Array, column: NeededColumn, where: str, before: int) -> p
         refuse(pc.fill_null(pc.invert(number), True), "{!r} is no number")
         values = pc.cast(trimmed, pa.float64())
     if pa.types.is_nested(values.type) or pa.types.is_temporal(values.type):
-        raise _Wrong(f"column {column.name!r} of type {values.type} holds no numbers")
+        raise _Wrong(f"is of type {values.type}, and holds no numbers")
     numbers = pc.cast(values, pa.float64(), safe=False)
     if pa.types.is_integer(values.type):
         large = pc.greater(pc.abs(numbers), float(EXACT))
@@ -134,7 +139,7 @@ def _as_text(values: pa.Array) -> pa.Array:
         texts = [None if not np.isfinite(v) else str(int(v)) if v == int(v) else str(v) for v in whole]
         return pa.array(texts, pa.string())
     if pa.types.is_nested(values.type):
-        raise _Wrong(f"a column of type {values.type} is no text")
+        raise _Wrong(f"is of type {values.type}, and no text")
     return pc.cast(values, pa.string())
 
 
@@ -178,7 +183,12 @@ def _refuse_dialect(file: Path, delimiter: str) -> None:
         rows = stdlib_csv.reader(text, delimiter=delimiter, strict=True)
         row = 0  # the header is none
         try:
-            for _ in rows:
+            for fields in rows:
+                if delimiter == "\t" and any("\n" in text and "\t" in text for text in fields):
+                    raise _Wrong(
+                        f"row {row}: a quote before its text is closed behind another row alone; quote all of such a text, and "
+                        "write a quote inside it twice"
+                    )
                 row += 1
         except stdlib_csv.Error as error:
             if "expected after" not in str(error):
@@ -218,16 +228,16 @@ def _array(values: list[Any]) -> pa.Array:
     """Texts, whatever the types of one batch: so the other rows of a file do not change how a value is written."""
     if any(isinstance(value, list | dict) for value in values):
         raise _Wrong("a value that is a list or an object is no text")
-    return pa.array([None if value is None else _written(value) for value in values], pa.string())
+    return pa.array([_written(value) for value in values], pa.string())
 
 
-def _written(value: Any) -> str:
-    """As Arrow writes it: `true`, and whole numbers without a point."""
+def _written(value: Any) -> str | None:
+    """As Arrow writes it: `true`, and whole numbers without a point. None is missing, and what some programs write for it, NaN."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return None
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and np.isfinite(value) and value == int(value):
-        return str(int(value))
-    return str(value)
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
 
 
 def _parquet(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:

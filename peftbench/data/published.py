@@ -68,6 +68,11 @@ class Published:
                 raise UsageError(
                     f"--data-dir: {str(home)!r} has no {split} split ({split}.jsonl, .parquet or .csv, also .gz); it has {there}"
                 )
+            if len(here) > 1:
+                raise UsageError(
+                    f"--data-dir: {str(home)!r} has several files of its {split} split, {', '.join(file.name for file in here)}; "
+                    "leave one"
+                )
             found[split] = here[0]
         return found
 

@@ -28,7 +28,7 @@ from ..models.streams import stream_seed
 from ..objectives.base import IGNORED, SPLITS, Objective
 from ..records.runs import Run
 
-ENCODING_VERSION = 3  # raise it when the cached files change
+ENCODING_VERSION = 4  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
 NOT_INPUTS = ("labels", "source_tokens")
 READ = ("input_ids", "decoder_input_ids")  # tokens that a model is given
@@ -61,13 +61,13 @@ class Ragged:
         where = [np.arange(end - length, end) for end, length in zip(self.offsets[1:], lengths, strict=True)]
         return Ragged(self.values[np.concatenate(where)], np.concatenate([[0], np.cumsum(lengths)]))
 
-    def padded(self, rows: IntArray, fill: int, left: bool) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    def padded(self, rows: IntArray, fill: int, left: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Some of the rows as (rows, longest of them), filled up on one side, and which places are real."""
         found = self.some(rows)
         width = int(found.lengths.max())
         places = np.arange(width)[None, :]
         real = places >= width - found.lengths[:, None] if left else places < found.lengths[:, None]
-        block = np.full(real.shape, fill, np.int64)
+        block = np.full(real.shape, fill, np.float32 if found.values.dtype.kind == "f" else np.int64)
         block[real] = found.values
         return block, real
 
@@ -168,9 +168,17 @@ def encode_splits(
 def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, folder: Path) -> None:
     """Tokenise a split, batch by batch, and write each column's numbers end to end into a file."""
     kept = [column for column in (*TEXT_COLUMNS, *objective.texts) if column in rows.column_names]
+    needed = [column for column in rows.column_names if column in {*kept, *objective.inputs}]
+
+    def encode(part: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for column in needed:
+            if None in part[column]:
+                raise UsageError(f"column {column!r} of its {folder.name} split is None in some rows")
+        return objective.encode(tokenizer, part, max_length)
+
     scratch = folder / "rows.arrow"
     made = rows.map(
-        lambda part: objective.encode(tokenizer, part, max_length),
+        encode,
         batched=True,
         remove_columns=[column for column in rows.column_names if column not in kept],
         cache_file_name=str(scratch),
@@ -183,7 +191,8 @@ def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, fol
             ends = np.cumsum(np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]))
             np.concatenate([[0], ends]).astype(np.int64).tofile(folder / f"{name}.offsets")
             # Tokens as 32 bits take half the room that Python's numbers take.
-            file, kind, chunks = folder / f"{name}.list", "int32", [chunk.flatten() for chunk in chunks]
+            kind = "float32" if pyarrow.types.is_floating(table[name].type.value_type) else "int32"
+            file, chunks = folder / f"{name}.{kind}s", [chunk.flatten() for chunk in chunks]
         elif name in objective.counted:
             file, kind = folder / f"{name}.int8", "int8"
         elif pyarrow.types.is_floating(table[name].type):
@@ -209,8 +218,9 @@ def _open(folder: Path) -> Encoded:
     return Encoded(
         counted={file.stem: mapped(file, "int8") for file in sorted(folder.glob("*.int8"))},
         lists={
-            file.stem: Ragged(mapped(file, "int32"), mapped(file.with_suffix(".offsets"), "int64"))
-            for file in sorted(folder.glob("*.list"))
+            file.stem: Ragged(mapped(file, kind), mapped(file.with_suffix(".offsets"), "int64"))
+            for kind in ("int32", "float32")
+            for file in sorted(folder.glob(f"*.{kind}s"))
         },
         numbers={
             file.stem: mapped(file, kind)

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -135,9 +136,17 @@ def _energy_of_scoring(
 
 
 def _batches(run: Run, train: Encoded) -> list[IntArray]:
-    """Of the run's own batches the widest, then as few as tell what all others cost, of shapes that differ most."""
+    """Of the run's own batches the widest, then as few as tell what all others cost, of any seed, of shapes that differ most."""
     steps = run.budget.resolve_steps(len(train))
-    order = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
+    own = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
+    order = [*own, *_of_like_lengths(train, len(own[0]))]
     shapes = [shape(train, items, run.budget.accumulate) for items in order]
-    widest = max(range(len(order)), key=lambda step: padded_tokens(shapes[step]))
+    widest = max(range(len(own)), key=lambda step: padded_tokens(shapes[step]))
     return [order[step] for step in (widest, *telling(shapes))]
+
+
+def _of_like_lengths(train: Encoded, size: int) -> list[IntArray]:
+    """Batches from the shortest to the longest: what other seeds' batches are as wide as, where a run has few steps."""
+    by_length = np.argsort(train.lengths, kind="stable")
+    starts = np.linspace(0, len(by_length) - size, LOOKS).astype(int)
+    return [by_length[start : start + size] for start in dict.fromkeys(starts.tolist())]

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+)
 
 from ..objectives.decoding import Decoding
 from . import batches
@@ -37,7 +42,6 @@ def generate(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.beams,
         length_penalty=decoding.length_penalty,
-        no_repeat_ngram_size=decoding.no_repeat_ngram,
         do_sample=False,
         eos_token_id=end,
         pad_token_id=tokenizer.pad_token_id,
@@ -49,11 +53,13 @@ def generate(
     pad = batches.padding(tokenizer)
     for items in batches.scoring_order(sources.lengths, at_once):
         batch = batches.collate(sources, items, pad, accelerator.device, left=decoder_alone)
+        before = batch["input_ids"].shape[1] if decoder_alone else 1  # tokens that nobody wrote
+        also = LogitsProcessorList([_Numbers()])
+        if decoding.no_repeat_ngram:
+            also.append(_OfWritten(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram), before))
         with accelerator.autocast(), _alone(model):
-            made = model.generate(
-                **batch, generation_config=settings, logits_processor=LogitsProcessorList([_Numbers()])
-            )
-        new = made[:, batch["input_ids"].shape[1] :] if decoder_alone else made
+            made = model.generate(**batch, generation_config=settings, logits_processor=also)
+        new = made[:, before:]
         # As it was written: by default some tokenizers take the space before a comma away, which references keep.
         said: Sequence[str] = tokenizer.batch_decode(
             new, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -71,6 +77,17 @@ def _alone(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = before
+
+
+class _OfWritten(LogitsProcessor):
+    """Lets another processor see what was written alone: by itself the library's would forbid to copy from a decoder's source."""
+
+    def __init__(self, processor: LogitsProcessor, before: int) -> None:
+        self.processor, self.before = processor, before
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        allowed: torch.Tensor = self.processor(input_ids[:, self.before :], scores)
+        return allowed
 
 
 class _Numbers(LogitsProcessor):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from .. import spec
-from ..errors import NotSupported, UsageError
+from ..errors import Mistaken, NotSupported, UsageError
 from ..models.adaptation import Adaptation
 from ..models.graph import graph_of, is_the_base
 from ..models.load import Loaded, decoder_start, load_model
@@ -22,8 +22,8 @@ from ..plugins.contracts import Claims, Task
 from ..plugins.fence import fenced
 from ..records.runs import Run
 from . import batches
-
-NOTHING_TO_TRAIN = "the method left nothing to train: make an nn.Parameter in the layer that swap() builds, or select() some of the model"
+from .fingerprints import some
+from .left_over import Modules
 
 
 @dataclass
@@ -88,21 +88,20 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
         NotSupported: the method can't serve this model.
     """
     method, declared = build_method(run.method)
-    base = list(loaded.model.parameters())
+    base, modules = list(loaded.model.parameters()), Modules(loaded.model, loaded.head)
     # The same model always gets the same streams, whatever device it then goes to.
     changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
     before = graph_of(loaded.model)
     with fenced(changed, "in inject()"), init_streams(run.seed, run.method):
         adaptation = method.inject(loaded.model)
-    if not isinstance(adaptation, Adaptation):
-        raise NotSupported(
-            f"its inject() returned {type(adaptation).__name__}, no Adaptation as swap(...) and select(...) give one"
-        )
+    _refuse_mistakes(adaptation, modules)
     head = loaded.head if adaptation.head is None else adaptation.head
     of_head = {id(p) for p in head.values()}
-    if not adaptation.params and adaptation.fit is None:
-        raise NotSupported(NOTHING_TO_TRAIN)
     adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
+    if strange := sorted(adaptation.groups.keys() - adaptation.params.keys()):
+        raise Mistaken(
+            f"its groups name {some(strange)}, which it does not train; use the names of its params"
+        )
     freeze_all_but(adaptation, head)
     same = is_the_base(before, adaptation)
     adaptation.model.eval()  # what a method adds begins in training mode
@@ -111,6 +110,29 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     if device != "meta":
         adaptation.to(device)
     return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed, same)
+
+
+def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:
+    """What can be seen at once of an `inject()` that does not say all that it did.
+
+    Raises:
+        Mistaken: it did not.
+    """
+    if not isinstance(adaptation, Adaptation):
+        raise Mistaken(
+            f"its inject() returned {type(adaptation).__name__}, no Adaptation as swap(...) and select(...) give one"
+        )
+    if not adaptation.params and adaptation.fit is None:
+        raise Mistaken(
+            "the method left nothing to train: make an nn.Parameter in the layer that swap() builds, or select() some of the model"
+        )
+    if len({id(p) for p in adaptation.params.values()}) < len(adaptation.params):
+        raise Mistaken("its params hold one tensor under two names; name it once")
+    if left := modules.left_over(adaptation):
+        raise Mistaken(
+            f"with its swaps undone, {some(left)} is not what it was, so nothing there is the base any more; use swap(...), "
+            "or give a toggle that takes everything out"
+        )
 
 
 def freeze_all_but(adaptation: Adaptation, head: dict[str, nn.Parameter]) -> None:

@@ -52,7 +52,7 @@ class Scorer:
                 columns.setdefault(name, []).append(values)
         told = {name: np.concatenate(parts) for name, parts in columns.items()}
         check_columns(told)
-        frame = pd.DataFrame(told)
+        frame = pd.DataFrame({name: list(its) if its.ndim > 1 else its for name, its in told.items()})
         items = frame["item"].to_numpy()
         frame["group"] = split.groups(items)
         for column in ("part", *self.objective.texts):

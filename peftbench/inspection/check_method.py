@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .. import defaults, progress, spec
-from ..errors import NotSupported, UsageError, unknown
-from ..execution import prepare
+from ..errors import Mistaken, NotSupported, UsageError, unknown
 from ..execution.execute import execute
 from ..execution.proof import Checked
 from ..folders import expanded
@@ -128,7 +127,7 @@ def _on(method: str, family: str, folder: Path) -> list[Checked]:
         if family == MODELS[0] and build.build_method(run.method)[1].claims.seedless:
             found.append(_another_seed(run, folder))
     except NotSupported as error:
-        outcome = FAIL if str(error) == prepare.NOTHING_TO_TRAIN else "not supported"
+        outcome = FAIL if isinstance(error, Mistaken) else "not supported"
         return [Checked(method, family, "runs", outcome, str(error))]
     except Exception as error:  # noqa: BLE001  whatever a stranger's method raises is what it is checked for
         line = traceback.extract_tb(error.__traceback__)[-1]

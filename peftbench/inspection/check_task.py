@@ -178,6 +178,11 @@ def _through_a_model(text: str, task: Task, splits: dict[str, Any]) -> Outcome:
     lacking = {"nll"} | (set() if task.objective.decoding is not None else {"prediction", "reference"})
     if lacking := lacking - set(predictions):
         return FAIL, f"predict() gives no {min(lacking)!r}"
+    if odd := [name for name, its in predictions.items() if np.shape(its)[:1] != (len(split),)]:
+        return (
+            FAIL,
+            f"predict() gives {odd[0]!r} in shape {np.shape(predictions[odd[0]])} of {len(split)} items",
+        )
     said = f"loss {loss:.3f} with {loaded.source.name}"
     encoded = {split: _encoded(text, task, loaded, splits[split], READ) for split in SPLITS}
     if not (found := batches.told(task.objective, encoded)):

@@ -203,10 +203,19 @@ def _options(base: Base, prepared: Prepared, own: str) -> str:
     config: Any = prepared.adaptation.model.config
     file = base.folder / "config.json"
     known = json.loads(file.read_text(encoding="utf-8")).get("pad_token_id")
-    options = {"num_labels": config.num_labels} if not own and prepared.head else {}
+    options: dict[str, Any] = {"num_labels": config.num_labels} if not own and prepared.head else {}
+    if options and _labels_of(base) != config.num_labels:  # a head of its own, of another size
+        options["ignore_mismatched_sizes"] = True
     if known != config.pad_token_id and not own:
         options["pad_token_id"] = config.pad_token_id
     return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
+
+
+def _labels_of(base: Base) -> int:
+    """How many labels the base's config has, or the library gives it."""
+    import transformers
+
+    return int(transformers.AutoConfig.from_pretrained(base.folder, local_files_only=True).num_labels)
 
 
 def _said_of_head(prepared: Prepared, own: str) -> str:

@@ -10,16 +10,18 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..execution import batches, prepare
 from ..execution.fingerprints import some
 from ..execution.inference import move
-from ..execution.merging import merge, merge_in_half
+from ..execution.merging import LEAST_CHANGE, merge, merge_in_half
 from ..execution.prepare import Prepared
-from ..execution.probe import Probe, long_probe, outputs
-from ..execution.relations import causal, each_alone
+from ..execution.probe import Probe, distance, long_probe, outputs
+from ..execution.relations import TOLERANCE, causal, each_alone
 from ..measure.arithmetic import count_flops
 from ..measure.latency import random_inputs
+from ..models.adaptation import Adaptation
 from ..plugins.build import build_task
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from ..records.runs import Run
@@ -50,21 +52,25 @@ def on_larger_weights(run: Run) -> list[Check]:
     task = build_task(run.task)
     objective = prepare.objective_for(run, task)
     loaded = prepare.load_base(run, objective, run.device)
+    pad = batches.padding(loaded.tokenizer)
+    probe = long_probe(prepare.encode(run, task, loaded.tokenizer)["train"], pad, torch.device(run.device))
+    base = outputs(loaded.model, probe)
     with Drawn() as drawn:
         prepared = prepare.inject(run, loaded, run.device)
     adaptation, model = prepared.adaptation, prepared.adaptation.model
     if adaptation.fit is not None:
         return []
-    draws = _draws(prepared, drawn)
-    pad = batches.padding(prepared.tokenizer)
-    probe = long_probe(prepare.encode(run, task, prepared.tokenizer)["train"], pad, torch.device(run.device))
+    draws, start = _draws(prepared, drawn), outputs(model, probe)
     timed = _timed_items(prepared, pad, run)
     flops = _flops(prepared, timed)
     of_base = {id(p) for p in prepared.base}
-    move((p for p in adaptation.params.values() if id(p) not in of_base), SPREAD, seed=0)
+    added = [p for p in adaptation.params.values() if id(p) not in of_base]
+    move(added, SPREAD, seed=0)
     found: list[Check | None] = [_as_scored(prepared, timed, flops), *draws]
     if adaptation.settle is not None:
         adaptation.settle()
+    found.append(_does_something(outputs(model, probe), start) if added else None)
+    found.append(_taken_out(adaptation, probe, base) if prepared.claims.exact_base else None)
     found += [each_alone(adaptation, probe, outputs(model, probe)), causal(adaptation, probe)]
     if prepared.claims.mergeable:
         found.append(merge(adaptation, prepared.claims, [probe], torch.autocast("cpu", torch.bfloat16)))
@@ -74,6 +80,24 @@ def on_larger_weights(run: Run) -> list[Check]:
         for check in found
         if check is not None
     ]
+
+
+def _does_something(now: Tensor, start: Tensor) -> Check | None:
+    """Whether outputs change with what a method adds, where it is scored and not trained."""
+    if distance(now, start) > LEAST_CHANGE * float(start.norm()):
+        return None
+    said = "with other numbers in all that it adds, outputs stay the same: nothing of it works while the model is scored"
+    return Check("all declared train", FAIL, said)
+
+
+def _taken_out(adaptation: Adaptation, probe: Probe, base: Tensor) -> Check | None:
+    """Whether the model without the method gives what it gave before it came: the base that it is timed against."""
+    with adaptation.without() as model:
+        apart = distance(outputs(model, probe), base) / max(float(base.norm()), 1e-30)
+    if apart <= TOLERANCE:
+        return None
+    said = f"with the method taken out, outputs differ from the base's by {apart:.1e} of their norm"
+    return Check("base unchanged", FAIL, said)
 
 
 def _draws(prepared: Prepared, drawn: Drawn) -> list[Check]:

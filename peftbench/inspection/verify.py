@@ -105,7 +105,9 @@ def _changed(one: pd.DataFrame, other: pd.DataFrame) -> int:
         if (column in one) != (column in other):
             return len(one)
         if column in one:
-            same &= one[column].to_numpy() == other[column].to_numpy()
+            then, now = one[column].to_numpy(), other[column].to_numpy()
+            # What is predicted of an item may be several numbers.
+            same &= then == now if then.dtype != object else list(map(np.array_equal, then, now))
     return int((~same).sum())
 
 

@@ -100,6 +100,10 @@ def load_model(
                     encoder.pooler = None  # nobody reads it, so it would be counted and never trained
                 model = MeanPooledClassifier(encoder, arguments["num_labels"])
                 head_names = frozenset({"classifier.weight", "classifier.bias"})
+            _refuse_padding_read(model, source)
+        config: Any = model.config
+        if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+            config.decoder_start_token_id = decoder_start(source)  # it writes as it was trained
         tokenizer = tokenizer_of(source)
         notices += [*fresh.notices, *fit_together(model, tokenizer, source.name)]
     except PeftbenchError:
@@ -117,6 +121,20 @@ def load_model(
     _draw_head(model, head, seed)
     model.requires_grad_(False)
     return Loaded(model.eval(), tokenizer, head, source, tuple(notices))
+
+
+def _refuse_padding_read(model: Any, source: Source) -> None:
+    """XLNet's kind, whose texts are padded on the left: its summary takes the last place, or the mean of all, padding and all.
+
+    Raises:
+        NotSupported: the model is of that kind.
+    """
+    kind = getattr(getattr(model, "sequence_summary", None), "summary_type", None)
+    if kind in ("last", "mean"):
+        raise NotSupported(
+            f"{source.name!r} classifies by the {kind} of all places, which are padded on the right here: every prediction would "
+            "depend on its padding"
+        )
 
 
 def decoder_start(source: Source) -> int | None:

@@ -19,7 +19,8 @@ class MeanPooledClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.config: Any = backbone.config
-        width = self.config.hidden_size
+        # OPT-350M's last layer makes its states narrower.
+        width = getattr(self.config, "word_embed_proj_dim", self.config.hidden_size)
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.0))
         self.classifier = nn.Linear(width, outputs, device=next(backbone.parameters()).device)
 

@@ -1,7 +1,8 @@
 """How a model computes: frozen weights in the data type of the compute, cast once; activations kept or computed again.
 
 Autocast would cast a frozen weight anew in every forward pass, since it remembers the casts of trained ones alone; the
-cast gives the same numbers each time, so doing it once changes no bit of any result.
+cast gives the same numbers each time, so doing it once changes no bit of any result; but what a method reads of a frozen
+weight itself, as DoRA its norms, is then rounded too.
 """
 
 from __future__ import annotations

@@ -154,6 +154,7 @@ _COMMON = {
     "ffn_in": r"(?:.*\.)?(?:gate_proj|up_proj|gate_up_proj|fc1|lin1|c_fc|wi|wi_0|wi_1|intermediate\.dense)",
     "ffn_out": r"(?:.*\.)?(?:down_proj|fc2|lin2|wo|(?<!attention\.)output\.dense)",
 }
+PARTIAL = r"expert|shared_mlp"  # of layers that see some tokens, or stand beside those that do
 GATED = ({"gate_proj", "up_proj"}, {"wi_0", "wi_1"})  # two matrices of one feed-forward
 
 
@@ -254,7 +255,7 @@ def _discover(model: nn.Module, model_type: str) -> Family:
     beside = [
         other
         for other, module in stacks
-        if not f"{other}.".startswith(f"{name}.") and any(_candidates(b, "query") for b in module)
+        if not f"{other}.".startswith(f"{name}.") and any(_attends(block) for block in module)
     ]
     if beside:
         raise NotSupported(f"{refusal} and more than one stack of blocks ({name}, {beside[0]}); {advice}")
@@ -282,10 +283,15 @@ def _discover(model: nn.Module, model_type: str) -> Family:
     )
 
 
+def _attends(block: nn.Module) -> bool:
+    """Whether a block is one of a model's, whatever its layers are called: not a list of experts or of convolutions."""
+    return bool(_candidates(block, "query")) or any("Attention" in type(m).__name__ for m in block.modules())
+
+
 def _candidates(block: nn.Module, role: str) -> list[str]:
     """The linear layers of a block that go by a common name of a role. One expert of several is not the feed-forward."""
     linear = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
-    return [name for name in linear if re.fullmatch(_COMMON[role], name) and "expert" not in name]
+    return [name for name in linear if re.fullmatch(_COMMON[role], name) and not re.search(PARTIAL, name)]
 
 
 def _is_gated(candidates: list[str]) -> bool:

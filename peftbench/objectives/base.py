@@ -79,8 +79,8 @@ class Objective(Protocol):
         """How many items, or tokens, that is the mean of."""
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
-        """Per item: `nll` (negative log-likelihood), `score` where the primary metric is the mean of one number an item, and
-        without a `decoding` also `prediction` and `reference`."""
+        """Per item, (items,): `nll` (negative log-likelihood), `score` where the primary metric is the mean of one number an
+        item, and without a `decoding` also `prediction` and `reference`, which may be several numbers an item, (items, numbers)."""
 
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
         """Every metric over a split, the primary one among them."""

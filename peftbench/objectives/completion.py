@@ -94,6 +94,8 @@ class Completion(Objective):
             "cut": f"have a source of more tokens than there is room for, which loses its {side}",
             "unended": "have a target of more tokens than there is room for, which loses its end, so that nothing teaches to stop there",
             "unwritten": "have a token in the target by which the tokenizer ends, marks or leaves out text, which is never written",
+            "stopped": f"have a target of more than the {self.decoding.max_new_tokens} tokens (max_new_tokens) behind which writing stops",
+            "unread": "have a target mostly of letters that ROUGE takes for space, which is all but Latin ones; chrf reads them",
         }
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
@@ -107,6 +109,7 @@ class Completion(Objective):
         names = ["input_ids", "labels", "source_tokens" if alone else "decoder_input_ids", *self.counted]
         columns: dict[str, list[Any]] = {name: [] for name in names}
         most = self._source_room(max_length)
+        columns["unread"] = [int(not all(m.reads(text) for m in self.reported)) for text in rows["target"]]
         for asked, wanted in zip(sources, targets, strict=True):
             source = self._cut([*asked, end], most)
             room = max_length - len(source) if alone else max_length
@@ -114,6 +117,7 @@ class Completion(Objective):
             columns["cut"].append(int(len(source) <= len(asked)))
             columns["unended"].append(int(len(target) <= len(wanted)))
             columns["unwritten"].append(int(not special.isdisjoint(wanted)))
+            columns["stopped"].append(int(len(wanted) > self.decoding.max_new_tokens))
             if self.decoder_start is None:
                 columns["input_ids"].append([*source, *target])
                 columns["labels"].append([IGNORED] * len(source) + target)

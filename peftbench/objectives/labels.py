@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,11 @@ class PerItem(Objective):
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
         return {metric.name: metric.formula(predictions, references) for metric in self.reported}
 
+    def _best(self, answers: Sequence[npt.NDArray[Any]], references: npt.NDArray[Any]) -> float:
+        """The primary metric of the best of some predictions."""
+        found = [float(self.metric.formula(answer, references)) for answer in answers]
+        return max(found) if self.metric.higher_is_better else min(found)
+
     def chance(self, references: npt.NDArray[Any]) -> dict[str, float]:
         return {m.name: m.chance(references) for m in self.reported if m.chance is not None}
 
@@ -69,14 +76,18 @@ class Classification(PerItem):
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             raise ValueError(f"classification needs two labels or more, not {list(self.labels)}")
-        self.reported  # noqa: B018  checks the metrics
+        if ITEM_METRICS["f1"] in self.reported and len(self.labels) > 2:
+            raise ValueError(f"f1 is of the second of two labels, not of {len(self.labels)}; take macro_f1")
 
     @property
     def outputs(self) -> int:
         return len(self.labels)
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        return {**_tokens(tokenizer, rows, max_length), "labels": rows["label"]}
+        places = range(self.outputs)
+        if strange := [label for label in rows["label"] if label not in places]:
+            raise PeftbenchError(f"label {strange[0]!r} is no place in its {self.outputs} labels")
+        return {**_tokens(tokenizer, rows, max_length), "labels": [int(label) for label in rows["label"]]}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         from torch.nn import functional
@@ -92,7 +103,9 @@ class Classification(PerItem):
             "reference": labels.cpu().numpy(),
             "nll": -log_probabilities.gather(1, labels[:, None])[:, 0].cpu().numpy(),
         }
-        if self.metric.name == "accuracy":  # the others are no means over items
+        if (
+            self.metric == ITEM_METRICS["accuracy"]
+        ):  # one of that name may be another; the others are no means over items
             found["score"] = (predicted == labels).float().cpu().numpy()
         return found
 
@@ -100,8 +113,7 @@ class Classification(PerItem):
         return entropy(targets)
 
     def constant_score(self, references: npt.NDArray[Any]) -> float:
-        found, counts = np.unique(references, return_counts=True)
-        return self.score(np.full_like(references, found[counts.argmax()]), references)[self.metric.name]
+        return self._best([np.full_like(references, label) for label in np.unique(references)], references)
 
     def check_rows(self, splits: Splits) -> str:
         for split in SPLITS:
@@ -143,7 +155,7 @@ class Regression(PerItem):
         return 1
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        scaled = [(float(value) - self.centre) / self.spread for value in rows["label"]]
+        scaled = [(_number(value) - self.centre) / self.spread for value in rows["label"]]
         return {**_tokens(tokenizer, rows, max_length), "labels": scaled}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -162,13 +174,24 @@ class Regression(PerItem):
         return float(targets.var())
 
     def constant_score(self, references: npt.NDArray[Any]) -> float:
-        return self.score(np.full(len(references), references.mean()), references)[self.metric.name]
+        middles = (references.mean(), np.median(references))
+        return self._best([np.full(len(references), middle) for middle in middles], references)
 
     def check_rows(self, splits: Splits) -> str:
         numbers = {split: _numbers(splits, split) for split in SPLITS}
         if np.ptp(numbers["train"]) == 0:
             raise PeftbenchError("all numbers of its training split are the same")
         return ""
+
+
+def _number(label: Any) -> float:
+    try:
+        found = float(label)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise PeftbenchError(f"label {label!r} is no number")
+    return found
 
 
 def _numbers(splits: Splits, split: str) -> npt.NDArray[np.float64]:

@@ -23,6 +23,7 @@ class Metric:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(Metric)}
 
 
+OF_EVERY_TASK = "nll"
 M = TypeVar("M", bound=Metric)
 
 
@@ -30,7 +31,7 @@ def chosen(given: Sequence[str | M], known: Mapping[str, M]) -> tuple[M, ...]:
     """The metrics of a task, general ones by name and its own as they are; the first is the primary one.
 
     Raises:
-        ValueError: there is none, two have one name, or a name is not known.
+        ValueError: there is none, two have one name, one has that of the likelihood, or a name is not known.
     """
     if not given:
         raise ValueError("a task needs a metric")
@@ -38,6 +39,10 @@ def chosen(given: Sequence[str | M], known: Mapping[str, M]) -> tuple[M, ...]:
         raise ValueError(f"unknown metric {strange[0]!r}; known: {', '.join(known)}")
     found = tuple(known[one] if isinstance(one, str) else one for one in given)
     names = [metric.name for metric in found]
+    if OF_EVERY_TASK in names:
+        raise ValueError(
+            f"every task has {OF_EVERY_TASK!r}, the negative log-likelihood an item; call the metric otherwise"
+        )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"metric {twice[0]!r} is there twice")
     return found

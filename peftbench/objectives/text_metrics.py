@@ -38,13 +38,14 @@ class TextMetric(Metric):
     """A corpus metric as a function of summed statistics. Shares are stored as fractions.
 
     `statistics` takes hypotheses and each one's references and gives `(items, k)`; `value` takes the `(k,)` sum.
-    `unavailable` gives the reason why it can't be had on this machine, or None.
+    `unavailable` gives the reason why it can't be had on this machine, or None; `reads`, whether a text is in an alphabet of its own.
     """
 
     unit: str = "x100"
     statistics: Callable[[Texts, References], Floats] = field(kw_only=True)
     value: Callable[[Floats], float] = field(kw_only=True)
     unavailable: Callable[[], str | None] = field(default=lambda: None, kw_only=True)
+    reads: Callable[[str], bool] = field(default=lambda text: True, kw_only=True)
 
 
 def by_item(
@@ -149,6 +150,12 @@ def _rouge(kind: str, hypotheses: Texts, references: References) -> Floats:
 
     scorer = RougeScorer([kind])
     return scores(lambda text, its: scorer.score_multi(its, text)[kind].fmeasure, hypotheses, references)
+
+
+def _latin(text: str) -> bool:
+    """Whether half of its letters or more are what ROUGE reads: it takes all others for space."""
+    letters = [letter for letter in text if letter.isalnum()]
+    return sum(letter.isascii() for letter in letters) >= len(letters) / 2
 
 
 def nist(hypotheses: Texts, references: References, pooled: bool = False) -> Floats:
@@ -293,12 +300,12 @@ TEXT_METRICS = {  # the general ones, which a SPEC names; a task may bring its o
         TextMetric("bleu", statistics=bleu, value=bleu_value),
         TextMetric("nist", is_share=False, unit="", statistics=nist, value=nist_value),
         TextMetric("meteor", statistics=_meteor, value=mean, unavailable=_no_wordnet),
-        TextMetric("rouge_l", statistics=partial(_rouge, "rougeL"), value=mean),
-        TextMetric("rouge_1", statistics=partial(_rouge, "rouge1"), value=mean),
-        TextMetric("rouge_2", statistics=partial(_rouge, "rouge2"), value=mean),
+        TextMetric("rouge_l", statistics=partial(_rouge, "rougeL"), value=mean, reads=_latin),
+        TextMetric("rouge_1", statistics=partial(_rouge, "rouge1"), value=mean, reads=_latin),
+        TextMetric("rouge_2", statistics=partial(_rouge, "rouge2"), value=mean, reads=_latin),
         TextMetric("cider", is_share=False, unit="", statistics=_cider, value=mean),
         TextMetric("chrf", statistics=_chrf, value=_chrf_value),
         TextMetric("ter", higher_is_better=False, statistics=_ter, value=_ter_value),
-        TextMetric("exact_match", statistics=partial(scores, _exact), value=mean),
+        TextMetric("exact_match", unit="%", statistics=partial(scores, _exact), value=mean),
     )
 }

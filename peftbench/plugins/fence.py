@@ -1,4 +1,5 @@
-"""What a plugin must leave as it found it: torch's settings of the whole process, and the global random generators.
+"""What a plugin must leave as it found it: torch's settings of the whole process, the global random generators, and while it is
+imported the functions of torch and of the models' classes.
 
 One that a plugin changed is put back, so that neither its own run nor another one's is done under it, and is named. Where torch
 is not there yet, nothing computes in this process and there is nothing to guard.
@@ -10,10 +11,20 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 FOREIGN = ("Python's generator", "NumPy's generator")  # which nothing of a training step draws from
 GENERATORS = (*FOREIGN, "torch's generator", "the GPU's generator")
+# Where functions stand that a run computes with, and what they are.
+COMPUTING = (
+    "torch.nn.modules",
+    "torch.nn.functional",
+    "torch.optim",
+    "transformers.models.",
+    "transformers.modeling_",
+)
+FUNCTIONS = (FunctionType, BuiltinFunctionType, staticmethod, classmethod, property)
 Setting = tuple[Callable[[], Any], Callable[[Any], object]]
 
 
@@ -73,6 +84,30 @@ def _generators(torch: Any) -> dict[str, Setting]:
     if torch.cuda.is_initialized():
         found["the GPU's generator"] = (torch.cuda.get_rng_state, torch.cuda.set_rng_state)
     return found
+
+
+class Code:
+    """The functions that every run computes with: torch's, and those of the models' classes, as they are bound now."""
+
+    def __init__(self) -> None:
+        modules = [module for name, module in list(sys.modules.items()) if name.startswith(COMPUTING)]
+        classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+        places: list[Any] = [*modules, *classes]
+        self.before = [(place, _functions(place)) for place in places]
+
+    def restore(self) -> list[str]:
+        """Bind again what is bound to another function now; returns the names."""
+        changed = []
+        for place, functions in self.before:
+            for name, function in functions.items():
+                if vars(place).get(name) is not function:
+                    setattr(place, name, function)
+                    changed.append(f"{place.__name__}.{name}")
+        return changed
+
+
+def _functions(place: Any) -> dict[str, Any]:
+    return {name: value for name, value in list(vars(place).items()) if isinstance(value, FUNCTIONS)}
 
 
 class Fence:

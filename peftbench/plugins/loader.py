@@ -13,7 +13,7 @@ from types import ModuleType
 
 from ..errors import UsageError
 from ..folders import expanded
-from .fence import fenced
+from .fence import Code, fenced
 from .registry import KINDS, PACKAGES, contained, load, said_of
 
 _loaded_plugins: dict[Path, str] = {}
@@ -98,8 +98,9 @@ def _import_plugin(path: Path, kind: str) -> None:
         raise UsageError(f"plugin {str(path)!r} is not a Python file")
     module: ModuleType = importlib.util.module_from_spec(location)
     sys.modules[name] = module
+    changed, code = _disturbances.setdefault(path, []), Code()
     try:
-        with fenced(_disturbances.setdefault(path, []), "on import"), contained():
+        with fenced(changed, "on import"), contained():
             location.loader.exec_module(module)
     except UsageError:
         del sys.modules[name]
@@ -107,4 +108,6 @@ def _import_plugin(path: Path, kind: str) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"plugin {str(path)!r} does not import: {said_of(error)}") from error
+    finally:  # other methods' runs load it too
+        changed += [f"{name} on import" for name in code.restore()]
     _loaded_plugins[path] = name

@@ -1,8 +1,8 @@
 """The identity of a plugin's code: what it does, not how it is written down.
 
 The key of a run holds it, so that a method or a task that was changed is run again. It is the SHA-256 of the syntax tree of the
-file and of every sibling that the file imports. Comments, docstrings and formatting are not part of a tree; imports of the
-core are left out, unless they give a name another one (`as`), so that moving a module of the core leaves results valid. What
+file, of every sibling that it imports, and of all other code that it imports and that is no installed library. Comments, docstrings
+and formatting are not part of a tree; imports of the core are left out, unless they give a name another one (`as`), so that moving a module of the core leaves results valid. What
 the core itself computes is told by `RESULT_VERSION`. The text is our own and not `ast.dump`, which differs between releases
 of Python.
 """
@@ -12,8 +12,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.metadata
 import json
+import re
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -91,7 +94,7 @@ def _text(node: Any) -> str:
 
 
 def _with_siblings(file: Path) -> set[Path]:
-    """`file` and the files that it imports with `from .name import ...` or as a built-in's module, and theirs."""
+    """`file` and the files of the user's own code and of the built-ins that it imports, and theirs."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -104,25 +107,61 @@ def _with_siblings(file: Path) -> set[Path]:
     return found
 
 
+@functools.lru_cache(maxsize=256)
+def _imports(file: Path, time_ns: int, size: int) -> list[ast.Import | ast.ImportFrom]:
+    """What a file imports, read once as long as its time and size stay."""
+    tree = ast.parse(file.read_bytes())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def _siblings(file: Path) -> Iterable[Path]:
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    status = file.stat()
+    for node in _imports(file, status.st_mtime_ns, status.st_size):
         if isinstance(node, ast.Import):
-            yield from _built_in(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield from _built_in([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-        elif isinstance(node, ast.ImportFrom) and node.level == 1:
-            for name in [node.module] if node.module else [alias.name for alias in node.names]:
-                stem = name.split(".")[0]
-                sibling = file.with_name(f"{stem}.py")
-                if sibling.is_file():
-                    yield sibling
-                else:
-                    yield from _built_in([f"{CORE}.methods.{stem}"])
+            yield from _loaded((alias.name for alias in node.names), file)
+        elif not node.level and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            yield from _loaded(names, file)
+        else:
+            home = file.parents[node.level - 1]
+            inner = node.module.split(".") if node.module else []
+            for name in [inner, *([*inner, alias.name] for alias in node.names)]:
+                place = home.joinpath(*name)
+                files = [place.with_suffix(".py"), place / "__init__.py"] if name else []
+                if beside := next(filter(Path.is_file, files), None):
+                    yield beside
+                elif name and node.level == 1:
+                    yield from _loaded([f"{CORE}.methods.{name[0]}"], file)
 
 
-def _built_in(modules: Iterable[str]) -> Iterable[Path]:
-    """The files of those that are methods or tasks of the program."""
-    for name in modules:
-        module = sys.modules.get(name) if name.startswith(PLUGINS) else None
-        if module is not None and module.__file__:
-            yield Path(module.__file__).resolve()
+def _loaded(names: Iterable[str], file: Path) -> Iterable[Path]:
+    """The files of the modules of these names that are methods or tasks of the program, or code of whoever wrote `file`."""
+    for name in names:
+        top = name.partition(".")[0]
+        built_in = name.startswith(PLUGINS)
+        if not built_in and (_is_core(name) or top in _libraries()):
+            continue
+        at = getattr(sys.modules.get(name), "__file__", None)
+        if at is not None and (built_in or (at.endswith(".py") and _is_own(top, Path(at).resolve(), file))):
+            yield Path(at).resolve()
+
+
+def _is_own(top: str, path: Path, file: Path) -> bool:
+    """Whether a module is of one package with the file that imports it, or is no installed library."""
+    folders = getattr(sys.modules.get(top), "__path__", ())
+    if any(Path(folder).resolve() in file.parents for folder in folders):
+        return True
+    return not any(place in path.parents for place in _installed())
+
+
+@functools.cache
+def _installed() -> frozenset[Path]:
+    """The folders of Python's own modules and of installed ones."""
+    return frozenset(Path(place).resolve() for place in sysconfig.get_paths().values())
+
+
+@functools.cache
+def _libraries() -> frozenset[str]:
+    """Python's own modules, and what the program itself needs, which somebody may have as a checkout: a record holds its version."""
+    needed = importlib.metadata.requires(CORE) or ()
+    return sys.stdlib_module_names | {re.split(r"[^\w-]", one)[0].replace("-", "_") for one in needed}

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ class Budget:
     train_items: int | None = None  # of the training split, the same for all; None: all of it
 
     def resolve_steps(self, train_items: int) -> int:
-        """Optimizer steps on a training split of that size."""
+        """Optimizer steps on a training split of that size, which is one batch where it fills none."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(1, round(self.epochs * train_items / self.batch_size))
+        return max(1, round(self.epochs * train_items / min(self.batch_size, train_items)))
 
     def is_below_an_epoch(self, train_items: int) -> bool:
         """Whether its steps see a part of the training split alone, which the seed draws."""
@@ -110,6 +111,8 @@ class Run:
     @property
     def without_forgetting(self) -> Run:
         """The same, not looking at what is forgotten; its results are the same."""
+        if self.forgetting is None and "forgetting" not in self.identity:
+            return self
         identity = {name: part for name, part in self.identity.items() if name != "forgetting"}
         return dataclasses.replace(self, forgetting=None, identity=identity)
 
@@ -118,10 +121,12 @@ class Run:
         """Validation chooses; test is read by the reported runs alone."""
         return "validation" if self.kind == "tuning" else "test"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The SHA-256 of what determines the result. Where files lie does not."""
-        parts = dataclasses.asdict(self)
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        parts["budget"] = {**self.budget.__dict__}
+        parts["grid"] = self.grid and {**self.grid.__dict__}
         # What the commits hold is in the identity.
         del (
             parts["plugins"],

@@ -189,7 +189,7 @@ class Store:
         Raises:
             UsageError: none or several do.
         """
-        found = [stored for stored in self.all() if stored.record.key.startswith(start)]
+        found = [stored for stored in self.all() if start and stored.record.key.startswith(start)]
         if len(found) != 1:
             said = "no run's key begins" if not found else f"{len(found)} runs' keys begin"
             raise UsageError(f"{said} with {start!r} in {str(self.root)!r}; see `peftbench list runs`")

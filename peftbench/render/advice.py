@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..stats.estimate import ALPHA, Estimate
+from ..stats.estimate import Estimate
 from ..stats.power import seeds_that_decide
 from ..tables.advice import Advice
 from ..tables.quantities import STORED
@@ -65,7 +65,7 @@ def _decides(difference: Estimate | None, percent: float, others: int) -> str:
     if difference is None or difference.value == 0:
         return "nothing tells them apart"
     said = f"the furthest apart differ by {with_interval(difference, percent, sign='')}"
-    needed = seeds_that_decide(difference, 2 * ALPHA / others)  # as the best set is formed
+    needed = seeds_that_decide(difference, 2 * difference.alpha / others)  # as the best set is formed
     if needed is None:
         return f"{said}, which more seeds alone would not resolve on these items"
     return f"{said}: about {needed} seeds would resolve that, if it stayed"

@@ -16,9 +16,9 @@ from ..errors import UsageError, unknown
 from ..stats.estimate import Estimate
 from ..stats.slowdown import Slowdown
 from ..tables.costs import Latency
-from ..tables.quantities import COLUMN, STEP, Measure, measures_in
+from ..tables.quantities import COLUMN, SLOWDOWN, STEP, Measure, measures_in
 from ..tables.table import Row, Table
-from .flat import flat_rows
+from .flat import FIELDS, flat_rows
 
 MISSING = "–"
 
@@ -38,8 +38,9 @@ class Column:
     name: str
     header: Callable[[Table], str]
     cell: Callable[[Row, Table], Cell]
-    flat: str  # the raw figure that it shows, by its name in `flat_rows`
+    flat: str  # the raw figure that it shows, or is sorted by, by its name in `flat_rows`
     shown: Callable[[Table], bool] = lambda table: True
+    family: str = ""  # how the names of further raw figures begin that it is made of
 
 
 def arranged(tables: Sequence[Table], columns: str | None, sort: str | None) -> list[Table]:
@@ -95,15 +96,15 @@ def selected(table: Table) -> list[dict[str, Any]]:
     if not table.columns:
         return rows
     known = known_columns()
-    names = [known[name].flat if name in known else name for name in table.columns]
+    chosen = [known.get(name) or _raw(name) for name in table.columns]
     return [
-        {key: value for name in names for key, value in row.items() if key == name or _of_latency(name, key)}
-        for row in rows
+        {key: value for column in chosen for key, value in row.items() if _is_of(column, key)} for row in rows
     ]
 
 
-def _of_latency(name: str, key: str) -> bool:
-    return name == LATENCY.flat and key.startswith("latency_")
+def _is_of(column: Column, key: str) -> bool:
+    family = bool(column.family) and key.startswith(column.family) and key not in FIELDS
+    return key == column.flat or family
 
 
 def columns_of(table: Table) -> list[Column]:
@@ -261,7 +262,9 @@ def _any(look: Callable[[Row], object]) -> Callable[[Table], bool]:
 
 
 METHOD = Column("method", lambda t: "method", _name, "label")
-LATENCY = Column("latency", lambda t: "", lambda row, t: Cell(""), "latency")  # stands for its cells
+LATENCY = Column(
+    "latency", lambda t: "", lambda row, t: Cell(""), SLOWDOWN.name, family="latency_"
+)  # stands for its cells
 QUALITY = (
     Column("score", lambda t: f"{t.metric}{_unit(t)}", lambda row, t: score(row, percent_of(t)), "score"),
     Column("difference", lambda t: f"vs {t.reference} (p)", _difference, "difference", lambda t: bool(t.reference)),
@@ -279,7 +282,7 @@ QUALITY = (
         "forgetting_nats",
         _any(lambda row: row.forgetting),
     ),
-    Column("checks", lambda t: "checks", _checks, "status"),
+    Column("checks", lambda t: "checks", _checks, "checks_failed", family="check_"),
 )  # fmt: skip
 SECONDS = Column(
     "seconds",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..stats.estimate import Estimate
 from ..tables.footnotes import commits_of
-from ..tables.quantities import measures
+from ..tables.quantities import SLOWDOWN, apart_from, measures
 from ..tables.table import Row, Table
 
 # Of a table's settings, those that are columns of their own.
@@ -71,8 +71,12 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
             "forgetting_nats_half_width": row.forgetting.half_width(),
             "forgetting_text": table.settings["forgetting"],
         }
+    apart = {"model", "task", *SETTINGS, *flat, *FIELDS, *(measure.name for measure in measures())}
     for metric, estimate in row.quality.items():
-        flat |= {metric: estimate.value, f"{metric}_half_width": estimate.half_width()}
+        name = apart_from(metric, apart)
+        flat |= {name: estimate.value, f"{name}_half_width": estimate.half_width()}
+    if row.checks:
+        flat["checks_failed"] = len(row.failed_checks)
     for check in row.checks:
         flat[f"check_{check.name.replace(' ', '_')}"] = check.outcome
     costs = row.costs
@@ -86,6 +90,8 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         reached = [s for s in row.seconds_to_reference if s is not None]
         flat["seconds_to_reference"] = statistics.median(reached) if reached else None
         flat["seeds_that_reached_reference"] = len(reached)
+    if costs.latency:
+        flat[SLOWDOWN.name] = costs.of(SLOWDOWN)
     for cell in costs.latency:
         place = f"latency_{cell.batch}x{cell.length}"
         flat[f"{place}_merged_is_none"] = cell.merged_is_none

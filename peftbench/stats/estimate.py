@@ -129,6 +129,8 @@ class Estimate:
 
     def half_width(self, alpha: float | None = None) -> float | None:
         """How far the interval that misses with chance `alpha` reaches, to its farther end."""
+        if self.parts == ():
+            return 0.0
         ends = self.interval(alpha)
         return None if ends is None else max(self.value - ends[0], ends[1] - self.value)
 

@@ -6,12 +6,11 @@ an interval shrinks with the root of the seeds as far as it comes from them, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from ..records.results import Result, method_scores
-from ..records.setting import setting_of
-from ..stats.estimate import Estimate, estimate
+from ..records.results import Result
+from ..stats.estimate import Estimate
 from .quantities import limited
 from .table import Row, Table
 from .tabulate import tables_of
@@ -69,39 +68,25 @@ def advise_on(results: Iterable[Result], baseline: str, allowed: Limits) -> list
         again = (
             next((t for t in tables_of(ours, baseline) if t.setting == table.setting), None) if left else None
         )
-        closest = None if again is None else _furthest(again, ours)
+        closest = None if again is None else _furthest(again)
+        if again is not None:  # what a row is called hangs on the rates beside it
+            names = {(row.method, row.learning_rate): row.label for row in table.rows}
+            rows = tuple(replace(row, label=names[row.method, row.learning_rate]) for row in again.rows)
+            again = replace(again, rows=rows)
         advice.append(Advice(table, again, tuple(excluded), tuple(unknown), closest))
     return advice
 
 
-def _furthest(table: Table, results: Sequence[Result]) -> Estimate | None:
+def _furthest(table: Table) -> Estimate | None:
     """The paired difference of the best and the last of the best set."""
     best = sorted(
-        (r for r in table.rows if r.mark and r.score), key=lambda r: r.score.value if r.score else 0.0
+        (row for row in table.rows if row.mark), key=lambda row: row.score.value if row.score else 0.0
     )
-    if len(best) < 2:
-        return None
-    of = {
-        row.label: [r for r in results if _reported(r, table) and _who(r) == (row.method, row.learning_rate)]
-        for row in best
-    }
-    seeds = sorted(
-        {r.record.run.seed for its in of.values() for r in its if r.record.status == "ok" and not r.seedless}
-    )
-    last, first = (method_scores(of[row.label], seeds) for row in (best[0], best[-1]))
-    if last is None or first is None:
-        return None
-    difference = first.figures[table.metric].minus(last.figures[table.metric])
-    return None if difference is None else estimate(difference, first.groups[table.metric])
+    return table.pairwise.get((best[-1].label, best[0].label)) if len(best) > 1 else None
 
 
 def _who(result: Result) -> tuple[str, float | None]:
     return result.record.run.method, result.record.run.learning_rate or None
-
-
-def _reported(result: Result, table: Table) -> bool:
-    """Whether it is one of the runs that the table reports."""
-    return result.record.run.kind == REPORTED and setting_of(result.record.run) == table.setting
 
 
 def _beyond(row: Row, allowed: Limits) -> tuple[list[str], list[str]]:

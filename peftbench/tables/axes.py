@@ -60,10 +60,11 @@ def _axis(measure: Measure, table: Table) -> Axis:
     def of(row: Row) -> Value | None:
         if row.status != "ok":
             return None
-        if measure.exact:
+        by_seed = [measure.of_runs([record]) for record in _records_of(table, row)]
+        known = [figure for figure in by_seed if figure is not None]
+        if measure.exact and len(set(known)) < 2:
             return _exactly(measure, row.costs.of(measure))
-        by_seed = (measure.of_runs([record]) for record in _records_of(table, row))
-        return _over_seeds([measure.shown(figure) for figure in by_seed if figure is not None])
+        return _over_seeds([measure.shown(figure) for figure in known])
 
     values = tuple(of(row) for row in table.rows)
     return Axis(measure.name, measure.axis, measure.higher_is_better, measure.log, values)

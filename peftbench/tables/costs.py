@@ -158,6 +158,8 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
             ]
         ]
         flops = flops_of(list(zip(known, (c["flops"] for c in counted), strict=True)), shapes)
+        if flops is None:
+            return found
         found["flops_per_step"] = statistics.fmean(flops)
         found["flops_per_s"] = sum(flops) / float(step_s.sum())
         peak = peak_flops_per_s(record.environment.get("gpu"), record.run.dtype)

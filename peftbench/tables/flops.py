@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Shape = Sequence[Sequence[int]]  # of a step's parts: items, padded tokens of one, those of its decoder
 TOLERANCE = 1e-9  # terms that differ less than that are one
+LIKE = 1e-6  # of the largest of a term, how far a step may be from what the counted ones make
 
 # Dense peaks without sparsity, operations a second, by the vendors' data sheets. float32 without TF32, as torch has it.
 PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
@@ -41,8 +42,8 @@ def peak_flops_per_s(gpu: str | None, dtype: str) -> float | None:
     return None
 
 
-def flops_of(counted: Sequence[tuple[Shape, int]], shapes: Sequence[Shape]) -> list[float]:
-    """The operations of steps by their shapes.
+def flops_of(counted: Sequence[tuple[Shape, int]], shapes: Sequence[Shape]) -> list[float] | None:
+    """The operations of steps by their shapes; None where those that were counted do not tell some of them.
 
     Args:
         counted: (shape, operations) of some steps, as `telling` chooses them.
@@ -50,7 +51,10 @@ def flops_of(counted: Sequence[tuple[Shape, int]], shapes: Sequence[Shape]) -> l
     """
     terms = _terms([*(shape for shape, _ in counted), *shapes])
     known, asked = terms[: len(counted)], terms[len(counted) :]
-    each, *_ = np.linalg.lstsq(known, np.array([flops for _, flops in counted], np.float64), rcond=TOLERANCE)
+    told = np.linalg.pinv(known, rcond=TOLERANCE)
+    if not np.allclose(asked @ told @ known, asked, rtol=0, atol=LIKE):
+        return None
+    each = told @ np.array([flops for _, flops in counted], np.float64)
     return [float(flops) for flops in asked @ each]
 
 

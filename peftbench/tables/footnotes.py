@@ -64,9 +64,11 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
     seeds = len(chosen.seeds())
     level = f"{100 * (1 - table.alpha):.3g} %"
     if seeds > 1:
+        among, over = f"{groups.count:,} groups", "seeds and items together"
+        if groups.count == 1:  # whose own variance nothing tells
+            among, over = "ONE group", "seeds alone and says nothing of other items"
         notes.append(
-            f"Quality: mean over {seeds} seeds on {items:,} test items in {groups.count:,} groups; ± is the {level} interval "
-            "over seeds and items together."
+            f"Quality: mean over {seeds} seeds on {items:,} test items in {among}; ± is the {level} interval over {over}."
         )
         if 1 < groups.effective_count < FEW_GROUPS:
             notes.append(

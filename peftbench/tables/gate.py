@@ -88,7 +88,7 @@ def status_of(verdicts: Sequence[Verdict]) -> int:
 def _figures(limit: Limit, pairs: Sequence[Pair]) -> list[tuple[Pair, PairedFigure]]:
     """What a limit judges."""
     found = [(pair, figure) for pair in pairs for figure in pair.named(limit.name)]
-    if not (found or any(pair.problem or _lacks(limit, pair) for pair in pairs)):
+    if not (found or any(pair.problem or _lacks(limit, pair) or not pair.figures for pair in pairs)):
         known = dict.fromkeys([SCORE, *(figure.name for pair in pairs for figure in pair.figures)])
         raise unknown("--fail-on figure", limit.name, known, "one of " + ", ".join(known))
     for _, figure in found:
@@ -101,7 +101,7 @@ def _figures(limit: Limit, pairs: Sequence[Pair]) -> list[tuple[Pair, PairedFigu
 
 
 def _lacks(limit: Limit, pair: Pair) -> bool:
-    """Whether one of the two sides alone has the figure."""
+    """Whether one of the two sides alone has the figure, of some seed or cell at least."""
     return (pair.metric if limit.name == SCORE else limit.name) in pair.lacking
 
 
@@ -129,7 +129,7 @@ def _judge(
         for (pair, figure, _), outcome in zip(found, outcomes, strict=True)
         if outcome not in (PASSED, NOT_JUDGED)
     ]
-    reasons += [f"{label}: {limit.name} is in one of the two alone" for label in lacking]
+    reasons += [f"{label}: {limit.name} is not in both of every seed and cell" for label in lacking]
     reasons += [
         f"{label}: in A alone; run it in B too, or compare with a store that lacks it" for label in gone
     ]

@@ -25,7 +25,7 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
     if not base:
         return []
     figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
-    counts = sorted({cell.unmerged.processes for cell in cells if cell.unmerged})
+    counts = sorted({one.processes for cell in cells for one in (cell.unmerged, cell.noise) if one}) or [0]
     processes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     said = (
         f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "

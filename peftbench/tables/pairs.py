@@ -24,7 +24,7 @@ from ..records.setting import SOURCES, comparable_in
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
 from .costs import measured_in, over_base
 from .matching import Side, described_side, matching, said_of, sides_of
-from .quantities import COMPARED, SCORE, SLOWDOWN, Measure, measures_in
+from .quantities import COMPARED, SCORE, SLOWDOWN, Measure, apart_from, measures_in
 from .titles import told_apart
 
 # What a comparison is refused for: with one of these changed, a difference is no news of the methods or the code.
@@ -154,7 +154,7 @@ def _pair(a: Side, b: Side) -> Pair:
             figures += found
             lacking += missing
     figures += _latencies(method, a.latency, b.latency)
-    if bool(a.latency) != bool(b.latency):
+    if _cells(a.latency).keys() != _cells(b.latency).keys():
         lacking += [LATENCY, SLOWDOWN.name]
     return Pair(
         method=method,
@@ -164,7 +164,7 @@ def _pair(a: Side, b: Side) -> Pair:
         seeds=len(seeds),
         seeds_a=len(good_a),
         seeds_b=len(good_b),
-        metric=metric.get("name", SCORE),
+        metric=_named(metric.get("name", SCORE), metric),
         unit=metric.get("unit", ""),
         figures=tuple(figures),
         problem=_problem(a, b),
@@ -204,8 +204,8 @@ def _qualities(
     same_items = all(_data_of(x) == _data_of(y) for x, y in zip(a, b, strict=True))
     found = [
         PairedFigure(
-            name,
-            name,
+            _named(name, metric),
+            _named(name, metric),
             float(one.figures[name].values.mean()),
             float(other.figures[name].values.mean()),
             _difference(one, other, name, same_items),
@@ -216,7 +216,13 @@ def _qualities(
         for name in names
         if name in other.figures
     ]
-    return found, sorted(set(one.figures) ^ set(other.figures))
+    return found, sorted(_named(name, metric) for name in set(one.figures) ^ set(other.figures))
+
+
+def _named(name: str, metric: Mapping[str, Any]) -> str:
+    """What a metric is called beside the costs, and beside the word for the primary one."""
+    costs = (LATENCY, SLOWDOWN.name, *(measure.name for measure in measures_in(COMPARED)))
+    return apart_from(name, costs if name == metric.get("name") else (*costs, SCORE))
 
 
 def is_share(name: str, record: Record | None = None) -> bool:
@@ -264,45 +270,35 @@ def _costs(
     for measure in reversed(measures_in(COMPARED)):
         runs = (good_a, good_b) if measure.exact else (timed_a, timed_b)
         both = [(measure.of_runs([one]), measure.of_runs([other])) for one, other in zip(*runs, strict=False)]
-        if measure.exact:
-            figure = _counted(measure, *both[0], len(a))
-        else:
-            figure = _sampled(measure, both, seedless and not in_runs, "cost runs" if in_runs else "seeds")
-        if figure is not None:
-            found.append(figure)
-        elif _is_lacking(measure, both):
+        known = [(x, y) for x, y in both if x is not None and y is not None]
+        if measure.exact and len(set(known)) == 1:
+            found.append(_counted(measure, *known[0], len(a)))
+        else:  # of nothing there is no ratio
+            known = [(x, y) for x, y in known if bool(x) == bool(y)]
+            over = "cost runs" if in_runs and not measure.exact else "seeds"
+            if known:
+                found.append(_sampled(measure, known, seedless and over == "seeds", over))
+        if len(known) < sum(x is not None or y is not None for x, y in both):
             lacking.append(measure.name)
     return found, lacking
 
 
-Both = tuple[float | None, float | None]  # of one seed, in A and in B
-
-
-def _sampled(measure: Measure, both: Sequence[Both], seedless: bool, over: str) -> PairedFigure | None:
-    pairs = [(x, y) for x, y in both if x and y]
-    if not pairs:
-        return None
-    change = mean_estimate(np.log([y / x for x, y in pairs]))
-    a, b = (measure.shown(float(middle)) for middle in np.median(pairs, axis=0))
+def _sampled(
+    measure: Measure, both: Sequence[tuple[float, float]], seedless: bool, over: str
+) -> PairedFigure:
+    """It has a value of its own in each seed, or cost run: (of A, of B)."""
+    change = mean_estimate([_log_ratio(x, y) for x, y in both])
+    a, b = (measure.shown(float(middle)) for middle in np.median(both, axis=0))
     return PairedFigure(
         measure.name, measure.header, a, b, change, relative=True, seedless=seedless, over=over
     )
 
 
-def _counted(measure: Measure, a: float | None, b: float | None, seeds: int) -> PairedFigure | None:
+def _counted(measure: Measure, a: float, b: float, seeds: int) -> PairedFigure:
     """It is the same in every seed, so one run tells it exactly."""
-    if a is None or b is None:
-        return None
     change = Estimate(_log_ratio(a, b), (), seeds)
     shown = measure.shown(a), measure.shown(b)
     return PairedFigure(measure.name, measure.header, *shown, change, relative=True, seedless=True)
-
-
-def _is_lacking(measure: Measure, both: Sequence[Both]) -> bool:
-    """Whether one side has the figure and the other has not."""
-    if measure.exact:
-        return (both[0][0] is None) != (both[0][1] is None)
-    return any(x or y for x, y in both)
 
 
 def _log_ratio(a: float, b: float) -> float:

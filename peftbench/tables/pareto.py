@@ -19,21 +19,22 @@ SURELY, MAYBE, OFF = "surely", "maybe", "off"
 
 
 def front(table: Table, x: Axis, y: Axis) -> list[str | None]:
-    """For each row whether it is on the front: `surely`, `maybe` or `off`; None where it lacks one of the two."""
+    """For each row whether it is on the front: `surely`, `maybe` or `off`; None where it lacks one of the two, or is not sound."""
     return fronts(table, (x, y))[x.name, y.name]
 
 
 def fronts(table: Table, axes: Sequence[Axis]) -> dict[tuple[str, str], list[str | None]]:
     """The front of every two axes, in the order given."""
     shown = {axis.name: _shown(table, axis) for axis in axes}
+    sound = [i for i, row in enumerate(table.rows) if row.sound]
     return {
-        (x.name, y.name): _front(x, y, shown[x.name], shown[y.name])
+        (x.name, y.name): _front(x, y, shown[x.name], shown[y.name], sound)
         for x, y in itertools.combinations(axes, 2)
     }
 
 
-def _front(x: Axis, y: Axis, by_x: _Shown, by_y: _Shown) -> list[str | None]:
-    have = [i for i in range(len(x.values)) if x.values[i] is not None and y.values[i] is not None]
+def _front(x: Axis, y: Axis, by_x: _Shown, by_y: _Shown, sound: Sequence[int]) -> list[str | None]:
+    have = [i for i in sound if x.values[i] is not None and y.values[i] is not None]
     found: list[str | None] = [None] * len(x.values)
     for i in have:
         others = [j for j in have if j != i]

@@ -10,7 +10,7 @@ The command line reads this module at every start: it imports no arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,7 @@ class Measure:
     ]  # of a method's good runs; of one run alone, that seed's
     scale: float = 1.0  # kept units in one that is shown
     form: str = ",.0f"  # of the shown number
-    exact: bool = (
-        False  # counted, so that one run tells it; else sampled, with an interval over cost runs or seeds
-    )
+    exact: bool = False  # counted, so that one run tells it where all have the same; else sampled, over cost runs or seeds
     of_run: bool = False  # it grows with the steps of a training run, of which a cost run does some
     higher_is_better: bool = False
     log: bool = False  # where every value is above 0, a logarithmic axis fits
@@ -83,6 +81,11 @@ def limited() -> dict[str, tuple[Measure, Limit]]:
     return {m.name: (m, m.limit) for m in reversed(measures()) if m.limit is not None}
 
 
+def apart_from(metric: str, others: Collection[str]) -> str:
+    """What a metric is called where other figures have names of their own, which a task's metric may have been given, too."""
+    return f"{metric} (metric)" if metric in others else metric
+
+
 def headline_bytes(peak: Mapping[str, Any] | None) -> int | None:
     """The figure that stands for a peak: allocated on a GPU, above the model on a CPU."""
     if peak is None:
@@ -106,7 +109,8 @@ def _mean_of(values: Sequence[float | None]) -> float | None:
 
 
 def _counted(name: str) -> Callable[[Sequence[Record]], float | None]:
-    return lambda runs: (runs[0].parameters or {}).get(name)
+    """Of what training leaves of a method, as AdaLoRA's triplets, seeds may leave more or less."""
+    return lambda runs: median_of([(run.parameters or {}).get(name) for run in runs])
 
 
 def _peak_bytes(runs: Sequence[Record]) -> float | None:

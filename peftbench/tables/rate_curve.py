@@ -92,14 +92,16 @@ def grid(count: int) -> list[int]:
 
 
 def rate_curve(results: Iterable[Result]) -> RateCurve:
-    """The curve of one method from the results of its trials."""
+    """The curve of one method from the results of its trials; a rate that lacks seeds of the others was interrupted, and waits."""
     by_rate: dict[tuple[float, int], list[Result]] = {}
     for result in results:
         run: Run = result.record.run
         by_rate.setdefault((run.learning_rate, run.half_decade or 0), []).append(result)
     trials: list[Trial] = []
     groups: tuple[str, ...] = ()
-    for (learning_rate, half_decade), tried in sorted(by_rate.items()):
+    most = max(map(len, by_rate.values()), default=0)
+    whole = {place: tried for place, tried in by_rate.items() if len(tried) == most}
+    for (learning_rate, half_decade), tried in sorted(whole.items()):
         frames = {r.record.run.seed: r.predictions() for r in tried}
         failed = next((r.record.reason for r in tried if r.record.status != "ok"), None)
         losses = None

@@ -9,7 +9,7 @@ from .table import MARGIN, Row, Table
 
 def decided_by(table: Table, seeds: int) -> list[str]:
     """Which differences so many seeds can show among so many, and what the margin would need."""
-    seen = [row.difference for row in table.rows if row.difference and row.difference.seeds > 1]
+    seen = [row.difference for row in table.rows if row.difference and row.p_holm is not None]
     least = smallest_difference(seen, table.alpha)
     if not least:
         return []

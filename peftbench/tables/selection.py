@@ -100,7 +100,7 @@ def select(
         run, setting = result.record.run, setting_of(result.record.run)
         if run.kind == "latency":
             latencies.setdefault((run.method, setting.forward_pass), []).append(result.record)
-        elif run.kind == "profile":
+        elif run.kind == "profile" and result.record.status == "ok":
             cost_runs.setdefault((run.method, setting.training_step), []).append(result.record)
         elif run.kind in ("training", "tuning"):
             by_setting.setdefault(setting, []).append(result)
@@ -118,12 +118,19 @@ def select(
             dataclasses.replace(
                 one,
                 rules=tuple(sorted({*one.rules, *([rule] if rule else [])}, key=dataclasses.astuple)),
-                latencies={m: tuple(latencies.get((m, setting.forward_pass), ())) for m in methods},
-                cost_runs={m: tuple(cost_runs.get((m, setting.training_step), ())) for m in methods},
+                latencies={m: _of_one_version(latencies.get((m, setting.forward_pass), ())) for m in methods},
+                cost_runs={
+                    m: _of_one_version(cost_runs.get((m, setting.training_step), ())) for m in methods
+                },
                 stale=len(found) - len(current),
             )
         )
     return selected
+
+
+def _of_one_version(timed: Sequence[Record]) -> tuple[Record, ...]:
+    """Processes are averaged: those of the present version of the program alone, where there are any."""
+    return tuple([record for record in timed if record.key == record.run.key] or timed)
 
 
 def _curves(group: Iterable[Result]) -> dict[str, RateCurve]:
@@ -212,8 +219,7 @@ def _once(results: Sequence[Result]) -> list[Result]:
         return of_this_version, record.status == "ok", record.run.forgetting is not None, record.started_at
 
     for result in sorted(results, key=tells):
-        run = result.record.run
-        kept[run.key if run.forgetting is None else run.without_forgetting.key] = result
+        kept[result.record.run.without_forgetting.key] = result
     return list(kept.values())
 
 

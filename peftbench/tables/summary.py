@@ -121,7 +121,11 @@ def _method(name: str, placed: Placed) -> MethodSummary | None:
     values = np.asarray([sign * difference.value for sign, difference in compared])
     # Each task is one observation: the t over tasks asks what another task would say.
     overall = mean_estimate(values)
-    outcomes = [_outcome(sign, difference) for sign, difference in compared]
+    outcomes = [
+        _outcome(1.0 if t.higher_is_better else -1.0, row.difference) if _sound(t, row) else "undecided"
+        for t, row in placed
+        if row.difference
+    ]
     ranks = [_rank(table, row) for table, row in placed if row.difference]
     return MethodSummary(
         name,
@@ -138,6 +142,12 @@ def _reference(name: str, placed: Placed) -> MethodSummary | None:
     """What the others are compared with: its rank alone."""
     ranks = [_rank(table, row) for table, row in placed]
     return MethodSummary(name, len(ranks), None, 0, 0, 0, float(np.mean(ranks))) if len(ranks) > 1 else None
+
+
+def _sound(table: Table, row: Row) -> bool:
+    """Whether its difference decides anything: a row that fails a check or lost seeds to chance, or whose reference did, does not."""
+    anchor = table.labelled(table.reference)
+    return row.sound and anchor is not None and anchor.sound
 
 
 def _outcome(sign: float, difference: Estimate) -> str:

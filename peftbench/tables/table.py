@@ -60,6 +60,11 @@ class Row:
         """Claims that do not hold."""
         return tuple(check for check in self.checks if check.outcome == FAIL)
 
+    @property
+    def sound(self) -> bool:
+        """Whether its figures may be set against others': no claim of it fails, and no seed."""
+        return not (self.failed_checks or self.failed_seeds)
+
 
 @dataclass(frozen=True)
 class Table:

@@ -84,7 +84,7 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
     anchor = chosen.reference if chosen.reference in scores else None
     text = _text_of(results)
     rows = _rows(chosen, text, baselines)
-    sound = {method for method, row in rows.items() if not (row.failed_checks or row.failed_seeds)}
+    sound = {method for method, row in rows.items() if row.sound}
     failed = {method: row.failed_seeds for method, row in rows.items() if row.failed_seeds}
     compared = _Compared(scores, metric, anchor, alpha, sound, failed)
     target = curve_end([] if anchor is None else _good(chosen.rows[anchor]), metric["name"])
@@ -305,23 +305,25 @@ def _reason(record: Record) -> str:
 
 
 def _caption(chosen: Selected, rows: list[Row]) -> str:
-    return _budget_said(chosen, rows) + _reference_said(chosen) + _age_said(chosen.reported)
+    return _budget_said(chosen, rows) + _reference_said(chosen, rows) + _age_said(chosen)
 
 
-def _reference_said(chosen: Selected) -> str:
-    if chosen.reference is None:
+def _reference_said(chosen: Selected, rows: list[Row]) -> str:
+    if chosen.reference is None or not any(row.difference for row in rows):
         return ""
     method, rate = chosen.reference
     return f" Differences are to {method}" + (f" at {rate:g}." if rate else ".")
 
 
-def _age_said(results: Sequence[Result]) -> str:
+def _age_said(chosen: Selected) -> str:
     """Of runs whose key this program would make otherwise: it would do them again."""
-    older = sum(result.record.run.key != result.record.key for result in results)
+    records = [result.record for result in chosen.reported]
+    records += [record for timed in chosen.latencies.values() for record in timed]
+    older = sum(record.run.key != record.key for record in records)
     if not older:
         return ""
     return (
-        f" {older} of the {len(results)} runs are of an OLDER VERSION of the program, which computed something otherwise: the "
+        f" {older} of the {len(records)} runs are of an OLDER VERSION of the program, which computed something otherwise: the "
         "same command does them anew."
     )
 

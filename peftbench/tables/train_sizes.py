@@ -40,8 +40,11 @@ def _sizes(group: Sequence[Table], apart: str) -> Sizes:
     sizes = sorted(by_items, key=lambda size: float("inf") if size is None else size)
     rows: dict[str, tuple[Row | None, ...]] = {}
     for method in dict.fromkeys(row.method for table in group for row in table.rows):
-        if all(table.row_of(method) is not None or not _scored(table, method) for table in group):
-            rows[method] = tuple(by_items[size].row_of(method) for size in sizes)
+        chosen = tuple(by_items[size].row_of(method) for size in sizes)
+        there = [row for row in chosen if row is not None]
+        at_one_rate = len({row.learning_rate for row in there}) < 2 or all(row.tuned for row in there)
+        if at_one_rate and len(there) == sum(bool(_scored(table, method)) for table in group):
+            rows[method] = chosen
             continue
         rates = sorted({row.learning_rate or 0.0 for table in group for row in _scored(table, method)})
         for rate in rates:  # of several rates none of which was tuned, each by itself

@@ -153,7 +153,7 @@ function drawPareto() {
     });
   });
   const better = (one, p, q) => (one.up ? p > q : p < q);
-  const points = table().rows.map((_, i) => [x.values[i], y.values[i]]).filter(([a, b]) => a && b);
+  const points = table().rows.map((_, i) => [x.values[i], y.values[i]]).filter(([a, b], i) => a && b && front[i]);
   const ends = points.filter(([a, b]) => !points.some(([c, d]) => (better(x, c[0], a[0]) && !better(y, b[0], d[0])) || (better(y, d[0], b[0]) && !better(x, a[0], c[0]))));
   ends.sort((p, q) => p[0][0] - q[0][0]);
   traces.unshift({ x: ends.map(([a]) => place(a)), y: ends.map(([, b]) => b[0]), mode: "lines", line: { dash: "dot", width: 1, color: "#8a8a8a" }, hoverinfo: "skip", showlegend: false });

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from peftbench import Classification, UsageError
-from peftbench.execution import batches
-from peftbench.execution.batches import training_order
-from peftbench.records.runs import Run
+from peftbench.execution import batches, cost
+from peftbench.execution.batches import Encoded, Ragged, training_order
+from peftbench.execution.train import shape
+from peftbench.records.runs import Budget, Run
+from peftbench.tables.flops import flops_of
 
 Make = Callable[..., Run]
 
@@ -49,6 +51,12 @@ def test_every_row_is_trained_on_and_a_batch_is_full(items: int) -> None:
 
 def test_a_split_smaller_than_a_batch_still_trains() -> None:
     assert [len(b) for b in training_order(np.array([3, 4, 5]), 16, 2, 0)] == [3, 3]
+    budget = Budget("custom", None, 4.0, 16, 1, 32)
+    assert [budget.resolve_steps(items) for items in (3, 16, 24)] == [
+        4,
+        4,
+        6,
+    ]  # each sees every item four times
 
 
 def test_collate_pads_and_masks() -> None:
@@ -96,8 +104,28 @@ def test_tokens_are_cached_and_the_cache_is_keyed(make_run: Make) -> None:
     assert apart[0] == apart[2] != apart[1]  # rows that read alike tell one thing
 
 
+def test_shares_of_several_labels_stay_shares() -> None:
+    import datasets
+
+    class Shares(Classification):
+        def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
+            return {"input_ids": [[5, 6] for _ in rows["labels"]], "labels": rows["labels"]}
+
+    its = datasets.Dataset.from_dict({"labels": [[0.25, 0.5, 1.0], [0.0, 0.75, 0.25]]})
+    splits = dict.fromkeys(("train", "validation", "test"), its)
+    split = batches.encode_splits("t", Shares(("a", "b")), lambda: splits, None, 8, "shares")["test"]
+    batch = batches.collate(split, np.array([1, 0]), {}, torch.device("cpu"))
+    assert batch["labels"].tolist() == [[0.0, 0.75, 0.25], [0.25, 0.5, 1.0]]
+    assert batch["input_ids"].dtype == torch.int64
+
+
 def test_an_empty_split_is_named() -> None:
     import datasets
+
+    grouped = datasets.Dataset.from_dict({"text": ["ab", "c"], "label": [0, 1], "group": ["g", None]})
+    with pytest.raises(UsageError, match="column 'group' of its train split is None in some rows"):
+        splits = dict.fromkeys(("train", "validation", "test"), grouped)
+        batches.encode_splits("t", Classification(("a", "b")), lambda: splits, None, 8, "key-4")
 
     full = datasets.Dataset.from_dict({"text": ["ab"], "label": [0]})
     with pytest.raises(UsageError, match="no rows in its validation split"):
@@ -109,3 +137,18 @@ def test_an_empty_split_is_named() -> None:
             8,
             "key-3",
         )
+
+
+def test_what_a_profile_counts_tells_the_steps_of_every_seed(make_run: Make) -> None:
+    def truth(parts: list[list[int]]) -> int:
+        return sum(items * (7 * width**2 + 1000 * width + 5) for items, width in parts)
+
+    lengths = np.random.default_rng(0).integers(3, 60, 200)
+    tokens = Ragged(np.zeros(lengths.sum(), np.int64), np.concatenate([[0], np.cumsum(lengths)]))
+    data = Encoded({"input_ids": tokens}, {})
+    _, *chosen = cost._batches(make_run(kind="profile", steps=1), data)
+    counted = [(parts := shape(data, items, 1), truth(parts)) for items in chosen]
+    for seed in range(4):
+        (items,) = training_order(lengths, 8, 1, seed)
+        step = shape(data, items, 1)
+        assert flops_of(counted, [step]) == pytest.approx([truth(step)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from peftbench import Completion, Decoding, NotSupported, UsageError
+from peftbench import Classification, Completion, Decoding, NotSupported, UsageError
 from peftbench.data import published
 from peftbench.execution import batches
 from peftbench.execution.execute import execute
@@ -94,8 +95,22 @@ def test_what_is_lost_of_targets_and_sources_is_told() -> None:
     assert split.counted["cut"].tolist() == [0, 0, 1, 0]
     assert split.counted["unended"].tolist() == [0, 1, 0, 0]
     assert split.counted["unwritten"].tolist() == [0, 0, 0, 1]
+    assert split.counted["stopped"].tolist() == [
+        0,
+        1,
+        0,
+        0,
+    ]  # whole in training, and never whole in what is written
+    assert not split.counted["unread"].any()
+    foreign = {
+        "source": ["q"] * 3,
+        "target": ["Москва 7", "東京", "Café 7"],
+    }  # ROUGE would say 0 of the second for itself
+    assert encoded(objective, foreign, "read").counted["unread"].tolist() == [1, 1, 0]
+    by_letters = Completion(("chrf",), decoding=Decoding(max_new_tokens=8))
+    assert not encoded(by_letters, foreign, "read by letters").counted["unread"].any()
     said = batches.told(objective, {"train": split, "test": split.some(np.array([0, 1]))})
-    assert len(said) == 3
+    assert len(said) == 4 and "more than the 8 tokens (max_new_tokens)" in said[3]
     assert "1 of 4 train, 1 of 2 test items have a target" in said[1] and "loses its end" in said[1]
     assert batches.told(objective, {"test": split.some(np.array([0]))}) == []
 
@@ -128,6 +143,42 @@ def test_writing_follows_the_run_and_not_the_checkpoints_defaults(family: str, c
         setattr(model.generation_config, name, value)
     assert written() == plain
     assert model.generation_config.repetition_penalty == 5.0
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_what_stands_in_the_source_may_be_written(family: str, checkpoint: Of) -> None:
+    """The library would count a decoder's source among what was written, so that no name of four tokens could be copied."""
+    source = resolve_model(checkpoint(family))
+    objective = Completion(decoder_start=decoder_start(source))
+    loaded = load_model(source, objective, 0)
+    model: Any = loaded.model
+    rows = {"source": ["".join(map(chr, range(32, 127)))], "target": ["x"]}  # every token that may be written
+    sources = sources_of(encoded(objective, rows, f"copy-{family}", 128), np.arange(1))
+    decoding = Decoding(max_new_tokens=6, no_repeat_ngram=1)
+    [said] = generate(model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), 4096)
+    asked = torch.from_numpy(sources.lists["input_ids"].values.astype(np.int64))[None]
+    written: list[int] = []
+    while len(written) < 6 and END not in written:
+        if objective.decoder_start is None:
+            logits = model(torch.cat([asked, torch.tensor([written], dtype=torch.int64)], 1)).logits
+        else:
+            begun = torch.tensor([[objective.decoder_start, *written]])
+            logits = model(input_ids=asked, decoder_input_ids=begun).logits
+        ranked = logits[0, -1].argsort(descending=True).tolist()
+        written.append(next(token for token in ranked if token not in written))
+    assert said == loaded.tokenizer.decode(written, skip_special_tokens=True).strip()
+
+
+def test_a_decoder_begins_alike_in_training_and_in_writing(checkpoint: Of, tmp_path: Path) -> None:
+    """Where its config does not say with what, that is the padding token: the library would train so, and not write."""
+    folder = shutil.copytree(checkpoint("t5"), tmp_path / "t5")
+    file = folder / "config.json"
+    said = {k: v for k, v in json.loads(file.read_text()).items() if k != "decoder_start_token_id"}
+    file.write_text(json.dumps(said))
+    for objective in (Completion(), Classification(("a", "b"))):
+        source = resolve_model(str(folder))
+        model: Any = load_model(source, objective, 0).model
+        assert model.config.decoder_start_token_id == decoder_start(source) == said["pad_token_id"]
 
 
 def test_nothing_is_written_from_what_is_no_number(checkpoint: Of) -> None:

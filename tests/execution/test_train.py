@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
+from peftbench import Adaptation
+from peftbench.errors import Mistaken
 from peftbench.execution import batches, prepare
 from peftbench.execution.execute import execute
 from peftbench.execution.finite import Diverged, check_columns, check_figures
@@ -101,6 +105,14 @@ def test_outputs_that_are_no_numbers_are_not_scored(make_run: Make) -> None:
         check_figures({"accuracy": float("nan")})
     with pytest.raises(Diverged, match="'nll' is NaN or infinite for 1 of 2 items"):
         check_columns({"prediction": ["a", "b"], "nll": [1.0, float("inf")]})
+
+
+def test_a_tensor_of_two_names_is_refused() -> None:
+    """The optimizer would move it twice in a step, as with twice the rate."""
+    mine: Any = nn.Parameter(torch.ones(2))
+    modules: Any = SimpleNamespace(left_over=lambda adaptation: [])
+    with pytest.raises(Mistaken, match="one tensor under two names"):
+        prepare._refuse_mistakes(Adaptation(nn.Identity(), {"first": mine, "again": mine}), modules)
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:

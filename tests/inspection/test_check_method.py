@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from peftbench.errors import Mistaken
 from peftbench.execution.execute import execute
 from peftbench.inspection import check_method
 from peftbench.inspection.check_method import MODELS, check_file, tiny_run
@@ -197,6 +198,8 @@ def test_an_honest_mistake_is_found(name: str, tmp_path: Path) -> None:
             failed = {check["name"] for check in checks if check["outcome"] == "fail"}
         else:
             failed = {check.name for check in on_larger_weights(run) if check.outcome == "fail"}
+    except Mistaken:  # it never begins
+        failed = {"runs"}
     finally:
         fence.restore()
     assert mistake.check in failed

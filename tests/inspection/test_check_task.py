@@ -93,6 +93,16 @@ def test_a_sound_task_passes(what: str, tmp_path: Path) -> None:
     assert {one.outcome for one in checked} == {"pass"} and len(checked) == 7, checked
 
 
+def test_predictions_that_are_not_one_an_item_fail(tmp_path: Path) -> None:
+    """A whole run would end in them."""
+    mean = "type('Mean', (Classification,), {'predict': lambda *of: {**Classification.predict(*of), 'nll': 0.7}})(('no', 'yes'))"
+    checked = check_file(written(tmp_path, "one-number", mean, ROW, "pass"), (), tmp_path)
+    failed = [one for one in checked if one.outcome == "fail"]
+    assert [one.name for one in failed] == ["model"] and "gives 'nll' in shape ()" in failed[0].detail, (
+        checked
+    )
+
+
 def test_a_metric_beside_the_primary_one_that_misses_is_a_notice(tmp_path: Path) -> None:
     """BLEU of answers of one word is 0 for themselves; exact match is not to blame."""
     objective = "Completion(('exact_match', 'bleu'))"

@@ -193,6 +193,7 @@ def test_runs_that_can_not_be(trained: Any, tmp_path: Path) -> None:
     assert exportable(runs, good.key, to).record.key == good.key
     for start, folder, said in (
         ("nothing", to, "no run's key begins with 'nothing'"),
+        ("", to, "no run's key begins with ''"),
         (failed.key, to, "is failed: Diverged: the loss is not finite; there is nothing to export"),
         (lost.key, to, "were not kept; run it with --keep-weights into another --store"),
         (good.key, runs, "is not empty; name a folder that is new or empty"),
@@ -348,6 +349,24 @@ def test_rslora_is_told_the_alpha_that_gives_the_same_factor(
     with pytest.raises(UsageError, match="write rank=4:alpha=8"):  # 16 / 4 = 8 / sqrt 4
         adapted(make_run(f"rslora:{start}", checkpoint("bert")))
     assert adapted(make_run(f"rslora:rank=4:alpha=8:{start}", checkpoint("bert"))).adaptation.params
+
+
+def test_the_readmes_code_loads_over_a_base_with_a_head_of_its_own(
+    trained: Any, checkpoint: Of, tmp_path: Path
+) -> None:
+    """Of other labels than the task's: the library refuses such a base unless it is told."""
+    folder = tmp_path / "five-labels"
+    shutil.copytree(checkpoint("bert"), folder)
+    kind: Any = transformers.BertForSequenceClassification
+    kind.from_pretrained(folder, num_labels=5).save_pretrained(folder)
+    prepared, record = trained("lora:rank=3", str(folder))
+    text = (exported(record, tmp_path) / "README.md").read_text()
+    code = text.split("```python")[1].split("```")[0].replace("FOLDER", repr(str(tmp_path / "out-False")))
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, names)  # noqa: S102  what a reader would run
+    assert same(outputs(names["model"].eval(), folder), logits(prepared))
 
 
 @pytest.mark.parametrize("said", [None, 5])

@@ -82,6 +82,12 @@ def test_the_interval_decides(stored: tuple[Record, Path], tmp_path: Path) -> No
         assert said.startswith(("reproduced " if found.reproduced else "") + outcome) and said.endswith(
             "nothing else differs\n"
         )
+    several: list[Any] = [[label, 1] for label in frame["prediction"]]  # numbers an item
+    another: list[Any] = [[5, 5], *several[1:]]
+    for changed, its in enumerate((several, another)):
+        frame.assign(prediction=several).to_parquet(folder / "predictions.parquet")
+        frame.assign(prediction=its).to_parquet(other / "predictions.parquet")
+        assert compare_runs(Result(record, folder), Result(record, other), []).changed_items == changed
     frame.iloc[:-1].to_parquet(other / "predictions.parquet")
     assert compare_runs(Result(record, folder), Result(record, other), []).outcome == "not reproduced"
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from peftbench.comparison.request import Comparison
 from peftbench.execution.execute import execute
 from peftbench.measure.environment import capacity
+from peftbench.models.pooled import MeanPooledClassifier
 from peftbench.planning.plan import plan
 from peftbench.plugins.registry import get
 from peftbench.records.runs import ALONE
@@ -76,3 +78,13 @@ def test_runs_are_planned_for_as_many_seeds_as_tell_something() -> None:
 
     assert planned("head", steps=4) == [0, 1, 2]
     assert planned("head", epochs=1.0) == planned("head:items=all", steps=4) == [0]
+
+
+def test_features_are_as_wide_as_the_last_states() -> None:
+    """OPT-350M's are narrower than those inside."""
+    config = transformers.OPTConfig(
+        vocab_size=9, hidden_size=8, word_embed_proj_dim=4, ffn_dim=8, num_hidden_layers=1, num_attention_heads=2
+    )  # fmt: skip
+    model = MeanPooledClassifier(transformers.OPTModel(config), 2)
+    tokens = torch.tensor([[5, 6]])
+    assert model(tokens, torch.ones_like(tokens)).logits.shape == (1, 2)

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from peftbench import Classification
-from peftbench.errors import ModelError, PeftbenchError
+from peftbench.errors import ModelError, NotSupported, PeftbenchError
 from peftbench.execution import batches
 from peftbench.models.load import load_model
 from peftbench.models.resolve import resolve_model
@@ -89,6 +89,16 @@ def test_a_checkpoints_own_head_is_left_out_and_that_is_said(
     torch.testing.assert_close(
         loaded.model.get_submodule("bert.pooler.dense").weight, own.bert.pooler.dense.weight
     )
+
+
+def test_a_classifier_that_reads_its_padding_is_refused(tmp_path: Path) -> None:
+    """XLNet's summary is the state of the last place, which is padding where a text is the shorter one."""
+    config = transformers.XLNetConfig(
+        vocab_size=300, d_model=32, n_layer=1, n_head=4, d_inner=32, pad_token_id=0
+    )
+    folder = folder_of(transformers.XLNetModel(config), tmp_path)
+    with pytest.raises(NotSupported, match="by the last of all places, which are padded on the right"):
+        load_model(resolve_model(str(folder)), TWO, 0)
 
 
 def test_the_layers_of_pretraining_below_a_new_head_are_kept(tmp_path: Path) -> None:

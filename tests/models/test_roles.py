@@ -136,6 +136,26 @@ def test_one_stack_of_two_is_not_the_model() -> None:
     sizes: dict[str, Any] = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 2), ("ffn_dim", 64), ("attention_heads", 4))}  # fmt: skip
     with pytest.raises(NotSupported, match=r"more than one stack of blocks \(decoder.layers, encoder.layers"):
         sites(without_weights(transformers.BartConfig(vocab_size=50, d_model=32, **sizes)), "query")
+    both = build_strange(
+        gated=False
+    )  # an image's blocks with common names, and a text's that are called otherwise
+    both.text = nn.ModuleList(
+        [
+            transformers.models.bert.modeling_bert.BertSelfAttention(
+                transformers.BertConfig(hidden_size=4, num_attention_heads=1)
+            )
+        ]
+    )
+    for name in ("query", "key", "value"):
+        both.text[0].add_module(f"W{name}", both.text[0]._modules.pop(name))
+    with pytest.raises(NotSupported, match=r"more than one stack of blocks \(layers, text\)"):
+        sites(both, "query")
+
+
+def test_what_stands_beside_experts_is_not_the_feed_forward() -> None:
+    model = without_weights(transformers.HunYuanMoEV1Config(**WIDE, num_experts=4, head_dim=8))
+    with pytest.raises(NotSupported, match="0 modules could play 'ffn_in'"):
+        sites(model, "ffn_in")
 
 
 def without_weights(config: Any) -> nn.Module:

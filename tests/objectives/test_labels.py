@@ -12,12 +12,12 @@ import pytest
 import tokenizers
 import torch
 
-from peftbench import UsageError
+from peftbench import PeftbenchError, UsageError
 from peftbench.execution import batches
 from peftbench.models.starters import byte_tokenizer
 from peftbench.objectives.completion import Completion
 from peftbench.objectives.figures import figures
-from peftbench.objectives.item_metrics import ITEM_METRICS
+from peftbench.objectives.item_metrics import ITEM_METRICS, ItemMetric
 from peftbench.objectives.jackknife import pseudo_values
 from peftbench.objectives.labels import Classification, Regression
 
@@ -55,6 +55,10 @@ def test_the_primary_metric_decides_whether_items_have_scores() -> None:
         "score" not in by_matthews.predict(logits, batch) and by_matthews.metric == ITEM_METRICS["matthews"]
     )
     assert set(by_matthews.score(np.array([0, 1]), np.array([0, 0]))) == {"matthews", "accuracy"}
+    of_ones_own = ItemMetric(
+        "accuracy", formula=lambda predictions, references: 1.0
+    )  # no mean of what is equal
+    assert "score" not in Classification(("a", "b"), metrics=(of_ones_own,)).predict(logits, batch)
 
 
 def test_two_texts_stay_two_at_any_length() -> None:
@@ -187,9 +191,13 @@ def test_what_one_answer_to_all_comes_to() -> None:
     assert objective.constant_loss(labels) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
     assert objective.constant_score(labels) == 0.75
     assert Classification(("a", "b"), metrics=("matthews",)).constant_score(labels) == 0.0
+    # F1 is of label 1, however rare it is: 2 * 1 / (2 * 1 + 3).
+    assert Classification(("a", "b"), metrics=("f1",)).constant_score(labels) == pytest.approx(0.4)
     numbers = np.array([1.0, 2.0, 6.0])
     assert Regression().constant_loss(numbers) == pytest.approx(14 / 3)
     assert Regression(metrics=("rmse",)).constant_score(numbers) == pytest.approx(math.sqrt(14 / 3))
+    off = ItemMetric("off", higher_is_better=False, formula=lambda a, b: float(np.abs(a - b).mean()))
+    assert Regression(metrics=(off,)).constant_score(numbers) == pytest.approx(5 / 3)  # of the median
 
 
 def test_one_text_for_all_is_judged_where_texts_are_labels() -> None:
@@ -203,3 +211,18 @@ def references(*texts: str) -> np.ndarray[Any, Any]:
     found = np.empty(len(texts), dtype=object)
     found[:] = [[text] for text in texts]
     return found
+
+
+@pytest.mark.parametrize(
+    ("objective", "label"),
+    [(Classification(("a", "b")), label) for label in ("a", 2, -100, 0.5, None)]
+    + [(Regression(), label) for label in ("a", None, math.nan)],
+)
+def test_a_label_that_is_none_is_said(objective: Any, label: Any) -> None:
+    """Of a plugin's rows: -100 would be left out of the loss in silence, the others be an error inside torch."""
+    with pytest.raises(PeftbenchError, match=f"label {label!r} is no "):
+        objective.encode(byte_tokenizer(), {"text": ["x", "y"], "label": [1, label]}, 8)
+    assert objective.encode(byte_tokenizer(), {"text": ["x", "y"], "label": [True, 0.0]}, 8)["labels"] == [
+        1,
+        0,
+    ]

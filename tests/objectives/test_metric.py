@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from peftbench import Classification, Completion, ItemMetric, TextMetric
+from peftbench.objectives.figures import figures
 from peftbench.objectives.text_metrics import TEXT_METRICS
 from peftbench.records.store import Store
 from peftbench.tables.pairs import is_share
@@ -88,6 +92,9 @@ def test_a_metric_of_labels_of_ones_own() -> None:
         "never",
         "accuracy",
     ]
+    some = ItemMetric("some", formula=lambda predictions, references: np.float32(0.5))  # type: ignore[arg-type,return-value]
+    rows = pd.DataFrame({"prediction": [0, 1], "reference": [0, 0], "nll": [0.1, 0.2]})
+    assert json.dumps(figures(Classification(("a", "b"), (some,)), rows))  # a record takes it
     assert never.facts == {"name": "never", "higher_is_better": False, "is_share": True, "unit": "%"}
 
 
@@ -97,5 +104,9 @@ def test_metrics_that_are_none() -> None:
         Completion(("blue",))
     with pytest.raises(ValueError, match="metric 'bleu' is there twice"):
         Completion(("bleu", twice))
+    with pytest.raises(ValueError, match="every task has 'nll'"):
+        Completion(("bleu", dataclasses.replace(twice, name="nll")))
+    with pytest.raises(ValueError, match="f1 is of the second of two labels, not of 3; take macro_f1"):
+        Classification(("a", "b", "c"), ("accuracy", "f1"))
     with pytest.raises(ValueError, match="a task needs a metric"):
         Classification(("a", "b"), ())

@@ -15,6 +15,7 @@ import pytest
 from peftbench.errors import PeftbenchError
 from peftbench.objectives.text_metrics import TEXT_METRICS, TextMetric
 from peftbench.plugins.build import build_task
+from peftbench.records.record import between_0_and_1
 
 HYPOTHESES = [
     "The Blue Spice is a cheap coffee shop near Café Sicilia, in the city centre.",
@@ -128,6 +129,7 @@ def test_cider_clips_averages_references_and_ignores_what_every_item_has() -> No
 
 
 def test_exact_match() -> None:
+    assert between_0_and_1(TEXT_METRICS["exact_match"].facts)  # of items: none of ten is not 0 +- 0
     assert value("exact_match", [" a b ", "a", "b"], [["c", "a b"], ["A"], ["b"]]) == pytest.approx(2 / 3)
 
 

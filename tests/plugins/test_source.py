@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -134,3 +135,26 @@ def test_of_a_toml_task_its_content_counts(tmp_path: Path) -> None:
     assert source_sha256(file) == before
     file.write_text('name = "a"\nkind = "jsonl"\n')
     assert source_sha256(file) != before
+
+
+def test_code_of_ones_own_is_part_of_it_wherever_it_is_imported_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package on the path, by its whole name and by relative ones inside; of an installed library nothing is."""
+    package = tmp_path / "my_layers_of_a_test"
+    (package / "deep").mkdir(parents=True)
+    for file, text in (
+        ("__init__.py", ""),
+        ("layers.py", "from .deep.inner import SCALE\n"),
+        ("deep/__init__.py", ""),
+        ("deep/inner.py", "SCALE = 1.0\n"),
+    ):
+        (package / file).write_text(text)
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("import numpy as np\nfrom my_layers_of_a_test import layers\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("my_layers_of_a_test.layers")
+    before = source_sha256(plugin)
+    (package / "deep" / "inner.py").write_text("SCALE = 100.0\n")
+    assert source_sha256(plugin) != before
+    assert source_sha256(plugin) == source_sha256(plugin)

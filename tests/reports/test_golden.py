@@ -87,7 +87,9 @@ def test_columns_and_order_are_those_asked_for(tables: list[Table]) -> None:
     assert [row.method for row in up[0].shown_rows][-2:] == ["adapter", "prefix"]  # without a figure, last
     assert up[0].columns == ()
     header = text(arranged(tables, "method,latency", None), "csv").splitlines()[0].split(",")
-    assert header[0] == "label" and all(name == "label" or name.startswith("latency_") for name in header)
+    assert header[0] == "label" and all(
+        name in ("label", "slowdown") or name.startswith("latency_") for name in header
+    )
     for columns, sort, said in (
         ("method,scoer", None, "did you mean 'score'"),
         (None, "x:up", "NAME:desc"),
@@ -95,6 +97,15 @@ def test_columns_and_order_are_those_asked_for(tables: list[Table]) -> None:
     ):
         with pytest.raises(UsageError, match=said):
             arranged(tables, columns, sort)
+
+
+def test_checks_and_latency_are_the_same_columns_in_every_report(tables: list[Table]) -> None:
+    by_checks = arranged(tables, "method,checks,latency", "checks:desc")
+    first = json.loads(text(by_checks, "json"))[0]["rows"][0]
+    assert first["label"] == "lora" and first["checks_failed"] == 1 and first["check_merge"] == "fail"
+    assert "status" not in first and "latency_others_cpu_share" not in first
+    assert first["slowdown"] == pytest.approx(first["latency_1x8_merged_slowdown"])
+    assert arranged(tables, None, "latency:desc")[0].shown_rows[0].method == "lora"
 
 
 def test_csv_and_json_hold_every_column(tables: list[Table]) -> None:
@@ -179,6 +190,11 @@ def test_few_groups_are_named(make_run: Callable[..., Run], tmp_path: Path) -> N
         frame.to_parquet(one.folder / "predictions.parquet")
     (table,) = tabulate(found, "full", ("full",))
     assert any("they tell as much as 2 of one size" in note for note in table.footnotes)
+    for one in found:
+        frame = pd.read_parquet((one.folder or tmp_path) / "predictions.parquet").assign(group="all")
+        frame.to_parquet((one.folder or tmp_path) / "predictions.parquet")
+    (table,) = tabulate(found, "full", ("full",))
+    assert any("ONE group; ± is the 95 % interval over seeds alone" in note for note in table.footnotes)
 
 
 def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> None:

@@ -250,6 +250,11 @@ class Layer(Low):
     def update(self, x):
         return x @ self.a.detach().T @ self.b.T
 """, UNMERGED),
+    "works-in-training-alone": Mistake(UNTRAINED, "all declared train", """
+class Layer(Low):
+    def forward(self, x):
+        return super().forward(x) if self.training else self.base(x)
+""", UNMERGED, in_every_run=False),
     "fixed-projection": Mistake(UNSTORED, "save and load", """
 class Layer(Low):
     def __init__(self, base, sites):
@@ -340,6 +345,12 @@ def inject(self, model):
     adaptation.after_step = lambda step, steps: optimizer.step()
     return adaptation
 """),
+    "groups-of-other-names": Mistake(BUDGET, "runs", """
+def inject(self, model):
+    adaptation = low(model)
+    adaptation.groups = {f"{name}.lora_B": 16.0 for name in adaptation.swaps}
+    return adaptation
+"""),
     "left-in-evaluation": Mistake(TERMS, "equal terms", """
 def inject(self, model):
     adaptation = low(model)
@@ -368,6 +379,12 @@ class Layer(Low):
     def update(self, x):
         torch.set_default_dtype(torch.float64)
         return super().update(x)
+"""),
+    "functions-on-import": Mistake(PROCESS, "settings", """
+gelu = functional.gelu
+functional.gelu = lambda x, *more, **options: 1.01 * gelu(x, *more, **options)
+nn.Dropout.forward = lambda self, x: x
+Layer = Low
 """),
     "reseeds": Mistake(PROCESS, "settings", """
 class Layer(Low):
@@ -399,6 +416,22 @@ class Layer(Low):
         super().__init__(base, sites)
         self.a.data.copy_(torch.randn(self.a.shape, generator=torch.Generator().manual_seed(0)) * 0.02)
 """, ALL.replace(", random_init=True", ""), in_every_run=False),
+    "swaps-unsaid": Mistake(LATENCY, "runs", """
+def inject(self, model):
+    return Adaptation(model, low(model).params)
+"""),
+    "hooks-for-good": Mistake(LATENCY, "base unchanged", """
+def inject(self, model):
+    adaptation = low(model)
+    for base, wrapper in adaptation.swaps.values():
+        base.register_forward_hook(lambda module, args, out: out + 1)
+    return adaptation
+""", in_every_run=False),
+    "another-attention": Mistake(LATENCY, "runs", """
+def inject(self, model):
+    model.config._attn_implementation = "eager"
+    return low(model)
+"""),
     "skipped-while-zero": Mistake(LATENCY, "timed as scored", """
 class Layer(Low):
     def forward(self, x):

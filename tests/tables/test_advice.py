@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from peftbench.records.runs import Run
 from peftbench.render.advice import advice_text
 from peftbench.stats.estimate import Estimate, Part
 from peftbench.stats.power import seeds_that_decide
+from peftbench.stats.sequential import SeedSchedule
 from peftbench.tables.advice import advise_on, limits_of
 
 from ..support.commands import peftbench
@@ -77,8 +79,19 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(
     assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", {}))
 
 
+def test_a_rate_keeps_its_name_where_another_one_is_excluded(
+    results: list[Result], make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    other = [
+        result(make_run("full", seed=seed, learning_rate=0.5), tmp_path, 0.95, noise=seed, merge="fail")
+        for seed in range(3)
+    ]
+    said = advice_text(advise_on([*results, *other], "lora", {}))
+    assert "use full at 0.01: " in said and "full at 0.5: fails its check 'merge'" in said
+
+
 def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    """The same methods and seeds under another attention, in the same store: each advice is from its own runs."""
+    """The same methods and seeds under another attention, or of an older source, in the same store: each advice is from its own runs."""
     own = [
         result(make_run(method, seed=seed), tmp_path, share + 0.04 * (seed - 1) * side)
         for method, share, side in (("full", 0.80, -1), ("lora", 0.78, 1))
@@ -92,6 +105,25 @@ def test_runs_of_another_table_are_not_mixed_in(make_run: Callable[..., Run], tm
     (alone,) = advise_on(own, "full", {})
     mixed = next(a for a in advise_on([*own, *others], "full", {}) if a.table.settings["attention"] is None)
     assert alone.undecided is not None and mixed.undecided == alone.undecided
+    older = [
+        result(
+            make_run("lora", seed=seed, identity={**own[3].record.run.identity, "method": "0"}), tmp_path, 0.1
+        )
+        for seed in range(3)
+    ]
+    (newer,) = advise_on([*older, *own], "full", {})
+    assert newer.undecided == alone.undecided
+    # A rule for adding seeds leaves each look a part of the error.
+    rule = SeedSchedule(1.0, 3, 9)
+    (looked_at,) = advise_on(
+        [
+            dataclasses.replace(r, record=dataclasses.replace(r.record, sequence=dataclasses.asdict(rule)))
+            for r in own
+        ],
+        "full",
+        {},
+    )
+    assert looked_at.undecided is not None and looked_at.undecided.alpha == rule.alpha(3)
 
 
 def test_seeds_shrink_their_own_part_alone() -> None:

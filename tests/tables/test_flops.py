@@ -25,6 +25,7 @@ def test_an_encoder_needs_three_widths_and_one_width_one() -> None:
     few = telling(steps)
     counted = [(steps[i], 7 * steps[i][0][1] ** 2 + 5) for i in few]
     assert len(few) == 3 and flops_of(counted, [[[1, 250]]]) == pytest.approx([7 * 250**2 + 5])
+    assert flops_of(counted[:2], steps) is None  # which two do not tell
     assert telling([[[4, 9]]] * 3) == [0] and flops_of([([[4, 9]], 10)], [[[4, 9]]]) == pytest.approx([10])
 
 

@@ -22,3 +22,15 @@ def test_a_departure_from_the_shared_budget_is_said_whoever_wrote_the_method(
     (table,) = tabulate([changed, result(make_run("full"), tmp_path, 0.8)], "full", ())
     assert f"lora: departs from the shared budget: {said}." in table.footnotes
     assert sum("departs" in note for note in table.footnotes) == 1
+
+
+def test_of_two_methods_without_seeds_the_one_that_trains_nothing_is_not_said_to_be_solved(
+    make_run: Make, tmp_path: Path
+) -> None:
+    frozen, head = (result(make_run(name), tmp_path, 0.8, seedless=True) for name in ("frozen", "head"))
+    nothing: dict[str, int | None] = {"adapter": 0, "head": 0, "stored_bytes": 0}
+    frozen = dataclasses.replace(frozen, record=dataclasses.replace(frozen.record, parameters=nothing))
+    (table,) = tabulate([frozen, head], "full", ())
+    (as_it_is,) = (note for note in table.footnotes if "nothing trained" in note)
+    (solved,) = (note for note in table.footnotes if "solved to convergence" in note)
+    assert as_it_is.startswith("frozen: ") and solved.startswith("head: ")

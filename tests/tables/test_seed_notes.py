@@ -12,8 +12,12 @@ from peftbench.records.results import Result
 from peftbench.records.runs import Run
 from peftbench.render.advice import advice_text
 from peftbench.tables.advice import advise_on
+from peftbench.tables.axes import axes_of
 from peftbench.tables.gate import FAILED, INCONCLUSIVE, judge, limit_of
 from peftbench.tables.pairs import pair
+from peftbench.tables.pareto import OFF, SURELY, front
+from peftbench.tables.summary import summarise
+from peftbench.tables.table import Table
 from peftbench.tables.tabulate import tables_of
 
 from ..support.results import result, text
@@ -64,6 +68,28 @@ def test_a_reference_with_failed_seeds_gives_no_p(runs: Make) -> None:
     (whole,) = tables_of(runs("b", [("prefix", seed) for seed in range(3)]))
     prefix = next(row for row in whole.rows if row.method == "prefix")
     assert len(prefix.failed_seeds) == 3 and prefix.score_of_learned is None and prefix.p_holm is None
+    assert not any("is shown (p below" in note for note in table.footnotes)  # no test is made here
+
+
+def test_it_decides_no_task_and_has_no_place_on_a_front(runs: Make) -> None:
+    def tables(side: str, *failed: tuple[str, int]) -> list[Table]:
+        other = [
+            dataclasses.replace(r, record=dataclasses.replace(r.record, run=dataclasses.replace(r.record.run, task="copy")))
+            for r in runs(f"{side} copy")
+        ]  # fmt: skip
+        return tables_of([*runs(side, failed), *other])
+
+    def losses(found: list[Table]) -> dict[str, int]:
+        return {method.method: method.losses for method in summarise(found)[0].methods}
+
+    assert losses(tables("a")) == {"full": 0, "lora": 2, "prefix": 2}
+    all_seeds = [("prefix", seed) for seed in range(3)]
+    failed = tables("b", *all_seeds)
+    assert losses(failed) == {"full": 0, "lora": 2, "prefix": 1}
+    assert losses(tables("c", ("full", 0))) == {"full": 0, "lora": 1, "prefix": 1}
+    table = next(t for t in failed if t.task != "copy")
+    axes = {axis.name: axis for axis in axes_of(table)}
+    assert front(table, axes["step"], axes["score"]) == [OFF, None, SURELY]
 
 
 def test_it_takes_no_place_in_advice(runs: Make) -> None:

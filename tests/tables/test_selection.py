@@ -26,6 +26,7 @@ from peftbench.records.store import Store
 from peftbench.render.columns import arranged
 from peftbench.stats.estimate import ALPHA
 from peftbench.stats.sequential import SeedSchedule
+from peftbench.tables.gate import judge, limit_of
 from peftbench.tables.pairs import pair
 from peftbench.tables.summary import summarise
 from peftbench.tables.table import Table
@@ -135,6 +136,46 @@ def test_neither_order_nor_age_nor_sorting_changes_a_figure(world: Callable[[str
         assert summarise(by_score) == summarise(tables)
 
 
+def test_processes_of_an_older_version_are_not_averaged_with_the_present_ones(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    trained = [result(make_run("lora", seed=seed), tmp_path, 0.8) for seed in range(2)]
+    old = [
+        dataclasses.replace(r, record=dataclasses.replace(r.record, key=f"old {r.record.key}"))
+        for r in trained
+    ]
+    (paired,) = pair([*old, *trained], trained).pairs
+    assert paired.figures[0].change.value == 0 and paired.seeds_a == 2
+    timed = []
+    for process, (ms, key) in enumerate([(11.0, ""), (11.0, ""), (15.0, "older")]):
+        latency = make_run("lora", seed=process, kind="latency")
+        cell = {"batch": 1, "length": 8, "ms": {"base": [10.0] * 40, "lora": [ms] * 40}, "refusal": None}
+        timed.append(Result(Record(latency, key or latency.key, "ok", latency=[cell]), None))
+    (table,) = of([*trained, *timed], "full")
+    assert table.rows[0].costs.latency[0].unmerged_ms == 11.0
+    assert "1 of the 3 runs" in of([*trained, timed[-1]], "full")[0].caption
+
+
+def test_a_metric_that_is_called_as_a_column_changes_no_other_figure(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    results = []
+    for seed in range(2):
+        one = result(make_run("lora", seed=seed), tmp_path, 0.8)
+        assert one.folder is not None
+        names = ("confidence", "score", "step", "step_ms", "task")
+        blocks = pd.DataFrame({"block": np.arange(20), **{name: [0.25] * 20 for name in names}})
+        blocks.to_parquet(one.folder / "pseudo_values.parquet")
+        quality = {**(one.record.quality or {}), **dict.fromkeys(names, 0.25)}
+        results.append(dataclasses.replace(one, record=dataclasses.replace(one.record, quality=quality)))
+    row = json.loads(text(of(results), "json"))[0]["rows"][0]
+    assert row["score"] == 0.8 and row["confidence"] == 0.95 and row["step_ms"] == 50.0
+    assert {row[f"{name} (metric)"] for name in names} == {0.25}
+    paired = pair(results, results)
+    for limit in ("score:-1.0", "step:+5%", "score (metric):-1.0", "step (metric):-1.0"):
+        judge([limit_of(limit)], paired.pairs)
+
+
 def test_another_method_changes_no_other_row(
     world: Callable[[str], list[Result]], make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -185,6 +226,11 @@ def test_the_reference_is_the_tuned_rate_or_the_one_named_and_never_guessed(
         assert [row.label for row in table.rows] == ["ia3 at 0.001", "ia3 at 0.002", "lora"]
         assert table.reference == "lora" and table.rows[2].learning_rate == 0.002 and table.rows[2].tuned
         assert any("the store holds lora at 0.001, not shown" in note for note in table.footnotes)
+    begun = dataclasses.replace(runs[2].record.run, learning_rate=0.005)  # interrupted after its first seed
+    (as_before,) = of([*runs, *trials, *tried(begun, tmp_path, 0.05)[:1]], "lora")
+    assert (
+        as_before.reference == "lora" and as_before.rows[2].tuned and as_before.footnotes == table.footnotes
+    )
     assert reference_among(runs, "lora at 2e-3") == "lora at 0.002"
     with pytest.raises(UsageError, match=r"lora stands at 0.001, 0.002"):
         reference_among(runs, "lora at 0.5")

@@ -14,6 +14,7 @@ from peftbench.tables.tabulate import tabulate
 from peftbench.tables.train_sizes import by_size
 
 from ..support.plan import Make, sized
+from ..support.results import result
 
 
 def test_scores_by_size(make_run: Make, tmp_path: Path) -> None:
@@ -47,3 +48,12 @@ def test_sizes_of_other_data_are_not_put_together(make_run: Make, tmp_path: Path
         )
         results.append(Result(Record(run, run.key, "failed", "x"), None))
     assert len(tabulate(results, "full", ())) == 2 and not by_size(tabulate(results, "full", ()))
+
+
+def test_a_rate_of_each_size_makes_no_line_together(make_run: Make, tmp_path: Path) -> None:
+    def lines(rate: float) -> list[str]:
+        runs = [(make_run("lora", learning_rate=0.01), 8), (make_run("lora", learning_rate=rate), None)]
+        made = [result(sized(run, size), tmp_path / str(rate), 0.5) for run, size in runs]
+        return list(by_size(tabulate(made, "full", ()))[0].rows)
+
+    assert lines(0.01) == ["lora"] and lines(0.02) == ["lora at 0.01", "lora at 0.02"]

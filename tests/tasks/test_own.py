@@ -208,6 +208,17 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         "2 of 102 rows of the train file repeat a text of it",
         "5 of 55 test rows have a text that is also in the training file",
     ]
+    write(tmp_path, "train.csv", ROWS[:30])
+    write(tmp_path, "test.csv", ROWS[40:80])
+    said = task(f"csv:path={tmp_path}:group=shop").notices()
+    assert said[-1] == "30 of 40 groups of the test file are also in the training file"
+    write(tmp_path, "train.csv", [*ROWS[:100], ROWS[0], ROWS[1]])
+    write(tmp_path, "test.csv", ROWS[95:150])
+    # What rates are chosen on is not what is reported.
+    both = task(
+        f"csv:path={tmp_path / 'train.csv'}:validation={tmp_path / 'test.csv'}:test={tmp_path / 'test.csv'}"
+    )
+    assert both.notices()[-1] == "55 of 55 test rows have a text that is also in the validation file"
     one = task(f"csv:path={tmp_path / 'train.csv'}").splits()
     assert max(Counter(chain(*(rows["text"] for rows in one.values()))).values()) == 2
     for text in (ROWS[0]["text"], ROWS[1]["text"]):  # equal texts are on one side
@@ -243,7 +254,9 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.csv", "\xff\xfet\0e\0", "", "it is no UTF-8, but UTF-16 or no text; save the file as UTF-8"),
         ("a.jsonl", "{\0}\0", "", "it is no UTF-8, but UTF-16 or no text; save the file as UTF-8"),
         ("a.csv", 'text,label\nb,y\n"say \\"yes\\" now",x\n', "", "row 2: a quoted text goes on behind its closing quote"),
+        ("a.tsv", 'text\tlabel\na\tx\n"b\ty\nc\tx\nd"\ty\n', "", "row 2: a quote before its text is closed behind another row"),
         ("a.csv", "te\x1b[31mxt,label\na,x\n", "", "it has te\\x1b[31mxt, label"),
+        ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": NaN, "label": "y"}\n', "", "row 2, column 'text': it is empty"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_one_line(
@@ -252,7 +265,7 @@ def test_what_is_wrong_with_a_file_is_one_line(
     file = tmp_path / name
     file.write_bytes(content.encode("latin-1"))
     with pytest.raises(UsageError) as raised:
-        assert task(f"{name[2:]}:path={file}{fields}").objective
+        assert task(f"{name[2:].replace('tsv', 'csv')}:path={file}{fields}").objective
     assert said in str(raised.value) and "\n" not in str(raised.value) and str(file) in str(raised.value)
 
 
@@ -336,3 +349,21 @@ def test_a_folder_of_csv_gives_the_same_rows_by_either_name(labels: tuple[str, s
     assert one.objective == other.objective
     for split, its in one.splits().items():
         assert its.to_list() == other.splits()[split].to_list()
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ([1, 2], "column 'text' is of type list<"),
+        (b"\xff", "column 'text' does not read: Invalid UTF8"),
+        ("2021-01-0{}", "column 'text' is of type timestamp[s], and no text"),
+    ],
+)
+def test_a_column_of_a_data_set_that_is_no_text_is_one_line(column: Any, said: str, tmp_path: Path) -> None:
+    """Of JSON Lines the library makes times of what looks like it: another text than the one that stands there."""
+    dates = isinstance(column, str)
+    rows = [{"text": column.format(i) if dates else column, "label": str(i % 2)} for i in range(1, 9)]
+    write(tmp_path, f"train.{'jsonl' if dates else 'parquet'}", rows)
+    with pytest.raises(UsageError) as raised:
+        assert task(f"hub:path={tmp_path}").objective
+    assert said in str(raised.value) and "\n" not in str(raised.value)

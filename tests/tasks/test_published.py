@@ -185,6 +185,11 @@ def test_data_that_is_not_there_is_said_with_what_to_do(data: Path, monkeypatch:
     (data / "glue" / "rte" / "train.jsonl.gz").unlink()
     with pytest.raises(UsageError, match=r"has no train split \(train.jsonl, .* it has validation.jsonl.gz"):
         build_task("glue-rte").splits()
+    (data / "glue" / "mrpc" / "dev.jsonl").touch()
+    with pytest.raises(
+        UsageError, match="several files of its validation split, validation.jsonl.gz, dev.jsonl; leave"
+    ):
+        build_task("glue-mrpc").splits()
     monkeypatch.delenv(published.VARIABLE)
     with pytest.raises(UsageError, match="give --data-dir DIR with glue/cola/train.jsonl") as raised:
         build_task("glue-cola").splits()
