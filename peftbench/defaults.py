@@ -13,6 +13,7 @@ BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to
 REPORT = "auto"  # the wide one, or the narrow one where it goes to a terminal that is too narrow
 WIDE_REPORT, NARROW_REPORT = "markdown", "compact"
+PAGE_REPORT = "html"  # that `run` leaves in its store
 STORE = "runs"
 ENGINE = "local"
 BUDGETS: dict[str, dict[str, float | int | None]] = {

@@ -15,6 +15,7 @@ from rich.text import Text
 from peftbench import report
 from peftbench.printable import printable
 from peftbench.render.columns import MISSING, Cell, percent_of, score, text_rows, with_interval
+from peftbench.render.in_words import in_words
 from peftbench.render.trouble import trouble
 from peftbench.tables.notes import Explains
 from peftbench.tables.quantities import PEAK, SLOWDOWN, STEP, TRAINED, Measure
@@ -66,6 +67,8 @@ def _write(console: Console, table: Table, title: str) -> None:
         style = "red" if row.failed_checks or row.failed_seeds or row.status != "ok" else ""
         grid.add_row(*(_text(c.text, "bold" if c.bold else "") for c in line[:kept]), style=style)
     console.print(grid)
+    if said_in_words := in_words(table):
+        console.print(_text(said_in_words, "bold"))
     said = [f"{row.label} {trouble(row)}" for row in table.shown_rows if row.reason]
     for note in (*said, *(note for note in table.footnotes if not isinstance(note, Explains))):
         console.print(_text(f"- {note.replace('**', '')}"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from peftbench import report
 from peftbench.render.columns import MISSING, Cell, score, text_rows, with_interval
+from peftbench.render.in_words import in_words
 from peftbench.render.markdown import pipe_table, plain_text
 from peftbench.render.trouble import trouble
 from peftbench.tables.summary import RANKED_TASKS, Summary, summarise
@@ -34,6 +35,7 @@ def _one(table: Table, title: str) -> str:
     headers, body = text_rows(table)
     text = pipe_table(headers, body)
     lines = [plain_text(f"### {title}"), "", plain_text(table.caption), "", text, ""]
+    lines += [plain_text(said), ""] if (said := in_words(table)) else []
     lines += [plain_text(f"- **{row.label}** {trouble(row)}") for row in table.shown_rows if row.reason]
     lines += [plain_text(f"- {note}") for note in table.footnotes]
     return "\n".join(lines) + "\n"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import defaults
 from ..option import Option, options_of, read
+from ..progress import notify
 from .options import load_reports, write
+
+if TYPE_CHECKING:
+    from ..records.store import Store
+    from ..tables.table import Table
+
+PAGE = "report.html"
 
 
 def options() -> list[Option]:
@@ -17,6 +25,19 @@ def options() -> list[Option]:
     from ..comparison.session import RUN_OPTIONS, Printed
 
     return [*RUN_OPTIONS, *options_of(Printed)]
+
+
+def _write_page(tables: Sequence[Table], store: Store) -> None:
+    """A page for a browser, in the store's folder: beside it a user may have a file of that name."""
+    from ..plugins.rendering import render
+
+    file = store.root / PAGE
+    try:
+        file.write_text(str(render(tables, defaults.PAGE_REPORT)), encoding="utf-8", errors="replace")
+    except OSError as error:
+        notify(f"the page {str(file)!r} can't be written: {error.strerror}")
+    else:
+        notify(f"a page with plots and every run: {file}")
 
 
 def run_command(given: Mapping[str, Any]) -> None:
@@ -43,6 +64,9 @@ def run_command(given: Mapping[str, Any]) -> None:
             return
         with Display(printed.quiet) as display:
             compared = compare(asked, store, engine, how, display)
-    write(render(compared.tables, printed.report))
+    tables = compared.tables
+    write(render(tables, printed.report))
+    if printed.report == defaults.REPORT and not printed.quiet:
+        _write_page(tables, store)
     if not compared.good:
         raise typer.Exit(1)

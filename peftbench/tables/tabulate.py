@@ -288,7 +288,8 @@ def _checks(good: list[Record]) -> tuple[Check, ...]:
 def _departures(good: list[Record]) -> tuple[str, ...]:
     """Of all seeds, each once; runs of before did not look."""
     training = [record.training or {} for record in good]
-    solved = [_solved(t["fit_items"], t["train_items"]) for t in training if t.get("fit_items")]
+    trains = any((record.parameters or {}).get(what) for record in good for what in ("adapter", "head"))
+    solved = [_solved(t["fit_items"], t["train_items"]) for t in training if trains and t.get("fit_items")]
     return tuple(dict.fromkeys([*solved, *(said for t in training for said in t.get("departures", ()))]))
 
 
