@@ -147,6 +147,10 @@ class Comparison:
         (None,), "Items of the training split, as in 100,1000,all: a table each, and one over them.", BUDGET, SIZES,
         "train-size", check=_sizes_in_range,
     )  # fmt: skip
+    scored_items: int | None = option(
+        None, "Test items that are scored, in whole groups, the same for all; 0: all. Default: the budget's.", BUDGET,
+        WHOLE, check=up_to(MOST_ITEMS, at_least(0, "; 0 scores all")),
+    )  # fmt: skip
     latency_grid: tuple[tuple[int, int], ...] | None = option(
         None, "Cells of batch x length, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
     )
@@ -204,8 +208,10 @@ class Comparison:
         steps, epochs = self.steps, self.epochs
         if steps is None and epochs is None:
             steps, epochs = own["steps"], own["epochs"]  # type: ignore[assignment]
-        sizes = (steps, epochs, self.batch_size, max_length)
-        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length) and not train_items
+        scored = own["scored_items"] if self.scored_items is None else self.scored_items
+        sizes = (steps, epochs, self.batch_size, max_length, scored)
+        usual = (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length, own["scored_items"])
+        same = sizes == usual and not train_items
         return Budget(
             name=self.budget if same else "custom",
             steps=steps,
@@ -214,6 +220,7 @@ class Comparison:
             accumulate=self.accumulate,
             max_length=max_length,
             train_items=train_items,
+            scored_items=int(scored) if scored else None,
         )
 
     @property

@@ -140,6 +140,21 @@ def shuffled_items(items: int, count: int) -> IntArray:
     return np.sort(shuffled[:count])
 
 
+def scored_items(split: Encoded, count: int | None) -> IntArray:
+    """Which items are scored, in order: whole groups until there are `count` items, the same for every method and seed.
+
+    Args:
+        count: None for all; fewer are always among more.
+    """
+    everything = np.arange(len(split))
+    if count is None or count >= len(split):
+        return everything
+    groups, group_of, sizes = np.unique(split.groups(everything), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(stream_seed(0, "scored items")).permutation(len(groups))
+    enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
+    return everything[np.isin(group_of, order[:enough])]
+
+
 def encode_splits(
     name: str, objective: Objective, load: Any, tokenizer: Any, max_length: int, cache_key: str
 ) -> dict[str, Encoded]:

@@ -155,9 +155,13 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         fenced(prepared.changed, "while it scores"),
         frozen_in(adaptation.model, DTYPES[run.dtype]),
     ):
-        predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
+        scored = encoded[run.scored_split]
+        part = batches.scored_items(scored, run.budget.scored_items if run.kind == "training" else None)
+        whole = len(part) == len(scored)
+        predictions = scorer.predict(scored if whole else scored.some(part), write=run.kind != "tuning")
     scoring = {
         "items": len(predictions),
+        "of_items": len(encoded[run.scored_split]),
         "graph_is_base": prepared.graph_is_base,
         **dataclasses.asdict(energy.used()),
     }

@@ -33,6 +33,7 @@ class Budget:
     warmup_share: float = 0.06  # of the steps, linear from 0
     clip_norm: float = 1.0  # of the gradient over all that trains
     train_items: int | None = None  # of the training split, the same for all; None: all of it
+    scored_items: int | None = None  # of the test split, in whole groups, the same for all; None: all of it
 
     def resolve_steps(self, train_items: int) -> int:
         """Optimizer steps on a training split of that size, which is one batch where it fills none."""
@@ -50,7 +51,7 @@ class Budget:
     def of_a_step(self) -> Budget:
         """What one of its steps is the same for: how many items there are tells only where they are fewer than a batch."""
         few = self.train_items is not None and self.train_items < self.batch_size
-        return self if few else dataclasses.replace(self, train_items=None)
+        return dataclasses.replace(self, train_items=self.train_items if few else None, scored_items=None)
 
 
 NO_BUDGET = Budget("none", 0, None, 0, 0, 0)  # of what is not trained
@@ -140,8 +141,9 @@ class Run:
             parts[name] = self._without_folders(parts[name])
         del parts["budget"]["name"]
         # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
-        if self.budget.train_items is None:
-            del parts["budget"]["train_items"]
+        for name in ("train_items", "scored_items"):
+            if parts["budget"][name] is None:
+                del parts["budget"][name]
         for name in ("attention", "forgetting", "checkpointing"):
             if not parts[name]:
                 del parts[name]

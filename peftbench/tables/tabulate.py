@@ -341,6 +341,9 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
     said = f"{length} of {items}, at most {budget.max_length} tokens"
     if budget.train_items is not None:
         said += f", from {budget.train_items:,} training items"
+    scored = [r.record.scoring for r in chosen.reported if r.record.scoring and r.record.status == "ok"]
+    if part := next((s for s in scored if s.get("of_items", s["items"]) > s["items"]), None):
+        said += f", scored on {part['items']:,} of {part['of_items']:,} test items, in whole groups"
     if budget.accumulate > 1:
         said += f", each step in {budget.accumulate} parts"
     if setting.attention is not None:

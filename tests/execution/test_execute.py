@@ -37,6 +37,7 @@ def test_energy_is_that_of_its_phase(
     record = Record.from_text(execute(make_run(steps=1), tmp_path, Conditions()).to_text())
     assert record.scoring == {
         "items": 40,
+        "of_items": 40,
         "graph_is_base": False,
         "taken_by": "RAPL packages",
         "energy_j": 8.0,

@@ -59,7 +59,13 @@ def test_fewer_items_are_the_same_for_all_and_among_the_more(make_run: Make) -> 
 def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
     run = make_run()
     old = run.to_json()
-    del old["attention"], old["checkpointing"], old["budget"]["train_items"]
+    del (
+        old["attention"],
+        old["checkpointing"],
+        old["threads"],
+        old["budget"]["train_items"],
+        old["budget"]["scored_items"],
+    )
     assert Run.from_json(old) == run
     keys = {
         r.key
