@@ -18,7 +18,7 @@ STORE = "runs"
 ENGINE = "local"
 BUDGETS: dict[str, dict[str, float | int | None]] = {
     # A smoke test: its costs mean something, its ranking does not.
-    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0, "cost_runs": 1, "scored_items": 800},
+    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0, "cost_runs": 1, "scored_items": 1_000},
     # For every claim of quality.
     "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3, "cost_runs": 3, "scored_items": None},
 }
@@ -33,6 +33,6 @@ SMALL_MODEL = (
 HEAD_LEARNING_RATE = 1e-2  # chosen with the presets: docs/results/presets.md
 LATENCY_PROCESSES = 3  # fresh ones: rounds of one process share its memory placement
 # Of a comparison: more processes of fewer rounds, as long as a method's latency is undecided and has time.
-MOST_LATENCY_PROCESSES, LATENCY_ROUNDS, LATENCY_BUDGET_S = 9, 15, 30.0
+MOST_LATENCY_PROCESSES, LATENCY_ROUNDS, LATENCY_BUDGET_S = 9, 10, 40.0
 NEW_TOKENS = 8  # of a generative model, in `peftbench latency`
 LATENCY_GRID = {"cpu": ((1, 32), (4, 32)), "cuda": ((1, 128), (16, 256), (32, 512))}

@@ -104,6 +104,7 @@ def costs_of(good: Sequence[Record], alone: Sequence[Record], latency: Sequence[
             (s for r in latency if (s := (r.meters or {}).get("others_cpu_share")) is not None), default=None
         ),
         throttled=_throttled([*training, *((r.meters or {}) for r in latency)]),
+        clipped_share=_clipped_share(good),
         **(_steps(stepped, measured[0], (profile or {}).get("flops") or []) if stepped else {}),
     )
 
@@ -138,13 +139,9 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
     """What the timed steps tell."""
     step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
-    norms = [norm for t in stepped for norm in t["gradient_norms"] if norm is not None]  # None: not finite
     found: dict[str, Any] = {
         "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3,
         "data_share": data_s / (data_s + all_s),
-        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms)
-        if norms
-        else None,
     }
     if counted and all(t.get("padded_tokens") for t in stepped):
         # Runs of before tell how many tokens a step has, and not of which shape.
@@ -165,6 +162,18 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
         peak = peak_flops_per_s(record.environment.get("gpu"), record.run.dtype)
         found["flop_utilisation"] = None if peak is None else found["flops_per_s"] / peak
     return found
+
+
+def _clipped_share(good: Sequence[Record]) -> float | None:
+    """Of the steps of the training runs."""
+    norms = [
+        norm
+        for record in good
+        for norm in (record.training or {}).get("gradient_norms") or ()
+        if norm is not None  # it was not finite
+    ]
+    limit = good[0].run.budget.clip_norm
+    return int((np.asarray(norms) > limit).sum()) / len(norms) if norms else None
 
 
 def _throttled(sections: Sequence[dict[str, Any]]) -> tuple[str, ...]:
