@@ -47,7 +47,7 @@ def main() -> None:
     print("|---|" + "---|" * (len(KINDS) + 3))
     for record in profiles:
         assert record.profile is not None
-        found, peak = record.profile["memory_by_kind"], record.profile["measured_peak"]
+        found, peak = record.profile["memory_by_kind"], record.memory["train"]
         counted = sum(found[f"{kind}_bytes"] for kind in KINDS)
         measured = found["allocator_peak_bytes"]
         if measured is None:

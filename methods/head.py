@@ -1,17 +1,17 @@
-"""The head alone, trained to convergence on frozen features: what the base model already knows.
+"""The head alone, solved to convergence on frozen features (a linear probe): what the base model already knows.
 
 Features are the mean of the last hidden states over real tokens, read once with dropout off; on them a logistic
 regression, or for a number a ridge regression, its inverse penalty C chosen on the validation split by the task's loss.
-It is convex and sees the
-whole training split, so it does not depend on the seed or on the step budget: a fine-tuning method that is no better
-has learned nothing that the base did not hold. Of a language model that is to write, it is the model itself, frozen.
+It is convex, and sees the items that the steps of its seed draw: a method that was trained on the same items and is no
+better has learned nothing that the base did not hold. `items=all` is the probe on the whole training split, which tells
+what more data would be worth. Of a language model that is to write, it is the model itself, frozen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,19 +44,21 @@ Solution = tuple[Floats, Floats, npt.NDArray[np.int64]]  # (outputs, width), (ou
 class Head:
     """A converged linear probe on the frozen model's features."""
 
+    items: Literal["steps", "all"] = "steps"  # of the training split: those that the steps draw, or all
     max_iterations: int = 2000
 
     def inject(self, model: nn.Module) -> Adaptation:
         if getattr(model, "get_output_embeddings", lambda: None)() is not None:
             # A language model's head is part of what was trained before: the row is the frozen model as it is.
-            return Adaptation(model, params={}, fit=lambda batches: 0)
+            return Adaptation(model, params={}, fit=lambda batches: 0, whole_split=True)
         if not isinstance(model, MeanPooledClassifier):
             whole: Any = model
             # The decoder of an encoder-decoder would read the text through another text of its own.
             reads = whole.get_encoder() if whole.config.is_encoder_decoder else whole.base_model
             model = MeanPooledClassifier(reads, int(whole.config.num_labels))
         head = dict(model.classifier.named_parameters(prefix="classifier"))
-        return Adaptation(model, params={}, head=head, fit=Probe(model, self.max_iterations))
+        probe = Probe(model, self.max_iterations)
+        return Adaptation(model, params={}, head=head, fit=probe, whole_split=self.items == "all")
 
 
 @dataclass(frozen=True)

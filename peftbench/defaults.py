@@ -11,18 +11,28 @@ SUITES = {  # names of several tasks: of each a model gets those that it can ser
 CHECK_TASK = "synthetic"  # of `peftbench check`: needs no download
 BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to
-REPORT = "markdown"
+REPORT = "auto"  # the wide one, or the narrow one where it goes to a terminal that is too narrow
+WIDE_REPORT, NARROW_REPORT = "markdown", "compact"
+PAGE_REPORT = "html"  # that `run` leaves in its store
 STORE = "runs"
 ENGINE = "local"
 BUDGETS: dict[str, dict[str, float | int | None]] = {
-    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0},  # a smoke test: costs, no ranking
-    "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3},  # for every claim of quality
+    # A smoke test: its costs mean something, its ranking does not.
+    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0, "cost_runs": 1, "scored_items": 1_000},
+    # For every claim of quality.
+    "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3, "cost_runs": 3, "scored_items": None},
 }
 BUDGET = "quick"
 MAX_SEEDS = 12  # of --until
 BATCH_SIZE = 16
 MAX_LENGTH = 48
+COST_STEPS = 24  # of a cost run, the first few of them warm-up
+SMALL_MODEL = (
+    100_000_000  # numbers: up to here a run on a processor has one thread, so that several share the machine
+)
 HEAD_LEARNING_RATE = 1e-2  # chosen with the presets: docs/results/presets.md
 LATENCY_PROCESSES = 3  # fresh ones: rounds of one process share its memory placement
+# Of a comparison: more processes of fewer rounds, as long as a method's latency is undecided and has time.
+MOST_LATENCY_PROCESSES, LATENCY_ROUNDS, LATENCY_BUDGET_S = 9, 10, 40.0
 NEW_TOKENS = 8  # of a generative model, in `peftbench latency`
 LATENCY_GRID = {"cpu": ((1, 32), (4, 32)), "cuda": ((1, 128), (16, 256), (32, 512))}

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from peftbench import report
 from peftbench.render.columns import MISSING, Cell, score, text_rows, with_interval
+from peftbench.render.in_words import in_words
 from peftbench.render.markdown import pipe_table, plain_text
+from peftbench.render.trouble import trouble
 from peftbench.tables.summary import RANKED_TASKS, Summary, summarise
-from peftbench.tables.table import Row, Table
+from peftbench.tables.table import Table
 from peftbench.tables.titles import titles_of
 from peftbench.tables.train_sizes import Sizes, by_size
 
@@ -20,24 +22,23 @@ def markdown(tables: Sequence[Table]) -> str:
     """One row a method, baselines marked, units in the header, footnotes below; numbers of training items and tasks are
     summed up at the end."""
     titled = zip(tables, titles_of(tables), strict=True)
-    parts = [*(_one(table, title) for table, title in titled), *(_sizes(s) for s in by_size(tables))]
-    return "\n".join([*parts, *(_summary(s) for s in summarise(tables))])
+    parts = [_one(table, title) for table, title in titled]
+    return "\n".join([*parts, *filter(None, [over_several(tables)])])
+
+
+def over_several(tables: Sequence[Table]) -> str:
+    """What stands below several tables: one over numbers of training items, one over tasks. Empty where there is none."""
+    return "\n".join([*(_sizes(s) for s in by_size(tables)), *(_summary(s) for s in summarise(tables))])
 
 
 def _one(table: Table, title: str) -> str:
     headers, body = text_rows(table)
     text = pipe_table(headers, body)
     lines = [plain_text(f"### {title}"), "", plain_text(table.caption), "", text, ""]
-    lines += [plain_text(f"- **{row.label}** {_trouble(row)}") for row in table.shown_rows if row.reason]
+    lines += [plain_text(said), ""] if (said := in_words(table)) else []
+    lines += [plain_text(f"- **{row.label}** {trouble(row)}") for row in table.shown_rows if row.reason]
     lines += [plain_text(f"- {note}") for note in table.footnotes]
     return "\n".join(lines) + "\n"
-
-
-def _trouble(row: Row) -> str:
-    """Why a row has no figures, or fewer seeds than were tried."""
-    if row.status == "not supported":
-        return f"not supported: {row.reason}"
-    return f"failed in {row.seeds_tried - row.seeds_good} of {row.seeds_tried} seeds: {row.reason}"
 
 
 def _summary(summary: Summary) -> str:

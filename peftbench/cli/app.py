@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 from ..errors import PeftbenchError, unknown
 from ..progress import notify
+from .examples import FIRST_STEPS
 from .help import PanelCommand
 
 # Recent typer carries its own copy of click, older typer imports click: ask typer for the class either way.
@@ -81,12 +82,22 @@ def peftbench() -> None:
     """Compare fine-tuning methods on your model and data: quality, memory, time and latency."""
 
 
+def first_steps() -> str:
+    """What is said where nothing was asked: three commands to try."""
+    steps = "".join(f"  {command}\n      {why}\n" for command, why in FIRST_STEPS)
+    return f"{peftbench.__doc__}\n\n{steps}\nAll commands: peftbench --help\n"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The program `peftbench`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_closed_streams()
     try:
-        status = app(args=arguments or ["--help"], prog_name="peftbench", standalone_mode=False)
+        if arguments:
+            status = app(args=arguments, prog_name="peftbench", standalone_mode=False)
+        else:
+            typer.echo(first_steps(), nl=False)
+            status = 0
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except _CLICK_ERROR as error:

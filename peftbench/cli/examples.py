@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+FIRST_STEPS = (
+    ("peftbench run", "LoRA, adapters and prefix tuning on a starter's model and texts, on any machine"),
+    ("peftbench run --methods lora,full --task csv:path=mine.csv", "on your own texts and labels"),
+    ("peftbench report --format html --out report.html", "a page of all that was run"),
+)
 EXAMPLES = {
     "run": (
         ("peftbench run --methods lora,lora:rank=32,adapter", "costs and a first look at quality, in minutes"),

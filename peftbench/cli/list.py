@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +42,6 @@ def list_command(
     elif form == "json":
         write(json.dumps(finite(rows), indent=1) + "\n")
     elif rows:
-        from tabulate import tabulate
+        from .listing import as_text
 
-        write(tabulate(rows, headers="keys", tablefmt="plain") + "\n")
+        write(as_text(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from .. import defaults
 from ..errors import unknown
@@ -35,6 +38,21 @@ def listing(what: str, store: Path, plugins: Sequence[str]) -> list[dict[str, An
     kind = what.removesuffix("s")
     entries = [_entry(entry) for _, entry in sorted(registry.load(kind).items())]
     return [*entries, *_suites()] if what == "tasks" else entries
+
+
+def as_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:
+    """A table, or where it is wider than `width` characters a few lines for each of its rows."""
+    table = tabulate(rows, headers="keys", tablefmt="plain")
+    if width is None or max(map(len, table.splitlines())) <= width:
+        return f"{table}\n"
+    lines: list[str] = []
+    for row in rows:
+        (_, name), *others = row.items()
+        first = f"{name}  {row['summary']}" if row.get("summary") else str(name)
+        rest = [f"{key} {value}" for key, value in others if key != "summary" and value not in ("", None)]
+        lines += textwrap.wrap(first, width, subsequent_indent="    ")
+        lines += textwrap.wrap("; ".join(rest), width, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines) + "\n"
 
 
 def _entry(entry: registry.Entry) -> dict[str, Any]:

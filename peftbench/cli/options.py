@@ -89,7 +89,7 @@ def write(made: str | bytes, out: Path | None = None) -> None:
     if sys.stdout.isatty() and (isinstance(made, bytes) or len(made) > MOST_ON_A_TERMINAL):
         raise UsageError("this report is a file, not for a terminal; `peftbench report --format ... --out FILE` writes it")  # fmt: skip
     try:
-        typer.echo(printable(made) if isinstance(made, str) else made, nl=False)
+        typer.echo(printable(made, styled=True) if isinstance(made, str) else made, nl=False)
     except BrokenPipeError:
         raise
     except OSError as error:

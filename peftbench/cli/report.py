@@ -53,8 +53,8 @@ def report_command(
     limits = limits_of({name: words[limit.parameter] for name, (_, limit) in limited().items()})
     if limits and not advise:
         raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
-    if published and (advise or report != defaults.REPORT):
-        raise UsageError(f"--published goes with --format {defaults.REPORT} alone")
+    if published and (advise or report not in (defaults.REPORT, defaults.WIDE_REPORT)):
+        raise UsageError(f"--published goes with --format {defaults.WIDE_REPORT} alone")
     printed = [row for name in published or () for row in published_rows(name)]
     with uncollected():
         found = stored_results(store)
@@ -63,7 +63,7 @@ def report_command(
             made: str | bytes = advice_text(advise_on(found, reference, limits))
         else:
             shown = arranged(tables_of(found, reference), columns, sort)
-            made = render(shown, report)
+            made = render(shown, report, out is None)
             if printed and isinstance(made, str):
                 made += "\n" + literature_text(printed, shown)
     write(made, out)

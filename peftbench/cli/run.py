@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import defaults
 from ..option import Option, options_of, read
+from ..progress import notify
 from .options import load_reports, write
+
+if TYPE_CHECKING:
+    from ..records.store import Store
+    from ..tables.table import Table
+
+PAGE = "report.html"
 
 
 def options() -> list[Option]:
@@ -17,6 +25,19 @@ def options() -> list[Option]:
     from ..comparison.session import RUN_OPTIONS, Printed
 
     return [*RUN_OPTIONS, *options_of(Printed)]
+
+
+def _write_page(tables: Sequence[Table], store: Store) -> None:
+    """A page for a browser, in the store's folder: beside it a user may have a file of that name."""
+    from ..plugins.rendering import render
+
+    file = store.root / PAGE
+    try:
+        file.write_text(str(render(tables, defaults.PAGE_REPORT)), encoding="utf-8", errors="replace")
+    except OSError as error:
+        notify(f"the page {str(file)!r} can't be written: {error.strerror}")
+    else:
+        notify(f"a page with plots and every run: {file}")
 
 
 def run_command(given: Mapping[str, Any]) -> None:
@@ -27,8 +48,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     from ..comparison.session import Printed, Session
     from ..engine.named import engine_named
     from ..engine.sweep import Execution
-    from ..plugins import registry
-    from ..plugins.rendering import render
+    from ..plugins.rendering import check_report, render
     from ..records.store import Store
     from .display import Display
 
@@ -36,7 +56,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     session, printed = read(Session, given), read(Printed, given)
     check_request(asked)
     load_reports(asked.plugins)
-    registry.get("report", printed.report)
+    check_report(printed.report)
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
@@ -44,6 +64,9 @@ def run_command(given: Mapping[str, Any]) -> None:
             return
         with Display(printed.quiet) as display:
             compared = compare(asked, store, engine, how, display)
-    write(render(compared.tables, printed.report))
+    tables = compared.tables
+    write(render(tables, printed.report))
+    if printed.report == defaults.REPORT and not printed.quiet:
+        _write_page(tables, store)
     if not compared.good:
         raise typer.Exit(1)

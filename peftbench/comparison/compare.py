@@ -19,6 +19,7 @@ from ..stats.sequential import SeedSchedule
 from ..tables.table import Table
 from ..tables.tabulate import tables_of
 from .latency_request import LatencyRequest, check_latency_request
+from .more_processes import more_processes
 from .request import Comparison, check_request
 from .tuning import tune
 
@@ -100,6 +101,9 @@ def compare(
     if asked.trials:
         planned, results = _tune(planned, asked.trials, do)
     results += do(planned)
+    while timed := more_processes(planned, results):
+        results += do(timed)
+        planned += timed
     while sequence is not None and (more := _more_seeds(planned, results, reference, sequence)):
         results += do(more)
         planned += more
@@ -147,7 +151,7 @@ def _followed(
 def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
     gpus = engine.capacity().device("cuda")
     on_gpu = any(item.run.device == "cuda" for item in planned)
-    if on_gpu and gpus is not None and how.jobs > gpus.count:
+    if on_gpu and gpus is not None and how.jobs is not None and how.jobs > gpus.count:
         raise UsageError(
             f"--jobs {how.jobs} gives each run a GPU of its own, and here are {gpus.count}; use --jobs {gpus.count}"
         )

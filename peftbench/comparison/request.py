@@ -147,17 +147,30 @@ class Comparison:
         (None,), "Items of the training split, as in 100,1000,all: a table each, and one over them.", BUDGET, SIZES,
         "train-size", check=_sizes_in_range,
     )  # fmt: skip
+    scored_items: int | None = option(
+        None, "Test items that are scored, in whole groups, the same for all; 0: all. Default: the budget's.", BUDGET,
+        WHOLE, check=up_to(MOST_ITEMS, at_least(0, "; 0 scores all")),
+    )  # fmt: skip
     latency_grid: tuple[tuple[int, int], ...] | None = option(
         None, "Cells of batch x length, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
     )
     profile: bool = option(
-        True, "Look inside a step of each method: memory by kind, arithmetic.", MEASUREMENT, FLAG
-    )
+        True, "Measure the costs of a step of each method in runs of their own, with nothing beside them.", MEASUREMENT,
+        FLAG,
+    )  # fmt: skip
+    cost_runs: int | None = option(
+        None, "So many of these a method; several give costs an interval. Default: the budget's.", MEASUREMENT, WHOLE,
+        check=up_to(100),
+    )  # fmt: skip
     forgetting: str | None = option(
         None, "SPEC of a task: a language model's loss on its texts, before and after, as in xsum-1k.", MEASUREMENT,
         SPEC, completes="task",
     )  # fmt: skip
     device: str = device_option()
+    threads: int | None = option(
+        None, "Threads of a run on a processor; part of its key. Default: 1, of models above 100M all cores.", EXECUTION,
+        WHOLE, check=up_to(1_024),
+    )  # fmt: skip
     dtype: str = option(
         "auto",
         "Compute: auto, float32 or bfloat16.",
@@ -195,8 +208,10 @@ class Comparison:
         steps, epochs = self.steps, self.epochs
         if steps is None and epochs is None:
             steps, epochs = own["steps"], own["epochs"]  # type: ignore[assignment]
-        sizes = (steps, epochs, self.batch_size, max_length)
-        same = sizes == (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length) and not train_items
+        scored = own["scored_items"] if self.scored_items is None else self.scored_items
+        sizes = (steps, epochs, self.batch_size, max_length, scored)
+        usual = (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length, own["scored_items"])
+        same = sizes == usual and not train_items
         return Budget(
             name=self.budget if same else "custom",
             steps=steps,
@@ -205,12 +220,23 @@ class Comparison:
             accumulate=self.accumulate,
             max_length=max_length,
             train_items=train_items,
+            scored_items=int(scored) if scored else None,
         )
 
     @property
     def first_seeds(self) -> int:
         """Seeds before any are added."""
         return self.seeds if self.seeds is not None else int(defaults.BUDGETS[self.budget]["seeds"] or 1)
+
+    @property
+    def cost_processes(self) -> int:
+        """Cost runs of each method; 0 where none are asked for."""
+        own = (
+            self.cost_runs
+            if self.cost_runs is not None
+            else int(defaults.BUDGETS[self.budget]["cost_runs"] or 1)
+        )
+        return own if self.profile else 0
 
     @property
     def trials(self) -> int:

@@ -31,8 +31,9 @@ class Printed:
     """How a command prints; a Python program gets a DataFrame instead."""
 
     report: str = option(
-        defaults.REPORT, "Report: see `peftbench list reports`.", OUTPUT, TEXT, "format", completes="report"
-    )
+        defaults.REPORT, "Report: see `peftbench list reports`; auto: markdown, compact where the terminal is narrower.", OUTPUT, TEXT,
+        "format", completes="report",
+    )  # fmt: skip
     quiet: bool = option(False, "No progress.", OUTPUT, FLAG)
 
 

@@ -1,7 +1,8 @@
 """A sweep: each run in a process of its own, its record put into the store as soon as it ends.
 
 Whatever a run dies of (an error, a signal, a time-out) becomes its record, and the sweep goes on. Runs that measure
-latency have the machine to themselves; others may share it (`jobs`), with its threads divided or a GPU each.
+costs or latency have the machine to themselves; the others share it. Their threads are part of their keys, so that their
+results are the same bit for bit however many of them run at once.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from ..errors import PeftbenchError, UsageError
 from ..option import EXECUTION, MEASUREMENT, OUTPUT, at_least, option, up_to
 from ..option_types import FLAG, NUMBER, WHOLE
 from ..records.record import Record
-from ..records.runs import Conditions, Planned, Run
+from ..records.runs import MEASURED_ALONE, Conditions, Planned, Run
 from ..records.store import Store, Stored
 from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
 from .protocol import Engine, Event
+from .room import Room
 
 MOST_AT_ONCE, MOST_MOMENTS = 1_000, 10_000
 LONGEST_S = 10**8  # what a system's timers take
@@ -43,13 +45,10 @@ def _above_zero_seconds(option: str, value: float | None) -> None:
 class Execution:
     """How a sweep is carried out. Nothing of it determines a result."""
 
-    jobs: int = option(
-        1,
-        "Runs at once: threads are divided, GPUs given one each.",
-        EXECUTION,
-        WHOLE,
-        check=up_to(MOST_AT_ONCE),
-    )
+    jobs: int | None = option(
+        None, "Runs at once; costs are measured alone. Default: as many as cores and memory, or GPUs, allow.", EXECUTION,
+        WHOLE, check=up_to(MOST_AT_ONCE),
+    )  # fmt: skip
     timeout_s: float | None = option(
         None,
         "Seconds after which the plan, or a run, is ended.",
@@ -67,8 +66,7 @@ class Execution:
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
 
-ALONE_KINDS = ("latency",)  # nothing else may run beside these
-ONE_BY_ONE = Execution()  # one run after the other, as they come
+ONE_BY_ONE = Execution(jobs=1)  # one run after the other, as they come
 
 
 @dataclass
@@ -116,24 +114,28 @@ def sweep(
         UsageError: the store, or the cache, can't be written any more. What is finished is kept.
     """
     items = list(planned)
-    if how.jobs > 1:  # what must be alone comes last, so that nothing waits for it in between
-        items.sort(key=lambda item: item.run.kind in ALONE_KINDS)
+    room = Room.of(items, how.jobs, engine)
+    if room.jobs > 1:  # what must be alone stands together, so that nothing waits for it in between
+        items.sort(
+            key=lambda item: MEASURED_ALONE.index(item.run.kind) if item.run.kind in MEASURED_ALONE else 0.5
+        )
     waiting = deque(items)
     flying: dict[int, _InFlight] = {}
-    slots = set(range(how.jobs))
+    slots = set(range(room.jobs))
     try:
         while waiting or flying:
-            while waiting and slots and not _must_wait(waiting[0], flying):
+            while waiting and slots and room.has(waiting[0].run, [job.item.run for job in flying.values()]):
                 item = waiting.popleft()
                 stored = store.get(item.run.key)
                 if item.refusal is not None:
                     yield item, _refused(item, stored, store)
                 elif is_missing(item, stored, how):
-                    number, job = _start(item, slots.pop(), store, engine, how)
+                    number, job = _start(item, slots.pop(), store, engine, how, room.jobs)
                     flying[number] = job
                     watch({"job": number, "started": item.run.to_json()})
                 else:
                     assert stored is not None
+                    room.learn(stored.record)
                     yield item, _as_asked(_looked_at(stored, store, how), item.run)
             if not flying:
                 continue
@@ -144,6 +146,7 @@ def sweep(
                     slots.add(job.slot)
                     with job.closing:
                         stored = store.put(_record(job, event["exit"], how), job.staging)
+                    room.learn(stored.record)
                     watch(event)
                     yield job.item, stored
                 else:
@@ -160,19 +163,15 @@ def sweep(
                 job.closing.close()
 
 
-def _must_wait(item: Planned, flying: dict[int, _InFlight]) -> bool:
-    """Whether this run must wait for the others: latency is measured alone."""
-    return bool(flying) and (
-        item.run.kind in ALONE_KINDS or any(job.item.run.kind in ALONE_KINDS for job in flying.values())
-    )
-
-
-def _start(item: Planned, slot: int, store: Store, engine: Engine, how: Execution) -> tuple[int, _InFlight]:
+def _start(
+    item: Planned, slot: int, store: Store, engine: Engine, how: Execution, at_once: int
+) -> tuple[int, _InFlight]:
     closing = ExitStack()
     staging = closing.enter_context(store.staging())
-    jobs = 1 if item.run.kind in ALONE_KINDS else how.jobs
+    alone = item.run.kind in MEASURED_ALONE
+    jobs = 1 if alone else at_once
     conditions = Conditions(
-        threads=max(1, engine.capacity().cores // jobs) if jobs > 1 else None,
+        threads=None if alone or item.run.device != "cpu" else item.run.threads,
         gpu=slot if jobs > 1 and item.run.device == "cuda" else None,
         jobs=jobs,
         keep_weights=how.keep_weights,

@@ -26,6 +26,7 @@ from ..data.splits import joined
 from ..errors import UsageError
 from ..models.streams import stream_seed
 from ..objectives.base import IGNORED, SPLITS, Objective
+from ..records.runs import Run
 
 ENCODING_VERSION = 4  # raise it when the cached files change
 BUCKET_BATCHES = 50  # batches of one length-sorted window: enough to cut padding, few enough to stay shuffled
@@ -137,6 +138,21 @@ def shuffled_items(items: int, count: int) -> IntArray:
     """Which of so many items those are, in order."""
     shuffled = np.random.default_rng(stream_seed(0, "train items")).permutation(items)
     return np.sort(shuffled[:count])
+
+
+def scored_items(split: Encoded, count: int | None) -> IntArray:
+    """Which items are scored, in order: whole groups until there are `count` items, the same for every method and seed.
+
+    Args:
+        count: None for all; fewer are always among more.
+    """
+    everything = np.arange(len(split))
+    if count is None or count >= len(split):
+        return everything
+    groups, group_of, sizes = np.unique(split.groups(everything), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(stream_seed(0, "scored items")).permutation(len(groups))
+    enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
+    return everything[np.isin(group_of, order[:enough])]
 
 
 def encode_splits(
@@ -281,6 +297,14 @@ def training_order(lengths: IntArray, batch_size: int, steps: int, seed: int) ->
                 if done == steps:
                     return
             ready = []
+
+
+def drawn(run: Run, lengths: IntArray) -> IntArray:
+    """The items of the training split that the steps of a run see, each once; from an epoch on all of them."""
+    if not run.budget.is_below_an_epoch(len(lengths)):
+        return np.arange(len(lengths))
+    steps = run.budget.resolve_steps(len(lengths))
+    return np.unique(np.concatenate([*training_order(lengths, run.budget.batch_size, steps, run.seed)]))
 
 
 def scoring_order(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:

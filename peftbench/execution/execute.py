@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -31,6 +32,7 @@ from ..records.record import FAIL, Check, Record
 from ..records.runs import Conditions, Run
 from . import batches, constant, forgetting, learning_curve, proof, relations, score
 from .before import Before
+from .cost import measure_costs
 from .fingerprints import fingerprints
 from .finite import check_figures
 from .hidden import added_bytes
@@ -38,7 +40,6 @@ from .inference import measure_inference
 from .merging import merge
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, outputs, short_probe
-from .profile import profile_step
 from .train import accelerator_for, train
 from .witness import Witness
 
@@ -53,7 +54,7 @@ def execute(run: Run, out: Path, conditions: Conditions) -> Record:
     if run.kind == "latency":
         sections = measure_inference(run)
     elif run.kind == "profile":
-        sections = profile_step(run)
+        sections = measure_costs(run)
     else:
         sections = _training(run, out, conditions)
     return Record(
@@ -96,8 +97,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             raise ValueError(
                 "fit() learns from train and may choose on validation; the test split is not for it"
             )
-        for items in batches.scoring_order(encoded[split].lengths, at_once):
-            batch = batches.collate(encoded[split], items, pad, device)
+        whole = split != "train" or adaptation.whole_split
+        chosen = np.arange(len(encoded[split])) if whole else batches.drawn(run, encoded[split].lengths)
+        for items in batches.scoring_order(encoded[split].lengths[chosen], at_once):
+            batch = batches.collate(encoded[split], chosen[items], pad, device)
             with accelerator.autocast():
                 yield batch
 
@@ -129,6 +132,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             adaptation.model.eval()
             items = adaptation.fit(passes)
             training = {"fit_s": time.perf_counter() - fit_started, "fit_items": items}
+            if not adaptation.whole_split and run.budget.is_below_an_epoch(len(encoded["train"])):
+                claims = dataclasses.replace(claims, seedless=False)  # the seed draws what it sees
     train_peak = memory.last
     training |= {
         "train_items": len(encoded["train"]),
@@ -150,8 +155,16 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         fenced(prepared.changed, "while it scores"),
         frozen_in(adaptation.model, DTYPES[run.dtype]),
     ):
-        predictions = scorer.predict(encoded[run.scored_split], write=run.kind != "tuning")
-    scoring = {"items": len(predictions), **dataclasses.asdict(energy.used())}
+        scored = encoded[run.scored_split]
+        part = batches.scored_items(scored, run.budget.scored_items if run.kind == "training" else None)
+        whole = len(part) == len(scored)
+        predictions = scorer.predict(scored if whole else scored.some(part), write=run.kind != "tuning")
+    scoring = {
+        "items": len(predictions),
+        "of_items": len(encoded[run.scored_split]),
+        "graph_is_base": prepared.graph_is_base,
+        **dataclasses.asdict(energy.used()),
+    }
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
     check_figures(quality)

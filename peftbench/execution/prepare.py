@@ -10,6 +10,7 @@ from torch import nn
 from .. import spec
 from ..errors import Mistaken, NotSupported, UsageError
 from ..models.adaptation import Adaptation
+from ..models.graph import graph_of, is_the_base
 from ..models.load import Loaded, decoder_start, load_model
 from ..models.precision import checkpoint_activations
 from ..models.resolve import resolve_model
@@ -35,6 +36,7 @@ class Prepared:
     claims: Claims
     base: list[nn.Parameter]  # the parameters before the method came
     changed: list[str]  # settings and generators of the process that the method touched, put back since
+    graph_is_base: bool  # at inference it is the base with other numbers in it
 
 
 def objective_of(run: Run) -> Objective | None:
@@ -89,6 +91,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     base, modules = list(loaded.model.parameters()), Modules(loaded.model, loaded.head)
     # The same model always gets the same streams, whatever device it then goes to.
     changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
+    before = graph_of(loaded.model)
     with fenced(changed, "in inject()"), init_streams(run.seed, run.method):
         adaptation = method.inject(loaded.model)
     _refuse_mistakes(adaptation, modules)
@@ -100,12 +103,13 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
             f"its groups name {some(strange)}, which it does not train; use the names of its params"
         )
     freeze_all_but(adaptation, head)
+    same = is_the_base(before, adaptation)
     adaptation.model.eval()  # what a method adds begins in training mode
     if run.checkpointing and run.kind != "latency":  # which is inference, without a backward pass
         checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
-    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed)
+    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed, same)
 
 
 def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:

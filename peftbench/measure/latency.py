@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ from ..records.runs import BASE, COPY, merged_name
 from .clock import stopwatch
 from .turns import turns
 
-WARMUP_ROUNDS = 5  # as the timed ones, dropped
+WARMUP_ROUNDS, WARMUP_SHARE = 5, 0.2  # as the timed ones, dropped; of few timed rounds so large a share
 UNTIMED_CALLS, UNTIMED_MS = 4, 20.0  # before each timed call: so many, or fewer that take so long
 Call = Callable[[], object]
 
@@ -121,13 +122,19 @@ def take_turns(calls: Mapping[str, Call], rounds: int, device: torch.device) -> 
     """
     time_ms = stopwatch(device)
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn, order in enumerate(turns(list(calls), WARMUP_ROUNDS + rounds)):
+    dropped = warmup_rounds(rounds)
+    for turn, order in enumerate(turns(list(calls), dropped + rounds)):
         for name in order:
             warm(calls[name], device)
             ms = time_ms(calls[name])
-            if turn >= WARMUP_ROUNDS:
+            if turn >= dropped:
                 taken[name].append(ms)
     return taken
+
+
+def warmup_rounds(rounds: int) -> int:
+    """Rounds that come before so many timed ones."""
+    return min(WARMUP_ROUNDS, math.ceil(WARMUP_SHARE * rounds))
 
 
 def warm(call: Call, device: torch.device) -> None:

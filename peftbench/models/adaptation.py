@@ -43,7 +43,8 @@ class Servable(Foldable, Protocol):
 class Fit(Protocol):
     """Trains in place of the step loop, where a closed or convex solution exists.
 
-    It gets `batches(split)`, one pass over a split on the model's device, and returns how many items it learned from.
+    It gets `batches(split)`, one pass over a split on the model's device, and returns how many items it learned from. Of
+    the training split these are the items that the budget's steps draw for the run's seed, unless `whole_split` asks for all.
     """
 
     def __call__(self, batches: Callable[[str], Iterable[Batch]]) -> int: ...
@@ -76,6 +77,8 @@ class Adaptation:
     toggle: Callable[[bool], None] | None = None
     """Switches off and on again what is not a swap, such as an attention function."""
     fit: Fit | None = None
+    whole_split: bool = False
+    """Whether `fit` sees the whole training split, where others see the items that the budget's steps draw for their seed."""
     head: dict[str, nn.Parameter] | None = None
     """The head's parameters, where the method puts another head in place of the model's."""
 

@@ -14,6 +14,7 @@ from ..errors import ModelError
 from ..execution import forgetting
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
+from ..plugins.contracts import Claims
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Counts, counts_of
 
@@ -26,6 +27,7 @@ class Combination:
     model: str
     task: str  # canonical SPEC
     device: Device
+    cores: int  # that the engine's jobs may share
     dtype: str  # of the compute
     revision: str  # of the model's files
     of_task: dict[str, str]  # identity of the task and its data, and of the text that is forgotten
@@ -49,16 +51,15 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
     claims, rate = _rate(asked, method, baseline)
     first = _first(cell, method, rate)
     counts = _counts(cell, first)
-    seeds = 1 if claims.seedless or counts.refusal is not None else asked.first_seeds
+    first = dataclasses.replace(first, threads=_threads(cell, counts))
     length = build.length_of(cell.task)
-    runs = [
-        dataclasses.replace(first, budget=asked.resolve_budget(length, size), seed=seed)
-        for size in dict.fromkeys(asked.train_sizes)
-        for seed in range(seeds)
-    ]
+    runs = []
+    for size in dict.fromkeys(asked.train_sizes):
+        budget = asked.resolve_budget(length, size)
+        seeds = 1 if counts.refusal is not None else _seeds(cell, claims, counts, budget)
+        runs += [dataclasses.replace(first, budget=budget, seed=seed) for seed in range(seeds)]
     if counts.refusal is None:
         runs += _costs(cell, first, counts, [run.budget for run in runs])
-    seeded = not claims.seedless and counts.refusal is None
     return [
         Planned(
             run,
@@ -66,18 +67,30 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
             counts.adapter,
             counts.head,
             counts.refusal,
-            seeded,
+            seeded := counts.refusal is None and not _is_seedless(cell, claims, counts, run.budget),
             tunable=seeded and run.kind == "training" and rate > 0,
         )
         for run in runs
     ]
 
 
+def _seeds(cell: Combination, claims: Claims, counts: Counts, budget: Budget) -> int:
+    return 1 if _is_seedless(cell, claims, counts, budget) else cell.asked.first_seeds
+
+
+def _is_seedless(cell: Combination, claims: Claims, counts: Counts, budget: Budget) -> bool:
+    """Whether one run stands for all seeds, because not even the items that it sees depend on the seed."""
+    if not claims.seedless or counts.whole_split:
+        return claims.seedless
+    items = budget.train_items or len(build.build_task(cell.task).splits()["train"])
+    return not budget.is_below_an_epoch(items)
+
+
 def latency_processes(
     run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
 ) -> list[Run]:
     """The runs that time a method's forward pass beside the others of a comparison: in float32."""
-    grid = LatencyGrid(cells)
+    grid = LatencyGrid(cells, defaults.LATENCY_ROUNDS)
     return [
         dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
         for process in range(processes)
@@ -98,6 +111,14 @@ def _counts(cell: Combination, first: Run) -> Counts:
                 raise
             refusal = str(error)
     return Counts(None, None, refusal, False)
+
+
+def _threads(cell: Combination, counts: Counts) -> int:
+    """Small models gain more from several runs at once than from several threads each, large ones have no memory for that."""
+    if cell.device.kind != "cpu":
+        return 1
+    small = counts.model is None or counts.model <= defaults.SMALL_MODEL
+    return cell.asked.threads or (1 if small else cell.cores)
 
 
 def _rate(asked: Comparison, method: str, baseline: bool) -> tuple[Any, float]:
@@ -135,12 +156,20 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
 
 
 def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budget]) -> list[Run]:
-    """What a pass costs does not depend on how many items there are to train on, what a step costs where they fill no batch."""
+    """What a pass costs does not depend on how many items there are to train on, what a step costs where they fill no batch.
+
+    A pass through the base's own graph costs what the base's does: it is not timed.
+    """
     whole = dataclasses.replace(
-        first.without_forgetting, budget=dataclasses.replace(first.budget, train_items=None)
+        first.without_forgetting, threads=1, budget=dataclasses.replace(first.budget, train_items=None)
     )
-    runs = latency_processes(whole, cell.latency_grid) if cell.latency_grid else []
-    if counts.has_steps and cell.asked.profile:
+    timed = cell.latency_grid and not counts.graph_is_base
+    runs = latency_processes(whole, cell.latency_grid) if timed else []
+    if counts.has_steps:
         steps = dict.fromkeys(budget.of_a_step for budget in budgets)
-        runs += [dataclasses.replace(whole, kind="profile", budget=budget) for budget in steps]
+        runs += [
+            dataclasses.replace(whole, kind="profile", budget=budget, seed=process)
+            for budget in steps
+            for process in range(cell.asked.cost_processes)
+        ]
     return runs

@@ -24,6 +24,9 @@ class Counts:
     head: int | None
     refusal: str | None  # why the method can't serve the model here
     has_steps: bool  # it trains in steps, and is not solved in one go
+    whole_split: bool = False  # what solves it sees every item of the training split, whatever the budget
+    model: int | None = None  # numbers of the whole model
+    graph_is_base: bool = False  # at inference it is the base with other numbers in it
 
 
 def counts_of(run: Run, device: Device) -> Counts:
@@ -54,7 +57,8 @@ def counts_of(run: Run, device: Device) -> Counts:
     except NotSupported as error:
         return Counts(None, None, str(error), False)
     counted = count_parameters(prepared.adaptation, prepared.head, prepared.base)
-    return Counts(counted.adapter, counted.head, None, has_steps)
+    whole_split, same = prepared.adaptation.whole_split, prepared.graph_is_base
+    return Counts(counted.adapter, counted.head, None, has_steps, whole_split, counted.model, same)
 
 
 def _raised(error: Exception, method: str) -> str:

@@ -20,7 +20,7 @@ from .devices import resolve_device
 from .places import placed, spelled
 from .plan import named_task
 
-STEPS = 12  # of a profile that stands alone: the schedule is as long
+STEPS = 4  # of a look at costs that stands alone
 
 
 def plan_latency(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:

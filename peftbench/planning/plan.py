@@ -27,7 +27,7 @@ from .combination import Combination, runs_of
 from .devices import resolve_device, resolve_dtype
 from .places import placed, spelled
 
-ORDER_OF_KINDS = ("tuning", "training", "profile", "latency")  # in the order in which they are done
+ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
 
 
 def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
@@ -43,7 +43,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
     asked = dataclasses.replace(asked, models=tuple(dict.fromkeys(map(spelled, asked.models))))
     loader.load_plugins(Path(p) for p in asked.plugins)
     with published.looked_for_in(asked.data_dir), pinned():
-        planned = _all_runs(asked, resolve_device(asked.device, capacity))
+        planned = _all_runs(asked, resolve_device(asked.device, capacity), capacity.cores)
     if all(p.refusal is not None or p.baseline for p in planned):
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
     sizes = list(asked.train_sizes)
@@ -59,7 +59,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
     )
 
 
-def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
+def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     """The runs of every method on each model and task that go together."""
     dtype = resolve_dtype(asked.dtype, device)
     methods = _methods(asked)
@@ -97,7 +97,7 @@ def _all_runs(asked: Comparison, device: Device) -> list[Planned]:
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
                     depends_on = of_task | beside
-            cell = Combination(here, model, task_name, device, dtype, revision, depends_on, broken)
+            cell = Combination(here, model, task_name, device, cores, dtype, revision, depends_on, broken)
             for method, baseline in methods.items():
                 runs = runs_of(cell, method, baseline)
                 planned += [dataclasses.replace(item, reference=method == reference) for item in runs]

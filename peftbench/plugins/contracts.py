@@ -26,7 +26,7 @@ class Claims:
     mergeable: bool = False  # folds into plain layers with the same outputs
     exact_base: bool = False  # base weights stay bitwise unchanged
     random_init: bool = False  # the seed reaches the initialisation
-    seedless: bool = False  # the outcome does not depend on the seed: one run stands for all
+    seedless: bool = False  # nothing but the items that it sees depends on the seed
     # Passes, items, optimizer steps and rates a step are those that every method gets.
     shared_budget: bool = True
 

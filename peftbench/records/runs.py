@@ -14,7 +14,8 @@ from typing import Any
 
 from ..from_json import from_json
 
-RESULT_VERSION = 5  # raise it when the trainer or a meter changes what it computes
+MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
+RESULT_VERSION = 6  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 
 
@@ -32,6 +33,7 @@ class Budget:
     warmup_share: float = 0.06  # of the steps, linear from 0
     clip_norm: float = 1.0  # of the gradient over all that trains
     train_items: int | None = None  # of the training split, the same for all; None: all of it
+    scored_items: int | None = None  # of the test split, in whole groups, the same for all; None: all of it
 
     def resolve_steps(self, train_items: int) -> int:
         """Optimizer steps on a training split of that size, which is one batch where it fills none."""
@@ -40,11 +42,16 @@ class Budget:
         assert self.epochs is not None
         return max(1, round(self.epochs * train_items / min(self.batch_size, train_items)))
 
+    def is_below_an_epoch(self, train_items: int) -> bool:
+        """Whether its steps see a part of the training split alone, which the seed draws."""
+        epoch = dataclasses.replace(self, steps=None, epochs=1.0)
+        return self.resolve_steps(train_items) < epoch.resolve_steps(train_items)
+
     @property
     def of_a_step(self) -> Budget:
         """What one of its steps is the same for: how many items there are tells only where they are fewer than a batch."""
         few = self.train_items is not None and self.train_items < self.batch_size
-        return self if few else dataclasses.replace(self, train_items=None)
+        return dataclasses.replace(self, train_items=self.train_items if few else None, scored_items=None)
 
 
 NO_BUDGET = Budget("none", 0, None, 0, 0, 0)  # of what is not trained
@@ -65,11 +72,11 @@ class LatencyGrid:
 class Run:
     """One training run, one trial of a learning rate, or one process of a cost measurement."""
 
-    kind: str  # "training", "tuning", "latency" or "profile" (memory by kind, arithmetic)
+    kind: str  # "training", "tuning", "profile" (what a step costs, measured alone) or "latency"
     method: str  # SPEC; of a latency run also several with commas, measured over one shared base
     model: str
     task: str  # SPEC
-    seed: int  # of a latency run: the number of the process
+    seed: int  # of a cost run or a latency run: the number of the process
     learning_rate: float
     head_learning_rate: float
     weight_decay: float
@@ -85,6 +92,7 @@ class Run:
         None  # SPEC of a task on whose texts a language model's loss is taken before and after
     )
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
+    threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
     places: tuple[str, ...] = ()  # those of its words above that are paths
@@ -133,12 +141,15 @@ class Run:
             parts[name] = self._without_folders(parts[name])
         del parts["budget"]["name"]
         # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
-        if self.budget.train_items is None:
-            del parts["budget"]["train_items"]
+        for name in ("train_items", "scored_items"):
+            if parts["budget"][name] is None:
+                del parts["budget"][name]
         for name in ("attention", "forgetting", "checkpointing"):
             if not parts[name]:
                 del parts[name]
-        if self.kind in ("latency", "profile"):
+        if self.threads == 1 or self.kind in MEASURED_ALONE:
+            del parts["threads"]
+        if self.kind in MEASURED_ALONE:
             for name in ("learning_rate", "head_learning_rate", "weight_decay"):
                 del parts[name]
         if self.kind == "latency":  # neither data nor training reach it

@@ -28,6 +28,7 @@ class Setting:
     head_learning_rate: float
     attention: str | None
     checkpointing: bool
+    threads: int
     budget: Budget
     sources: tuple[str | None, ...]  # in the order of SOURCES
 
@@ -45,7 +46,7 @@ class Setting:
     @property
     def training_step(self) -> Hashable:
         """What a training step of a method is the same for."""
-        return replace(self, head_learning_rate=0.0, budget=self.budget.of_a_step)
+        return replace(self, head_learning_rate=0.0, threads=1, budget=self.budget.of_a_step)
 
     @property
     def all_but_size(self) -> Setting:
@@ -61,7 +62,7 @@ class Setting:
 
     def conditions(self) -> dict[str, Any]:
         """By name, what is neither model, task nor budget."""
-        names = ("device", "dtype", "head_learning_rate", "attention", "checkpointing")
+        names = ("device", "dtype", "head_learning_rate", "attention", "checkpointing", "threads")
         return {name: getattr(self, name) for name in names}
 
     def versions(self) -> dict[str, str | None]:
@@ -82,6 +83,7 @@ def setting_of(run: Run) -> Setting:
         head_learning_rate=run.head_learning_rate,
         attention=run.attention,
         checkpointing=run.checkpointing,
+        threads=run.threads,
         budget=run.budget,
         sources=tuple(run.identity.get(name) for name in SOURCES),
     )

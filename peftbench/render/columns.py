@@ -204,6 +204,9 @@ def _seconds(row: Row, _: Table) -> Cell:
     return Cell(f"{statistics.median(reached):.1f}{share}")
 
 
+BASES_OWN = "none: base's own"  # modules: nothing was added to a forward pass
+
+
 def _latency_columns(table: Table) -> list[Column]:
     places = dict.fromkeys((cell.batch, cell.length) for row in table.rows for cell in row.costs.latency)
     return [_latency_column(batch, length) for batch, length in places]
@@ -212,7 +215,8 @@ def _latency_columns(table: Table) -> list[Column]:
 def _latency_column(batch: int, length: int) -> Column:
     def cell(row: Row, _: Table) -> Cell:
         found = [c for c in row.costs.latency if (c.batch, c.length) == (batch, length)]
-        return Cell(_slow_down(found[0]) if found else MISSING)
+        untimed = BASES_OWN if row.costs.graph_is_base else MISSING
+        return Cell(_slow_down(found[0]) if found else untimed)
 
     name = f"latency_{batch}x{length}_unmerged_slowdown"
     return Column(name, lambda table: f"{batch}x{length} slow-down % (merged)", cell, name)

@@ -54,8 +54,14 @@ class Slowdown:
 
     def is_none(self, margin: float) -> bool:
         """Whether the 90 % interval lies within +-margin: two one-sided tests at 5 %. Noise can't pass it."""
+        return self.side(margin) == 0
+
+    def side(self, margin: float) -> int | None:
+        """Where the 90 % interval lies: within +-margin (0), above (1) or below it (-1); None where it does not tell."""
         low, high = self.interval(0.90)
-        return -margin < low and high < margin
+        if -margin < low and high < margin:
+            return 0
+        return 1 if low > margin else -1 if high < -margin else None
 
 
 def slowdown(processes: Sequence[tuple[Rounds, Rounds]]) -> Slowdown:

@@ -16,6 +16,8 @@ from ..stats.slowdown import EQUIVALENCE, Slowdown, slowdown
 from .flops import flops_of, peak_flops_per_s
 from .quantities import SLOWDOWN, Measure, headline_bytes, measures, median_of
 
+PRECISION = 0.01  # half-width of a slow-down's interval that is narrow enough
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -31,6 +33,9 @@ class Latency:
     merged: Slowdown | None
     noise: Slowdown | None  # of a copy of the base over the base
     merged_is_none: bool | None = None  # shown to cost nothing
+    is_decided: bool = (
+        True  # each slow-down is known to `PRECISION`, or shown to be none, or shown to be some
+    )
     refusal: str | None = None
 
 
@@ -51,6 +56,9 @@ class Costs:
     flop_utilisation: float | None = None  # of the device's peak, where it is known
     energy_kind: str | None = None  # the counter of the device that was read
     latency: tuple[Latency, ...] = ()
+    graph_is_base: bool = (
+        False  # at inference it is the base with other numbers in it: no pass of it was timed
+    )
     latency_others_cpu_share: float | None = None  # the highest of the processes
     throttled: tuple[str, ...] = ()  # what held the GPU's clock down, while training or timing
 
@@ -62,37 +70,60 @@ class Costs:
 NO_COSTS = Costs()
 
 
-def costs_of(good: Sequence[Record], profile: dict[str, Any] | None, latency: Sequence[Record]) -> Costs:
+def costs_of(good: Sequence[Record], alone: Sequence[Record], latency: Sequence[Record]) -> Costs:
     """The costs of one method.
 
     Args:
         good: its training runs, one a seed.
-        profile: what was seen inside a step.
+        alone: its cost runs, one a process.
         latency: its latency runs, one a process.
     """
     if not good:
         return NO_COSTS
-    memory = [record.memory or {} for record in good]
-    training = [record.training or {} for record in good]
+    measured = measured_in(good, alone)
+    profile = next((record.profile for record in alone if record.profile), None)
+    memory = [record.memory or {} for record in measured]
+    training = [record.training or {} for record in measured]
     stepped = [t for t in training if t.get("step_s")]
     peaks = [m.get("train") for m in memory]
-    metered = [*training, *(record.scoring or {} for record in good)]
+    metered = [*training, *(record.scoring or {} for record in measured)]
     kinds = (profile or {}).get("memory_by_kind") or {}
-    cells = _latencies(latency)
+    cells = latencies(latency)
+    same = all((record.scoring or {}).get("graph_is_base") for record in good)
+    slowest = 0.0 if same and not cells else _worst(cells)
     return Costs(
-        figures={m.name: m.of_runs(good) for m in measures()} | {SLOWDOWN.name: _worst(cells)},
+        figures={m.name: figure_of(m, good, alone) for m in measures()} | {SLOWDOWN.name: slowest},
         train_peak_reserved_bytes=median_of([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
-        score_peak_bytes=median_of([headline_bytes(m.get("score")) for m in memory]),
+        score_peak_bytes=median_of([headline_bytes((record.memory or {}).get("score")) for record in good]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
         energy_kind=next((t["taken_by"] for t in metered if t.get("taken_by")), None),
         latency=cells,
+        graph_is_base=same,
         latency_others_cpu_share=max(
             (s for r in latency if (s := (r.meters or {}).get("others_cpu_share")) is not None), default=None
         ),
         throttled=_throttled([*training, *((r.meters or {}) for r in latency)]),
-        **(_steps(stepped, good[0], (profile or {}).get("flops") or []) if stepped else {}),
+        clipped_share=_clipped_share(good),
+        **(_steps(stepped, measured[0], (profile or {}).get("flops") or []) if stepped else {}),
     )
+
+
+def measured_in(good: Sequence[Record], alone: Sequence[Record]) -> Sequence[Record]:
+    """The runs that tell what is sampled: cost runs; where there are none, the training runs, whatever ran beside them."""
+    return [record for record in alone if record.training] or good
+
+
+def figure_of(measure: Measure, good: Sequence[Record], alone: Sequence[Record]) -> float | None:
+    """A measure of a method, of one training run where it grows with its steps."""
+    if measure.exact:
+        return measure.of_runs(good)
+    measured = measured_in(good, alone)
+    figure = measure.of_runs(measured)
+    if figure is None or not measure.of_run or measured is good:
+        return figure
+    done, whole = ((runs[0].training or {}).get("steps") for runs in (measured, good))
+    return figure * whole / done if done and whole else None
 
 
 def _worst(cells: Sequence[Latency]) -> float | None:
@@ -108,13 +139,9 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
     """What the timed steps tell."""
     step_s = np.concatenate([after_warmup(t["step_s"]) for t in stepped])
     data_s, all_s = sum(sum(t["data_s"]) for t in stepped), sum(sum(t["step_s"]) for t in stepped)
-    norms = [norm for t in stepped for norm in t["gradient_norms"] if norm is not None]  # None: not finite
     found: dict[str, Any] = {
         "step_p95_ms": float(np.quantile(step_s, 0.95)) * 1e3,
         "data_share": data_s / (data_s + all_s),
-        "clipped_share": int((np.asarray(norms) > record.run.budget.clip_norm).sum()) / len(norms)
-        if norms
-        else None,
     }
     if counted and all(t.get("padded_tokens") for t in stepped):
         # Runs of before tell how many tokens a step has, and not of which shape.
@@ -137,13 +164,25 @@ def _steps(stepped: list[dict[str, Any]], record: Record, counted: list[dict[str
     return found
 
 
+def _clipped_share(good: Sequence[Record]) -> float | None:
+    """Of the steps of the training runs."""
+    norms = [
+        norm
+        for record in good
+        for norm in (record.training or {}).get("gradient_norms") or ()
+        if norm is not None  # it was not finite
+    ]
+    limit = good[0].run.budget.clip_norm
+    return int((np.asarray(norms) > limit).sum()) / len(norms) if norms else None
+
+
 def _throttled(sections: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     readings = [s.get(name) or {} for s in sections for name in ("gpu_before", "gpu_after")]
     return tuple(sorted({reason for r in readings for reason in r.get("throttle_reasons") or ()}))
 
 
-def _latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
-    """The cells of one method's latency runs."""
+def latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
+    """The cells of one method's latency runs, one a process."""
     cells: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for record in records:
         for cell in record.latency or []:
@@ -155,7 +194,7 @@ def _latencies(records: Sequence[Record]) -> tuple[Latency, ...]:
 
 
 def _latency(place: tuple[int, int], cells: list[dict[str, Any]], method: str, margin: float) -> Latency:
-    merged = over_base(cells, merged_name(method))
+    unmerged, merged = over_base(cells, method), over_base(cells, merged_name(method))
     return Latency(
         batch=place[0],
         length=place[1],
@@ -163,10 +202,14 @@ def _latency(place: tuple[int, int], cells: list[dict[str, Any]], method: str, m
         unmerged_ms=quantile_ms(cells, method, 0.5),
         merged_ms=quantile_ms(cells, merged_name(method), 0.5),
         unmerged_p95_ms=quantile_ms(cells, method, 0.95),
-        unmerged=over_base(cells, method),
+        unmerged=unmerged,
         merged=merged,
         noise=over_base(cells, COPY),
         merged_is_none=None if merged is None else merged.is_none(margin),
+        is_decided=all(
+            one is None or one.half_width() <= PRECISION or one.side(margin) is not None
+            for one in (unmerged, merged)
+        ),
         refusal=cells[0]["refusal"],
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..records.record import Record
-from ..records.results import Result
 from ..stats.estimate import Groups
+from .latency_notes import latency_notes
+from .notes import Explains
+from .place_notes import place_notes
 from .quantities import HEAD, TRAINED, measures
 from .seed_notes import decided_by, failed_seeds
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from .table import Row, Table
 
 FEW_GROUPS = 30  # effective ones: below, the variance over them is known badly
-BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step times are not this run's alone
 
 
 def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> list[str]:
@@ -41,9 +41,8 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
     notes += _checks(table)
     notes += _guards(table)
     notes += _rates(table, chosen)
-    notes += _costs(table)
-    notes += _place(training)
-    notes += _timed_elsewhere(chosen)
+    notes += _costs(table, chosen)
+    notes += place_notes(chosen)
     if chosen.stale:
         notes.append(
             f"{chosen.stale} results of an older source of a method are in the store and not in this table."
@@ -90,13 +89,17 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
                 ".05, intervals are that much wider and p-values scaled to be read against .05."
             )
         notes.append(
-            "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
-            "equal; p: against the reference, Holm-corrected."
+            Explains(
+                "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
+                "equal; p: against the reference, Holm-corrected."
+            )
         )
         if table.reference and any(row.nll_difference for row in table.rows):
             notes.append(
-                "NLL: negative log-likelihood an item (lower is better) minus the reference's, paired: more power than "
-                f"{table.metric} from the same runs."
+                Explains(
+                    "NLL: negative log-likelihood an item (lower is better) minus the reference's, paired: more power than "
+                    f"{table.metric} from the same runs."
+                )
             )
     elif seeds:
         notes.append(
@@ -122,7 +125,9 @@ def _checks(table: Table) -> list[str]:
     if not checked:
         return []
     names = ", ".join(dict.fromkeys(check.name for row in checked for check in row.checks))
-    notes = [f"Checks, in every run, of what each method claims: {names}; shown is passed/claimed."]
+    notes: list[str] = [
+        Explains(f"Checks, in every run, of what each method claims: {names}; shown is passed/claimed.")
+    ]
     notes += [
         f"**{row.label} FAILS** its check {check.name!r}: {check.detail}."
         for row in checked
@@ -138,37 +143,31 @@ def _checks(table: Table) -> list[str]:
 
 def _guards(table: Table) -> list[str]:
     notes = []
-    seedless = [row for row in table.rows if row.seedless and row.status == "ok"]
-    if frozen := ", ".join(row.label for row in seedless if _is_frozen(row)):
-        notes.append(
-            f"{frozen}: the model as it is, nothing trained, so it does not depend on the seed and ran once."
-        )
-    if solved := ", ".join(row.label for row in seedless if not _is_frozen(row)):
-        items = table.settings["train_items"]
-        given = "" if items is None else f" as it is here ({items:,} items)"
-        notes.append(
-            f"{solved}: departs from the shared budget: solved to convergence on the whole training split{given}, so it does not "
-            "depend on the seed and ran once."
-        )
+    once = [row for row in table.rows if row.seedless and row.status == "ok"]
+    if frozen := [row.label for row in once if _is_frozen(row)]:
+        notes.append(f"{', '.join(frozen)}: the model as it is, nothing trained: it ran once for all seeds.")
+    if others := [row.label for row in once if not _is_frozen(row)]:
+        notes.append(f"{', '.join(others)}: does not depend on the seed: it ran once for all seeds.")
     notes += [
         f"{row.label}: departs from the shared budget: {'; '.join(row.departures)}."
         for row in table.rows
         if row.departures
     ]
-    learned = next((row for row in seedless if row.score is not None), None)
-    if learned and learned.score:
+    solved = [row for row in table.rows if row.solved and row.score is not None]
+    probe = min(
+        solved, key=lambda row: not row.baseline, default=None
+    )  # the same for all tables, where it is there
+    if probe and probe.score:
         sign = 1 if table.higher_is_better else -1
-        bar = sign * learned.score.value
+        bar = sign * probe.score.value
         below = [
-            row.label
-            for row in table.rows
-            if row.score and not row.seedless and sign * row.score.value <= bar
+            row.label for row in table.rows if row.score and not row.solved and sign * row.score.value <= bar
         ]
         if below:
             bar_is = (
                 "No better than the frozen model, so nothing learned: "
-                if _is_frozen(learned)
-                else f"No better than the converged {learned.label}, so nothing learned beyond the frozen features: "
+                if _is_frozen(probe)
+                else f"No better than {probe.label}, a classifier on the frozen features: "
             )
             notes.append(f"{bar_is}{', '.join(below)}.")
     return notes
@@ -190,7 +189,9 @@ def _further(table: Table) -> list[str]:
         f"{row.label} " + "/".join(f"{row.quality[n].value:.3f}" if n in row.quality else "-" for n in others)
         for row in rows
     )
-    return [f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}."]
+    return [
+        Explains(f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}.")
+    ]
 
 
 def _rates(table: Table, chosen: Selected) -> list[str]:
@@ -200,12 +201,14 @@ def _rates(table: Table, chosen: Selected) -> list[str]:
     head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
     tuned = [row for row in table.rows if row.tuned]
     given = [row for row in table.rows if row.learning_rate and not row.tuned]
-    notes = []
+    notes: list[str] = []
     if tuned:
         each = "; ".join(_rate_of(row) for row in tuned)
         notes.append(
-            "Learning rates tuned on validation by negative log-likelihood, two seeds a rate, within one standard error the "
-            f"one nearest to the preset: {each}; {head}."
+            Explains(
+                "Learning rates tuned on validation by negative log-likelihood, two seeds a rate, within one standard error the "
+                f"one nearest to the preset: {each}; {head}."
+            )
         )
         at_edge = [row.label for row in tuned if row.rate_curve and row.rate_curve.edge]
         if at_edge:
@@ -236,44 +239,68 @@ def _rate_of(row: Row) -> str:
     )
 
 
-def _costs(table: Table) -> list[str]:
+def _costs(table: Table, chosen: Selected) -> list[str]:
     """How the costs were taken."""
     rows = table.rows
-    notes = [
-        "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
+    notes: list[str] = [
+        Explains(
+            "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
+        )
     ]
     kinds = sorted({row.costs.train_peak_kind for row in rows if row.costs.train_peak_kind})
     if kinds == ["cuda allocator"]:
         notes.append(
-            "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
-            "driver says, the process's own are in `--format csv`."
+            Explains(
+                "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
+                "driver says, the process's own are in `--format csv`."
+            )
         )
     elif kinds:
         notes.append(
-            f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
-            "a GPU's allocated memory."
+            Explains(
+                f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
+                "a GPU's allocated memory."
+            )
         )
     notes += _inside_a_step(rows)
-    notes.append("Step: median over steps and seeds, without data and warm-up; tokens/s counts real tokens.")
+    notes.append(
+        Explains(
+            f"Step: median over {_steps_of(chosen)}, without data and warm-up; tokens/s counts real tokens."
+        )
+    )
     for measure in measures():
         known = [row for row in rows if row.costs.of(measure) is not None]
         if known and measure.note:
-            notes.append(f"{measure.label.capitalize()}: {measure.note.format_map(vars(known[0].costs))}.")
+            notes.append(
+                Explains(f"{measure.label.capitalize()}: {measure.note.format_map(vars(known[0].costs))}.")
+            )
     if any(row.seconds_to_reference for row in rows):
         notes.append(
-            f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
-            f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+            Explains(
+                f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
+                f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+            )
         )
     if any(row.forgetting for row in rows):
         notes.append(
-            f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
-            "before; above 0 is worse; ± over seeds alone."
+            Explains(
+                f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
+                "before; above 0 is worse; ± over seeds alone."
+            )
         )
-    return notes + _latency(rows)
+    return notes + latency_notes(rows)
+
+
+def _steps_of(chosen: Selected) -> str:
+    """Which steps the costs are of."""
+    runs = max((sum(bool(r.training) for r in its) for its in chosen.cost_runs.values()), default=0)
+    if not runs:
+        return "the steps of all seeds"
+    return f"the first steps of {'a run' if runs == 1 else f'{runs} runs'} of its own, with nothing beside"
 
 
 def _inside_a_step(rows: Sequence[Row]) -> list[str]:
-    notes = []
+    notes: list[str] = []
     seen = [row for row in rows if row.costs.memory_by_kind]
     if seen:
         names = "/".join(seen[0].costs.memory_by_kind)
@@ -281,7 +308,7 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             f"{row.label} " + "/".join(f"{size / 1e6:.0f}" for size in row.costs.memory_by_kind.values())
             for row in seen
         )
-        notes.append(f"At the peak of the widest step, in tensors, MB of {names}: {each}.")
+        notes.append(Explains(f"At the peak of the widest step, in tensors, MB of {names}: {each}."))
     counted = [row for row in rows if row.costs.flops_per_step and row.costs.flops_per_s]
     if counted:
         each = ", ".join(
@@ -289,97 +316,7 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             + (f" ({row.costs.flop_utilisation:.0%} of the peak)" if row.costs.flop_utilisation else "")
             for row in counted
         )
-        notes.append(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+        notes.append(
+            Explains(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+        )
     return notes
-
-
-def _latency(rows: Sequence[Row]) -> list[str]:
-    cells = [cell for row in rows for cell in row.costs.latency]
-    base: dict[str, list[float]] = {}
-    for cell in cells:
-        if cell.base_ms is not None:
-            base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms)
-    if not base:
-        return []
-    figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
-    processes = max((s.processes for cell in cells for s in (cell.unmerged, cell.noise) if s), default=0)
-    said = (
-        f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
-        f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
-    )
-    notes = [said]
-    floor = [cell.noise for cell in cells if cell.noise]
-    if floor:
-        low, high = min(n.value for n in floor), max(n.value for n in floor)
-        widest = max(n.half_width() for n in floor)
-        notes.append(
-            f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
-        )
-    busy = [row.label for row in rows if (row.costs.latency_others_cpu_share or 0.0) > BUSY_SHARE]
-    if busy:
-        notes.append(
-            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while latency was measured: {', '.join(busy)}."
-        )
-    held = sorted({f"{row.label} ({reason})" for row in rows for reason in row.costs.throttled})
-    if held:
-        notes.append(f"The GPU's clock was held down while these were measured: {', '.join(held)}.")
-    return notes
-
-
-def _place(results: Sequence[Result]) -> list[str]:
-    """Where the runs were done, and beside what."""
-    records = [r.record for r in results if r.record.environment]
-    if not records:
-        return []
-    run, first = records[0].run, records[0].environment
-    libraries = first["libraries"]
-    hardware = f"{run.device} ({first['gpu'] or first['processor']}), {first['threads']} threads"
-    versions = ", ".join(f"{name} {libraries[name]}" for name in ("python", "torch", "transformers"))
-    program = libraries.get("peftbench", "?")
-    notes = [f"{hardware}, compute {run.dtype}, weights float32; {versions}, peftbench {program}."]
-    places = {
-        (e["machine"], e["gpu"], e["processor"], tuple(sorted(e["libraries"].items())))
-        for e in (record.environment for record in records)
-    }
-    if len(places) > 1:
-        notes.append(
-            "Rows of this table come from different machines or library versions: compare costs with care."
-        )
-    if len({record.environment["threads"] for record in records}) > 1:
-        notes.append("Runs of this table had different numbers of threads: compare times with care.")
-    shared = max(record.environment.get("jobs", 1) for record in records)
-    if shared > 1:
-        beside = "each on a GPU of its own" if run.device == "cuda" else "which shared its cores and caches"
-        notes.append(
-            f"Up to {shared} runs at once on this machine, {beside}: step times are those of a shared machine, memory is "
-            "each process's own, latency was measured alone."
-        )
-    busy = {r.run.method for r in records if ((r.training or {}).get("others_cpu_share") or 0.0) > BUSY_SHARE}
-    if busy and shared == 1 and run.device == "cpu":
-        notes.append(
-            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while these trained, their step times may "
-            f"be too long: {', '.join(sorted(busy))}."
-        )
-    crowded = {r.run.method for r in records if (r.training or {}).get("others_on_gpu")}
-    if crowded:
-        notes.append(f"Another process was using the GPU while these trained: {', '.join(sorted(crowded))}.")
-    return notes
-
-
-def _timed_elsewhere(chosen: Selected) -> list[str]:
-    """Where slow-downs of one table do not come from one machine with one number of threads."""
-    timed = [
-        r.environment for its in chosen.latencies.values() for r in its if r.status == "ok" and r.environment
-    ]
-    trained = [r.record.environment for r in chosen.reported if r.record.environment]
-
-    def places(environments: Sequence[Mapping[str, Any]], *also: str) -> set[tuple[Any, ...]]:
-        return {tuple(e.get(name) for name in ("machine", "gpu", "processor", *also)) for e in environments}
-
-    if len(places(timed, "threads")) > 1:
-        return [
-            "Slow-downs were measured on different machines or with different numbers of threads: compare with care."
-        ]
-    if timed and not places(timed) <= places(trained):
-        return ["Slow-downs were measured on another machine than the training."]
-    return []

@@ -174,12 +174,16 @@ def _because(limit: Limit, figure: PairedFigure, outcome: str, comparisons: int)
     if figure.seedless:
         return f"{said}; it has no seeds, so that more test items alone would decide"
     if figure.change.seeds < 2:
-        return f"{said}; one of the {figure.over} decides nothing, run 3 or more"
+        return f"{said}; one of the {figure.over} decides nothing, run 3 or more{_with_option(figure)}"
     room = _room(limit, figure)
     needed = seeds_that_decide(room, 2 * ALPHA / (1 if room.value > 0 else comparisons))
     if needed is None:
         return f"{said}; {MOST_SEEDS} {figure.over} would not decide it"
     return f"{said}; about {needed} {figure.over} would decide, if the change stayed what it is"
+
+
+def _with_option(figure: PairedFigure) -> str:
+    return " (--cost-runs 3)" if figure.over == "cost runs" else ""
 
 
 def change_of(figure: PairedFigure) -> str:

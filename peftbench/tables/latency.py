@@ -12,7 +12,7 @@ from ..records.record import Record
 from ..records.runs import BASE, COPY, merged_name
 from ..stats.slowdown import EQUIVALENCE, Slowdown
 from .costs import over_base, quantile_ms
-from .footnotes import BUSY_SHARE
+from .latency_notes import BUSY_SHARE
 
 Place = tuple[int, int]
 Cells = dict[Place, list[dict[str, Any]]]  # by (batch, length), one of each process

@@ -31,6 +31,7 @@ class Side:
     setting: Setting
     training: Mapping[int, Result]  # by seed
     latency: list[Record]  # by process and grid
+    alone: list[Record]  # cost runs, by process
 
     @property
     def good(self) -> dict[int, Result]:
@@ -55,6 +56,7 @@ def sides_of(results: Sequence[Result]) -> list[Side]:
             one.setting,
             {result.record.run.seed: result for result in group},
             [record for record in one.latencies.get(method, ()) if record.status == "ok"],
+            [record for record in one.cost_runs.get(method, ()) if record.status == "ok"],
         )
         for one in select(results, Asked("", all_rates=True))
         for (method, learning_rate), group in one.rows.items()

@@ -22,7 +22,7 @@ from ..records.record import FAIL, Record
 from ..records.results import MethodScores, Result, method_scores
 from ..records.setting import SOURCES, comparable_in
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
-from .costs import over_base
+from .costs import measured_in, over_base
 from .matching import Side, described_side, matching, said_of, sides_of
 from .quantities import COMPARED, SCORE, SLOWDOWN, Measure, apart_from, measures_in
 from .titles import told_apart
@@ -132,7 +132,7 @@ def _both(a: Side, b: Side) -> list[tuple[Record, Record]]:
     pairs = [(a.training[seed].record, b.training[seed].record) for seed in seeds]
     if not pairs:
         pairs = [(next(iter(a.training.values())).record, next(iter(b.training.values())).record)]
-    pairs += list(zip(a.latency, b.latency, strict=False))
+    pairs += [*zip(a.alone, b.alone, strict=False), *zip(a.latency, b.latency, strict=False)]
     return [(one, other) for one, other in pairs if one.environment and other.environment]
 
 
@@ -149,10 +149,8 @@ def _pair(a: Side, b: Side) -> Pair:
     figures: list[PairedFigure] = []
     lacking: list[str] = []
     if seeds:
-        for found, missing in (
-            _qualities([good_a[s] for s in seeds], [good_b[s] for s in seeds], metric),
-            _costs([good_a[s] for s in seeds], [good_b[s] for s in seeds]),
-        ):
+        both_good = [good_a[s] for s in seeds], [good_b[s] for s in seeds]
+        for found, missing in (_qualities(*both_good, metric), _costs(*both_good, a.alone, b.alone)):
             figures += found
             lacking += missing
     figures += _latencies(method, a.latency, b.latency)
@@ -256,34 +254,44 @@ def _difference(a: MethodScores, b: MethodScores, name: str, same_items: bool) -
     return difference_of(estimate(b.figures[name], b.groups[name]), estimate(a.figures[name], a.groups[name]))  # fmt: skip
 
 
-def _costs(a: list[Result], b: list[Result]) -> tuple[list[PairedFigure], list[str]]:
-    """What is measured by seed, then what is counted; and the names that one side lacks."""
+def _costs(
+    a: list[Result], b: list[Result], alone_a: list[Record], alone_b: list[Record]
+) -> tuple[list[PairedFigure], list[str]]:
+    """What is measured by cost run, or by seed where there are none, then what is counted; and the names that one side lacks."""
     found: list[PairedFigure] = []
     lacking = []
     seedless = all(result.seedless for result in (*a, *b))
+    good_a, good_b = [one.record for one in a], [one.record for one in b]
+    timed_a: Sequence[Record] = measured_in(good_a, alone_a)
+    timed_b: Sequence[Record] = measured_in(good_b, alone_b)
+    if (timed_a is good_a) != (timed_b is good_b):  # alone and beside others is not the same
+        timed_a, timed_b = good_a, good_b
+    in_runs = timed_a is not good_a
     for measure in reversed(measures_in(COMPARED)):
-        both = [
-            (measure.of_runs([one.record]), measure.of_runs([other.record]))
-            for one, other in zip(a, b, strict=True)
-        ]
+        runs = (good_a, good_b) if measure.exact else (timed_a, timed_b)
+        both = [(measure.of_runs([one]), measure.of_runs([other])) for one, other in zip(*runs, strict=False)]
         known = [(x, y) for x, y in both if x is not None and y is not None]
-        counted = measure.exact and len(set(known)) == 1
-        if not counted:  # of nothing there is no ratio
+        if measure.exact and len(set(known)) == 1:
+            found.append(_counted(measure, *known[0], len(a)))
+        else:  # of nothing there is no ratio
             known = [(x, y) for x, y in known if bool(x) == bool(y)]
-        if known:
-            found.append(
-                _counted(measure, *known[0], len(a)) if counted else _sampled(measure, known, seedless)
-            )
+            over = "cost runs" if in_runs and not measure.exact else "seeds"
+            if known:
+                found.append(_sampled(measure, known, seedless and over == "seeds", over))
         if len(known) < sum(x is not None or y is not None for x, y in both):
             lacking.append(measure.name)
     return found, lacking
 
 
-def _sampled(measure: Measure, both: Sequence[tuple[float, float]], seedless: bool) -> PairedFigure:
-    """It has a value of its own in each seed: (of A, of B)."""
+def _sampled(
+    measure: Measure, both: Sequence[tuple[float, float]], seedless: bool, over: str
+) -> PairedFigure:
+    """It has a value of its own in each seed, or cost run: (of A, of B)."""
     change = mean_estimate([_log_ratio(x, y) for x, y in both])
     a, b = (measure.shown(float(middle)) for middle in np.median(both, axis=0))
-    return PairedFigure(measure.name, measure.header, a, b, change, relative=True, seedless=seedless)
+    return PairedFigure(
+        measure.name, measure.header, a, b, change, relative=True, seedless=seedless, over=over
+    )
 
 
 def _counted(measure: Measure, a: float, b: float, seeds: int) -> PairedFigure:

@@ -37,7 +37,8 @@ class Measure:
     ]  # of a method's good runs; of one run alone, that seed's
     scale: float = 1.0  # kept units in one that is shown
     form: str = ",.0f"  # of the shown number
-    exact: bool = False  # counted, so that one run tells it where all have the same; else sampled, with an interval over the seeds
+    exact: bool = False  # counted, so that one run tells it where all have the same; else sampled, over cost runs or seeds
+    of_run: bool = False  # it grows with the steps of a training run, of which a cost run does some
     higher_is_better: bool = False
     log: bool = False  # where every value is above 0, a logarithmic axis fits
     on_axis: str = ""  # label of an axis, where the short one says too little
@@ -195,15 +196,15 @@ TOKENS = Measure(
     "tokens", "tokens_per_s", "tokens/s", "", _tokens_per_s, higher_is_better=True, always=True,
     places=frozenset((COLUMN,)),
 )  # fmt: skip
-TRAIN_S = Measure("train_s", "train_s", "training", "s", _train_s, places=frozenset((AXIS,)))
+TRAIN_S = Measure("train_s", "train_s", "training", "s", _train_s, of_run=True, places=frozenset((AXIS,)))
 TRAIN_ENERGY = Measure(
-    "train_energy", "train_energy_j", "train energy", "J", _train_energy_j,
+    "train_energy", "train_energy_j", "train energy", "J", _train_energy_j, of_run=True,
     limit=Limit("--max-train-energy", "Of one training run, as in 2kJ.", energy),
     note="of one training run ({energy_kind}, neighbours included)",
 )  # fmt: skip
 ENERGY = Measure(
     "energy", "energy_per_item_j", "energy an item", "J", _energy_per_item_j, form=",.3g",
     limit=Limit("--max-energy", "Of scoring one test item, as in 20mJ.", energy),
-    note="of scoring the test split, over its items ({energy_kind}, neighbours included)",
+    note="of scoring, over its items ({energy_kind}, neighbours included)",
 )  # fmt: skip
 MEASURES = (TRAINED, HEAD, STORED, SLOWDOWN, PEAK, STEP, TOKENS, TRAIN_S, TRAIN_ENERGY, ENERGY)

@@ -53,7 +53,7 @@ class Selected:
     left_out: tuple[MethodAtRate, ...]  # rates beside a tuned one
     rules: tuple[SeedSchedule, ...]  # by which seeds were added
     latencies: Mapping[str, tuple[Record, ...]]  # by method
-    profiles: Mapping[str, dict[str, Any]]
+    cost_runs: Mapping[str, tuple[Record, ...]]  # by method, one a process
     stale: int = 0  # results of an older source of a method, in all settings
 
     @property
@@ -95,13 +95,13 @@ def select(
     current = newest_source(found)
     by_setting: dict[Setting, list[Result]] = {}
     latencies: dict[tuple[str, Hashable], list[Record]] = {}
-    profiles: dict[tuple[str, Hashable], Record] = {}
+    cost_runs: dict[tuple[str, Hashable], list[Record]] = {}
     for result in sorted(_once(current), key=_place):
         run, setting = result.record.run, setting_of(result.record.run)
         if run.kind == "latency":
             latencies.setdefault((run.method, setting.forward_pass), []).append(result.record)
         elif run.kind == "profile" and result.record.status == "ok":
-            profiles[run.method, setting.training_step] = result.record
+            cost_runs.setdefault((run.method, setting.training_step), []).append(result.record)
         elif run.kind in ("training", "tuning"):
             by_setting.setdefault(setting, []).append(result)
     settings = [
@@ -114,13 +114,14 @@ def select(
     for setting, its_curves in zip(settings, curves, strict=True):
         one = _selected(setting, by_setting[setting], its_curves, asked, baselines)
         methods = dict.fromkeys(method for method, _ in one.rows)
-        steps = {m: profiles.get((m, setting.training_step)) for m in methods}
         selected.append(
             dataclasses.replace(
                 one,
                 rules=tuple(sorted({*one.rules, *([rule] if rule else [])}, key=dataclasses.astuple)),
                 latencies={m: _of_one_version(latencies.get((m, setting.forward_pass), ())) for m in methods},
-                profiles={m: record.profile or {} for m, record in steps.items() if record is not None},
+                cost_runs={
+                    m: _of_one_version(cost_runs.get((m, setting.training_step), ())) for m in methods
+                },
                 stale=len(found) - len(current),
             )
         )
@@ -183,7 +184,7 @@ def _selected(
         left_out=tuple(sorted(left_out)),
         rules=tuple(rules),
         latencies={},
-        profiles={},
+        cost_runs={},
     )
 
 

@@ -29,6 +29,9 @@ class Row:
     seeds_tried: int
     seedless: bool  # one run stands for all seeds
     learning_rate: float | None
+    solved: bool = (
+        False  # in one go, without steps: what trains in steps must be better to have learned something
+    )
     score: Estimate | None = None
     difference: Estimate | None = None  # to the reference method, paired
     p_holm: float | None = None

@@ -120,7 +120,8 @@ def _good(group: Iterable[Result]) -> list[Record]:
 
 def _costs_of(chosen: Selected, method: MethodAtRate) -> Costs:
     timed = [record for record in chosen.latencies.get(method[0], ()) if record.status == "ok"]
-    return costs_of(_good(chosen.rows[method]), chosen.profiles.get(method[0]), timed)
+    alone = [record for record in chosen.cost_runs.get(method[0], ()) if record.status == "ok"]
+    return costs_of(_good(chosen.rows[method]), alone, timed)
 
 
 def _scores(
@@ -256,6 +257,7 @@ def _row(
         seeds_tried=len(group),
         seedless=group[0].seedless,
         learning_rate=method[1] or None,
+        solved=any("fit_items" in (record.training or {}) for record in good),
         failed_seeds=failed_seeds(good),
         checks=_checks(good),
         departures=_departures(good),
@@ -285,9 +287,16 @@ def _checks(good: list[Record]) -> tuple[Check, ...]:
 
 def _departures(good: list[Record]) -> tuple[str, ...]:
     """Of all seeds, each once; runs of before did not look."""
-    return tuple(
-        dict.fromkeys(said for record in good for said in (record.training or {}).get("departures", ()))
-    )
+    training = [record.training or {} for record in good]
+    trains = any((record.parameters or {}).get(what) for record in good for what in ("adapter", "head"))
+    solved = [_solved(t["fit_items"], t["train_items"]) for t in training if trains and t.get("fit_items")]
+    return tuple(dict.fromkeys([*solved, *(said for t in training for said in t.get("departures", ()))]))
+
+
+def _solved(items: int, there: int) -> str:
+    if items == there:
+        return f"solved to convergence, on the whole training split ({there:,} items)"
+    return f"solved to convergence, on the {items:,} items that the steps of its seed draw (of {there:,})"
 
 
 def _reason(record: Record) -> str:
@@ -332,6 +341,9 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
     said = f"{length} of {items}, at most {budget.max_length} tokens"
     if budget.train_items is not None:
         said += f", from {budget.train_items:,} training items"
+    scored = [r.record.scoring for r in chosen.reported if r.record.scoring and r.record.status == "ok"]
+    if part := next((s for s in scored if s.get("of_items", s["items"]) > s["items"]), None):
+        said += f", scored on {part['items']:,} of {part['of_items']:,} test items, in whole groups"
     if budget.accumulate > 1:
         said += f", each step in {budget.accumulate} parts"
     if setting.attention is not None:

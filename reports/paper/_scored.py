@@ -11,7 +11,6 @@ from typing import Any
 from peftbench.comparison.compare import compare
 from peftbench.comparison.request import Comparison
 from peftbench.comparison.tuning import EXTENSIONS
-from peftbench.engine.protocol import Engine
 from peftbench.engine.sweep import Execution
 from peftbench.errors import PeftbenchError
 from peftbench.experiments.page import Asked, Statement
@@ -30,7 +29,6 @@ SMOKE = " So few steps are a smoke budget: the order of its scores means nothing
 PUBLISHED_SEEDS = 5  # that a verdict needs before it is cited
 # Times the training loss before the first update: more in the last quarter is no noise of batches.
 SPOILT = 1.1
-MOST_JOBS = 4  # at once on a CPU
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ def train(asked: Asked, setting: Setting, arms: Sequence[Arm]) -> Scored:
         tune=setting.tune,
         data_dir=asked.data_dir,
     )
-    how = Execution(jobs=_jobs(asked.engine), keep_weights=setting.keep_weights)
+    how = Execution(keep_weights=setting.keep_weights)
     told = Told(asked.say, lambda item, stored: _said(item, stored.record.status, stored.record.quality))
 
     def select(planned: list[Planned]) -> list[Planned]:
@@ -230,12 +228,6 @@ def train(asked: Asked, setting: Setting, arms: Sequence[Arm]) -> Scored:
             for arm in arms
         },
     )
-
-
-def _jobs(engine: Engine) -> int:
-    """Runs at once: one a processor core, and one at a time on a GPU."""
-    capacity = engine.capacity()
-    return 1 if capacity.device("cuda") else min(MOST_JOBS, capacity.cores)
 
 
 def _of_arm(planned: Sequence[Planned], arm: Arm, method: str) -> list[Planned]:

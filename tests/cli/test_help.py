@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from peftbench.cli.app import COMMANDS, _built, _summary, main
-from peftbench.cli.examples import EXAMPLES
+from peftbench.cli.examples import EXAMPLES, FIRST_STEPS
 from peftbench.option import PANELS
 
 
@@ -29,10 +29,20 @@ def test_the_list_of_commands_says_what_each_does(capsys: pytest.CaptureFixture[
         assert f"{name} {_summary(name)}" in said and _built(name).help == _summary(name)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_asked_shows_three_commands_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and len(FIRST_STEPS) == 3 and "peftbench --help" in said
+    assert all(command in said and why in said for command, why in FIRST_STEPS)
+    assert max(map(len, said.splitlines())) <= 90
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_examples_can_be_typed(name: str) -> None:
-    assert 2 <= len(EXAMPLES[name]) <= 3
-    for command, _ in EXAMPLES[name]:
+    examples = EXAMPLES[name] if name else FIRST_STEPS
+    assert 2 <= len(examples) <= 3
+    for command, _ in examples:
         program, asked, *arguments = shlex.split(command.partition(" > ")[0])
         assert program == "peftbench"
         _built(asked).make_context(asked, arguments)  # raises where an option or an argument is not there

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from peftbench import Classification, UsageError
-from peftbench.execution import batches, profile
+from peftbench.execution import batches, cost, prepare
 from peftbench.execution.batches import Encoded, Ragged, training_order
+from peftbench.execution.execute import execute
 from peftbench.execution.train import shape
-from peftbench.records.runs import Budget, Run
+from peftbench.plugins import build
+from peftbench.records.runs import ALONE, Budget, Run
 from peftbench.tables.flops import flops_of
 
 Make = Callable[..., Run]
@@ -146,9 +151,35 @@ def test_what_a_profile_counts_tells_the_steps_of_every_seed(make_run: Make) -> 
     lengths = np.random.default_rng(0).integers(3, 60, 200)
     tokens = Ragged(np.zeros(lengths.sum(), np.int64), np.concatenate([[0], np.cumsum(lengths)]))
     data = Encoded({"input_ids": tokens}, {})
-    _, *chosen = profile._batches(make_run(kind="profile", steps=1), data)
+    _, *chosen = cost._batches(make_run(kind="profile", steps=1), data)
     counted = [(parts := shape(data, items, 1), truth(parts)) for items in chosen]
     for seed in range(4):
         (items,) = training_order(lengths, 8, 1, seed)
         step = shape(data, items, 1)
         assert flops_of(counted, [step]) == pytest.approx([truth(step)])
+
+
+def test_a_part_of_the_items_is_scored_in_whole_groups_and_as_in_the_whole(
+    make_run: Make, tmp_path: Path
+) -> None:
+    run = make_run("lora", steps=2)
+    found = {}
+    for count in (None, 12):
+        out = tmp_path / str(count)
+        out.mkdir()
+        record = execute(
+            dataclasses.replace(run, budget=dataclasses.replace(run.budget, scored_items=count)), out, ALONE
+        )
+        found[count] = record, pd.read_parquet(out / "predictions.parquet")
+    loaded = prepare.load_base(run, prepare.objective_of(run), "meta")
+    test = prepare.encode(run, build.build_task(run.task), loaded.tokenizer)["test"]
+    part = batches.scored_items(test, 12)
+    (whole, everything), (of_part, some) = found[None], found[12]
+    assert whole.scoring is not None and of_part.scoring is not None and whole.run.key != of_part.run.key
+    assert (of_part.scoring["items"], of_part.scoring["of_items"]) == (len(part), 40) and 12 <= len(part) < 40
+    np.testing.assert_allclose(some["nll"], everything["nll"].to_numpy()[part], rtol=1e-5)
+    assert set(part) < set(batches.scored_items(test, 30))
+    groups = test.groups(np.arange(40))
+    assert not set(groups[part]) & set(np.delete(groups, part))
+    permuted = np.random.default_rng(0).permutation(40)
+    assert set(permuted[batches.scored_items(test.some(permuted), 12)]) == set(part)

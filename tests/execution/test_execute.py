@@ -35,7 +35,13 @@ def test_energy_is_that_of_its_phase(
     monkeypatch.setattr("peftbench.execution.execute.train", taking(3.0, train))
     monkeypatch.setattr(score.Scorer, "predict", taking(8.0, score.Scorer.predict))
     record = Record.from_text(execute(make_run(steps=1), tmp_path, Conditions()).to_text())
-    assert record.scoring == {"items": 40, "taken_by": "RAPL packages", "energy_j": 8.0}
+    assert record.scoring == {
+        "items": 40,
+        "of_items": 40,
+        "graph_is_base": False,
+        "taken_by": "RAPL packages",
+        "energy_j": 8.0,
+    }
     assert record.constant is not None and record.constant["loss"] == pytest.approx(math.log(2), abs=0.05)
     assert 0.5 <= (record.constant["score"] or 0) <= 0.7  # two labels: of the 40 test items the commoner one
     assert ENERGY.of_runs([record]) == pytest.approx(0.2) and TRAIN_ENERGY.of_runs([record]) == 3.0

@@ -87,8 +87,9 @@ def test_forgetting_is_of_the_reported_runs_alone(pairs: str) -> None:
     without = plan(dataclasses.replace(asked, forgetting=None), capacity())
     keys = [{item.run.kind: item.run.key for item in its} for its in (planned, without)]
     assert [kind for kind in keys[0] if keys[0][kind] != keys[1][kind]] == ["training"]
-    assert trial_runs(planned[0], 1)[0].run.key == trial_runs(without[0], 1)[0].run.key
-    assert planned[0].run.identity["forgetting"]
+    reported, plain = (next(i for i in its if i.run.kind == "training") for its in (planned, without))
+    assert trial_runs(reported, 1)[0].run.key == trial_runs(plain, 1)[0].run.key
+    assert reported.run.identity["forgetting"]
 
 
 def test_what_failed_with_forgetting_hides_nothing_and_texts_are_not_mixed(

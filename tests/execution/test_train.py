@@ -126,7 +126,7 @@ def test_the_probe_is_logistic_regression_on_pooled_features(make_run: Make, tmp
     """Its accuracy is that of scikit-learn's own model on features computed here, and no seed moves it."""
     from sklearn.linear_model import LogisticRegression
 
-    run = make_run("head", task="synthetic")
+    run = make_run("head:items=all", task="synthetic")
     _, predictions = once(run, tmp_path / "1")
     _, other = once(dataclasses.replace(run, seed=5), tmp_path / "2")
     pd.testing.assert_frame_equal(predictions, other)

@@ -384,9 +384,7 @@ def test_the_readme_says_how_to_load_the_model_that_was_trained(
     assert "\n# lora on no-padding, task synthetic" in text and str(tmp_path) not in text.partition("```")[0]
 
 
-def test_an_encoder_out_of_an_encoder_decoder_is_no_checkpoint(
-    trained: Any, checkpoint: Of, tmp_path: Path
-) -> None:
+def test_half_an_encoder_decoder_is_no_checkpoint(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
     _, record = trained("head", checkpoint("t5"))
     with pytest.raises(UsageError, match="T5Stack, which transformers does not load"):
         exported(record, tmp_path, merged=True)
@@ -397,7 +395,6 @@ def test_what_came_from_a_file_that_is_gone_is_asked_for(kind: str, trained: Any
     _, record = trained("lora", "tiny-encoder")
     moved = dataclasses.replace(record.run, plugins=(str(tmp_path / "gone.py"),), **{kind: "in-no-registry"})
     (tmp_path / "record.json").write_text(dataclasses.replace(record, run=moved).to_text())
-    with pytest.raises(
-        UsageError, match=f"{kind} 'in-no-registry' came from .*gone.py, which is gone; say where"
-    ):
+    said = f"{kind} 'in-no-registry' came from .*gone.py, which is gone; say where"
+    with pytest.raises(UsageError, match=said):
         export(tmp_path, tmp_path / "to", merged=False)

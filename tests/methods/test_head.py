@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,13 @@ import torch
 import transformers
 from torch import nn
 
+from peftbench.comparison.request import Comparison
+from peftbench.execution.execute import execute
+from peftbench.measure.environment import capacity
 from peftbench.models.pooled import MeanPooledClassifier
+from peftbench.planning.plan import plan
 from peftbench.plugins.registry import get
+from peftbench.records.runs import ALONE
 
 
 def probe(labels: int) -> Any:
@@ -47,6 +53,31 @@ def test_a_layer_that_says_something_else_is_found() -> None:
     made = probe(2)
     with pytest.raises(ArithmeticError, match="another class than the probe"):
         made.check(np.ones((10, 3)), 1 - made.model.classifier(torch.ones(10, 3)).argmax(-1).numpy())
+
+
+def test_it_sees_the_items_that_the_steps_draw(make_run: Any, tmp_path: Path) -> None:
+    """Below an epoch those of its seed, so that each seed runs; from an epoch on, or where asked, all in one run."""
+    for method, steps, seen, seedless in (
+        ("head", 3, 24, False),
+        ("head:items=all", 3, 64, True),
+        ("head", 8, 64, True),
+    ):
+        out = tmp_path / f"{method.replace(':', '-')}-{steps}"
+        out.mkdir()
+        run = make_run(method, steps=steps)
+        record = execute(run, out, ALONE)
+        assert record.training is not None and record.claims is not None
+        assert (record.training["fit_items"], record.claims["seedless"]) == (seen, seedless)
+
+
+def test_runs_are_planned_for_as_many_seeds_as_tell_something() -> None:
+    def planned(method: str, **budget: Any) -> list[int]:
+        asked = Comparison(methods=(method,), models=("tiny-encoder",), tasks=("synthetic",), baselines=False,
+                           latency_grid=(), profile=False, seeds=3, **budget)  # fmt: skip
+        return [item.run.seed for item in plan(asked, capacity())]
+
+    assert planned("head", steps=4) == [0, 1, 2]
+    assert planned("head", epochs=1.0) == planned("head:items=all", steps=4) == [0]
 
 
 def test_features_are_as_wide_as_the_last_states() -> None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from scipy import stats as scipy_stats
 from peftbench import UsageError
 from peftbench.comparison.compare import Compared
 from peftbench.plugins import registry
+from peftbench.plugins.rendering import render
 from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.records.runs import Run
@@ -294,3 +296,42 @@ def test_a_claim_that_does_not_hold_is_no_good_end(make_run: Callable[..., Run],
     broken = result(make_run("full"), tmp_path, 0.8, merge="fail")
     assert Compared([kept], [], None, None).good
     assert not Compared([kept, broken], [], None, None).good
+
+
+@pytest.mark.parametrize("width", [100, 80, 50])
+def test_compact_fits_and_keeps_what_warns(
+    tables: list[Table], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = text(tables, "compact")
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= width and "\x1b" not in said
+    header = next(line for line in lines if line.startswith("method"))
+    assert ("slow-down %" in header) == (width > 90) and "vs full" in header
+    whole = " ".join(said.split())
+    for warning in (
+        "lora FAILS its check 'merge'",
+        "OutOfMemoryError: too large",
+        "no roles",
+        "not tuned here",
+    ):
+        assert warning in whole, warning
+    for explained in ("best, alone", "Train peak: resident", "Noise floor", "shown is passed/claimed"):
+        assert explained in text(tables, "markdown") and explained not in whole
+    assert "--format markdown" in whole
+
+
+def test_a_terminal_that_is_too_narrow_gets_the_compact_one(
+    tables: list[Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    wide, narrow = text(tables, "markdown"), text(tables, "compact")
+    assert render(tables, "auto") == wide  # piped
+    monkeypatch.setenv("TERM", "xterm")
+    for stdout in ("sys.stdout", "sys.__stdout__"):
+        monkeypatch.setattr(stdout, SimpleNamespace(isatty=lambda: True, write=len, flush=bool))
+    assert "\x1b[1m" in str(render(tables, "auto")) and render(tables, "auto", shown=False) == wide
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert render(tables, "auto") == narrow
+    monkeypatch.setenv("COLUMNS", "400")
+    assert render(tables, "auto") == render(tables, "markdown") == wide

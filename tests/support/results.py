@@ -61,7 +61,7 @@ def result(
                 "stored_bytes": 297616,
             },
             memory={"train": peak, "score": peak},
-            training={"fit_s": 3.0, "fit_items": 100, "steps": 20} if seedless else steps,
+            training={"fit_s": 3.0, "fit_items": 100, "train_items": 100, "steps": 20} if seedless else steps,
             quality={"accuracy": float(right.mean()), "nll": 0.5},
             metric={"name": "accuracy", "higher_is_better": True, "is_share": True, "unit": "%"},
             environment=ENVIRONMENT,

@@ -23,5 +23,5 @@ def test_a_gradient_norm_that_was_not_finite_is_left_out(
     none = dataclasses.replace(
         record, training={**(record.training or {}), "gradient_norms": [None] * len(norms)}
     )
-    assert costs_of([known], None, []).clipped_share == (len(norms) - 2) / (len(norms) - 1)
-    assert costs_of([none], None, []).clipped_share is None
+    assert costs_of([known], [], []).clipped_share == (len(norms) - 2) / (len(norms) - 1)
+    assert costs_of([none], [], []).clipped_share is None

@@ -68,7 +68,7 @@ CASES = [
     ),
     Case(
         "energy", "energy_per_item_j", 0.01515, ("0.0152", "0.0303"), "energy an item J", "energy an item, J",
-        "- Energy an item: of scoring the test split, over its items (a meter, neighbours included).",
+        "- Energy an item: of scoring, over its items (a meter, neighbours included).",
         ("--max-energy", "20mJ", "full: energy an item 0.0303 J, above 0.02 J"),
         lambda much: {"scoring": {"items": 200, "taken_by": "a meter", "energy_j": 3.0 * much}},
     ),

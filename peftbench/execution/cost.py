@@ -1,0 +1,152 @@
+"""A cost run: what a training step takes, with nothing beside it on the machine.
+
+The steps are the trainer's own, on the first batches of the run's own order, the widest one of all after them, so that the peak is
+the whole run's. The first process of a method then looks at steps from inside: what memory is made of at its peak, and how much
+arithmetic a step is. That slows a step many times over, so it comes last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from .. import defaults, progress
+from ..measure import nvml
+from ..measure.arithmetic import count_flops
+from ..measure.breakdown import memory_by_kind
+from ..measure.bystanders import Bystanders
+from ..measure.energy import EnergyMeter
+from ..measure.memory import MemoryMeter
+from ..models.precision import DTYPES, frozen_in
+from ..models.streams import stream_seed
+from ..objectives.base import Objective
+from ..plugins.build import build_task
+from ..records.runs import Run
+from ..tables.flops import telling
+from . import score
+from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
+from .prepare import Prepared, encode, inject, load_base, objective_for
+from .train import Stepper, accelerator_for, microbatches, padded_tokens, shape
+from .train import train as train_for
+
+LOOKS = 12  # steps that are looked at from inside at most; the schedule is as long
+SCORED = 200  # items of validation that are scored for their energy
+
+
+def measure_costs(run: Run) -> dict[str, Any]:
+    """The sections of the record of a cost run."""
+    progress.phase("load")
+    task = build_task(run.task)
+    objective = objective_for(run, task)
+    prepared = inject(run, load_base(run, objective, run.device), run.device)
+    adaptation = prepared.adaptation
+    sections: dict[str, Any] = {"claims": dataclasses.asdict(prepared.claims)}
+    if adaptation.fit is not None:  # no steps to look at
+        return sections
+    encoded = encode(run, task, prepared.tokenizer)
+    train, pad = encoded["train"], padding(prepared.tokenizer)
+    accelerator = accelerator_for(run.device, run.dtype)
+    device = accelerator.device
+    widest, *chosen = _batches(run, train)
+    meter = MemoryMeter(device)
+    meter.mark_model(adaptation.model)
+    steps = min(run.budget.resolve_steps(len(train)), defaults.COST_STEPS)
+    short = dataclasses.replace(run, budget=dataclasses.replace(run.budget, steps=steps, epochs=None))
+
+    progress.phase("train")
+    gpu_before = nvml.state_now(device)
+    bystanders, energy = Bystanders(device), EnergyMeter(device.type)
+    with frozen_in(adaptation.model, DTYPES[run.dtype]) as aside:
+        with meter.phase():
+            seen = train_for(adaptation, prepared.head, train, objective, short, pad, accelerator)
+        taken, of_first = energy.used(), meter.last
+        accelerator.free_memory()  # it holds the optimizer
+        stepper = Stepper(adaptation, prepared.head, objective, run, LOOKS, accelerator)
+        looked = _Steps(stepper, run, train, pad, device)
+        adaptation.model.train()
+        with meter.phase():
+            for _ in range(2):  # the optimizer's state comes with the first
+                looked.on(widest)()
+        peaks = [peak for peak in (of_first, meter.last) if peak is not None]
+        highest = max(peaks, key=lambda peak: peak.headline_bytes or 0, default=None)
+        sections["memory"] = {"train": None if highest is None else dataclasses.asdict(highest)}
+        sections["training"] = {
+            **dataclasses.asdict(seen),
+            "train_items": len(train),
+            "steps": steps,
+            **dataclasses.asdict(bystanders.seen()),
+            **dataclasses.asdict(taken),
+            "gpu_before": gpu_before,
+            "gpu_after": nvml.state_now(device),
+        }
+        if run.seed == 0:
+            progress.phase("profile")
+            optimizer = getattr(
+                stepper.optimizer, "optimizer", stepper.optimizer
+            )  # under accelerate's wrapper
+            kinds = memory_by_kind(looked.on(widest), adaptation.model, optimizer, device, aside)
+            counted = []
+            for items in chosen:
+                its = shape(train, items, run.budget.accumulate)
+                flops = count_flops(looked.on(items))
+                counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
+            sections["profile"] = {"memory_by_kind": dataclasses.asdict(kinds), "flops": counted}
+    if taken.energy_j is not None:
+        sections["scoring"] = _energy_of_scoring(run, prepared, objective, encoded["validation"], accelerator)
+    return sections
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """Single steps on batches of choice."""
+
+    stepper: Stepper
+    run: Run
+    train: Encoded
+    pad: dict[str, int]
+    device: torch.device
+
+    def on(self, items: IntArray) -> Callable[[], object]:
+        batches = microbatches(self.train, items, self.run.budget.accumulate, self.pad, self.device)
+
+        def step() -> object:
+            torch.manual_seed(stream_seed(self.run.seed, "dropout"))
+            return self.stepper.step(batches)
+
+        return step
+
+
+def _energy_of_scoring(
+    run: Run, prepared: Prepared, objective: Objective, split: Encoded, accelerator: Accelerator
+) -> dict[str, Any]:
+    """What scoring some items of validation takes."""
+    progress.phase("score")
+    model, some = prepared.adaptation.model.eval(), first_of_shuffled(split, min(SCORED, len(split)))
+    at_once = score.items_at_once(run.budget.max_length)
+    scorer = score.Scorer(model, objective, prepared.tokenizer, accelerator, at_once)
+    energy = EnergyMeter(accelerator.device.type)
+    with frozen_in(model, DTYPES[run.dtype]):
+        scored = scorer.predict(some)
+    return {"items": len(scored), **dataclasses.asdict(energy.used())}
+
+
+def _batches(run: Run, train: Encoded) -> list[IntArray]:
+    """Of the run's own batches the widest, then as few as tell what all others cost, of any seed, of shapes that differ most."""
+    steps = run.budget.resolve_steps(len(train))
+    own = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
+    order = [*own, *_of_like_lengths(train, len(own[0]))]
+    shapes = [shape(train, items, run.budget.accumulate) for items in order]
+    widest = max(range(len(own)), key=lambda step: padded_tokens(shapes[step]))
+    return [order[step] for step in (widest, *telling(shapes))]
+
+
+def _of_like_lengths(train: Encoded, size: int) -> list[IntArray]:
+    """Batches from the shortest to the longest: what other seeds' batches are as wide as, where a run has few steps."""
+    by_length = np.argsort(train.lengths, kind="stable")
+    starts = np.linspace(0, len(by_length) - size, LOOKS).astype(int)
+    return [by_length[start : start + size] for start in dict.fromkeys(starts.tolist())]

@@ -1,0 +1,43 @@
+"""What a table shows, in one or two sentences: what its marks say, and nothing beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..tables.table import MARGIN, Row, Table
+
+
+def in_words(table: Table) -> str:
+    """Which rows are best, which can't be told apart, which are worse; empty where there is nothing to compare."""
+    judged = [row for row in table.rows if row.score is not None and row.sound]
+    left_out = [row for row in table.rows if row.score is not None and not row.sound]
+    said = [_of_judged(table, judged)] if len(judged) > 1 else []
+    if left_out and said:
+        said.append(f"Not judged: {_and(left_out)}, with a check that fails or seeds that learned nothing.")
+    return " ".join(filter(None, said))
+
+
+def _of_judged(table: Table, rows: Sequence[Row]) -> str:
+    by_mark = {mark: [row for row in rows if row.mark == mark] for mark in ("best", "equivalent", "open", "")}
+    if not any(by_mark[mark] for mark in ("best", "equivalent", "open")):
+        return "One seed tells no method from another."
+    if by_mark["best"]:
+        return f"{_and(by_mark['best'])} is shown to be the best of these {len(rows)} in {table.metric}."
+    within = f"within {MARGIN * 100:g} point" if table.is_share else "exactly"
+    equal, unclear, worse = by_mark["equivalent"], by_mark["open"], by_mark[""]
+    parts = []
+    if len(equal) > 1:
+        parts.append(f"{_and(equal)} are among the best and equal {within}")
+    if unclear:
+        others = [*(equal if len(equal) == 1 else []), *unclear]
+        parts.append(
+            f"{_and(others)} can't be told {'from the best' if len(equal) > 1 else 'apart'} with these seeds and items"
+        )
+    if worse:
+        parts.append(f"{_and(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse")
+    return f"In {table.metric}, {'; '.join(parts)}."
+
+
+def _and(rows: Sequence[Row]) -> str:
+    names = [row.label for row in rows]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

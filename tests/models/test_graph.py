@@ -1,0 +1,56 @@
+"""What a method does to a forward pass is read off the model, not off its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from torch import nn
+
+from peftbench.errors import NotSupported, UsageError
+from peftbench.execution.prepare import prepare
+from peftbench.models.graph import graph_of
+from peftbench.plugins import registry
+from peftbench.plugins.build import build_task
+from peftbench.records.runs import Run
+
+OWN = {
+    "bitfit",
+    "ft-top2",
+    "full",
+    "head",
+    "ln",
+}  # they train what is there, or what every method puts on top
+
+
+def test_which_methods_leave_the_graph_alone(make_run: Callable[..., Run]) -> None:
+    found = {}
+    for name in registry.load("method"):
+        run = make_run(name)
+        try:
+            found[name] = prepare(run, build_task(run.task).objective, "meta").graph_is_base
+        except (NotSupported, UsageError):
+            continue
+    assert len(found) > 20 and {name for name, same in found.items() if same} == OWN
+
+
+@pytest.mark.parametrize("how", ["hook", "function", "module", "attention"])
+def test_a_change_that_is_no_swap_is_seen(how: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+            self.config = type("Config", (), {"_attn_implementation": "sdpa"})()
+
+    model = Model()
+    before = graph_of(model)
+    assert graph_of(model) == before
+    if how == "hook":
+        model.layer[0].register_forward_hook(lambda module, args, output: output)
+    elif how == "function":
+        model.layer[0].forward = lambda x: x
+    elif how == "module":
+        model.layer[1] = nn.GELU()
+    else:
+        model.config._attn_implementation = "its own"
+    assert graph_of(model) != before

@@ -1,0 +1,38 @@
+"""What a table shows in words follows its marks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from peftbench.render.in_words import in_words
+from peftbench.tables.table import Table
+
+from ..support import results
+
+tables = results.tables  # the fixture
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        (("best", "", ""), "lora is shown to be the best of these 3 in accuracy."),
+        (("open", "open", ""), "In accuracy, lora and full can't be told apart with these seeds and items; head is shown to be worse."),
+        (("open", "equivalent", ""), "In accuracy, full and lora can't be told apart with these seeds and items; head is shown to be worse."),
+        (("equivalent", "equivalent", "open"), "In accuracy, lora and full are among the best and equal within 1 point; head can't be told from the best with these seeds and items."),
+        (("equivalent", "equivalent", "equivalent"), "In accuracy, lora, full and head are among the best and equal within 1 point."),
+        (("", "", ""), "One seed tells no method from another."),
+    ],
+)  # fmt: skip
+def test_it_says_what_the_marks_say(tables: list[Table], marks: tuple[str, ...], said: str) -> None:
+    scored = [row for row in tables[0].rows if row.score is not None]
+    rows = [dataclasses.replace(r, checks=(), mark=m) for r, m in zip(scored, marks, strict=True)]
+    assert in_words(dataclasses.replace(tables[0], rows=tuple(rows))) == said
+
+
+def test_a_row_that_fails_is_not_judged(tables: list[Table]) -> None:
+    said = in_words(tables[0])
+    assert said.endswith("Not judged: lora, with a check that fails or seeds that learned nothing.")
+    alone = [row for row in tables[0].rows if row.method == "full"]
+    assert in_words(dataclasses.replace(tables[0], rows=tuple(alone))) == ""
