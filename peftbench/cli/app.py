@@ -82,6 +82,9 @@ def peftbench() -> None:
     """Compare fine-tuning methods on your model and data: quality, memory, time and latency."""
 
 
+COMPLETION = "_PEFTBENCH_COMPLETE"  # what a shell sets that asks what may be typed
+
+
 def first_steps() -> str:
     """What is said where nothing was asked: three commands to try."""
     steps = "".join(f"  {command}\n      {why}\n" for command, why in FIRST_STEPS)
@@ -93,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_closed_streams()
     try:
-        if arguments:
+        if arguments or COMPLETION in os.environ:
             status = app(args=arguments, prog_name="peftbench", standalone_mode=False)
         else:
             typer.echo(first_steps(), nl=False)

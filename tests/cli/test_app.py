@@ -38,8 +38,12 @@ def test_the_default_job_prints_its_table(first: subprocess.CompletedProcess[str
     for method in ("lora", "adapter-h", "prefix", "full (baseline)", "head (baseline)"):
         assert f"| {method} " in first.stdout
     assert "3 seeds" in first.stdout and "tiny-encoder" in first.stdout
-    assert "32 runs planned" in first.stderr and "[32/32]" in first.stderr
-    assert len(list((home / "runs").iterdir())) == 32
+    done = [place for place in (home / "runs").iterdir() if place.is_dir()]
+    assert (
+        "28 runs planned" in first.stderr and 28 <= len(done) <= 28 + 3 * 6
+    )  # latency takes 3 to 9 processes
+    assert f"[{len(done)}/{len(done)}]" in first.stderr
+    assert (home / "runs" / "report.html").is_file() and "report.html" in first.stderr
 
 
 def test_the_same_command_again_runs_nothing(first: subprocess.CompletedProcess[str], home: Path) -> None:
@@ -66,7 +70,7 @@ def test_report_makes_the_same_table_and_other_formats(
 
 def test_list_and_show(first: subprocess.CompletedProcess[str], home: Path) -> None:
     runs = json.loads(peftbench("list", "runs", "--format", "json", cwd=home).stdout)
-    assert len(runs) == 32 and {r["status"] for r in runs} == {"ok"}
+    assert len(runs) >= 28 and {r["status"] for r in runs} == {"ok"}
     shown = peftbench("show", runs[0]["key"], cwd=home)
     assert (
         shown.returncode == 0
@@ -292,7 +296,7 @@ def test_own_data_and_a_plugin_from_python(home: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"{kind} ['lora', 'full', 'head'] [2, 2, 1] True" for kind in ("csv", "jsonl")
+        f"{kind} ['lora', 'full', 'head'] [2, 2, 2] True" for kind in ("csv", "jsonl")
     ]
 
 
