@@ -71,7 +71,8 @@ def test_report_makes_the_same_table_and_other_formats(
 def test_list_and_show(first: subprocess.CompletedProcess[str], home: Path) -> None:
     runs = json.loads(peftbench("list", "runs", "--format", "json", cwd=home).stdout)
     assert len(runs) >= 28 and {r["status"] for r in runs} == {"ok"}
-    shown = peftbench("show", runs[0]["key"], cwd=home)
+    trained = next(run for run in runs if run["kind"] == "training")
+    shown = peftbench("show", trained["key"], cwd=home)
     assert (
         shown.returncode == 0
         and "peak_above_model_bytes" in shown.stdout

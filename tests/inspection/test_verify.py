@@ -117,7 +117,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     ]
     done = peftbench(*run, "--no-baselines", "--latency-grid", "none", "--no-profile", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (key,) = (path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith("."))
+    (key,) = (path.parent.parent.name for path in (tmp_path / "runs").glob("*/*/record.json"))
     found = peftbench("verify", key[:8], cwd=tmp_path)
     assert found.returncode == 0 and found.stdout.startswith("reproduced bit for bit: accuracy"), found.stderr
     assert found.stdout.endswith("0 of 200 predictions differ\nnothing else differs\n")

@@ -25,7 +25,9 @@ OWN = {
 
 def test_which_methods_leave_the_graph_alone(make_run: Callable[..., Run]) -> None:
     found = {}
-    for name in registry.load("method"):
+    home = registry.get("method", "lora").path.parent  # without those that other tests register
+    built_in = [name for name, entry in registry.load("method").items() if entry.path.parent == home]
+    for name in built_in:
         run = make_run(name)
         try:
             found[name] = prepare(run, build_task(run.task).objective, "meta").graph_is_base
