@@ -125,7 +125,7 @@ def _what(run: Run) -> str:
     if run.kind == "latency":
         return f"{run.method} latency, process {run.seed + 1}"
     if run.kind == "profile":
-        return f"{run.method} inside a step"
+        return f"{run.method} costs, run {run.seed + 1}"
     if run.kind == "tuning":
         return f"{run.method} at {run.learning_rate:g}, trial seed {run.seed}"
     return f"{run.method} seed {run.seed}"

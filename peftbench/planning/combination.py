@@ -41,7 +41,7 @@ class Combination:
 
 
 def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
-    """The runs of a method: training by size and seed, latency by process, and one look inside a step.
+    """The runs of a method: training by size and seed, costs and latency by process.
 
     Args:
         method: canonical SPEC.
