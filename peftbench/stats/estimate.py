@@ -122,6 +122,12 @@ class Estimate:
     seeds: int
     alpha: float = ALPHA  # the chance of error of its interval
     share_of: int | None = None  # items that it is a share of: its interval then stays between 0 and 1
+    one_group: bool = False  # all its items are of one group, which tells nothing of other items
+
+    @property
+    def decides(self) -> bool:
+        """Whether it may tell two things apart: one seed does not know other seeds, nor one group of items other items."""
+        return self.parts is not None and self.seeds > 1 and not self.one_group
 
     @property
     def variance(self) -> float | None:
@@ -145,8 +151,8 @@ class Estimate:
         return self._wilson(half, alpha)
 
     def p_two_sided(self) -> float | None:
-        """Of the hypothesis that the mean is 0; never from one seed, where items alone would speak."""
-        if self.parts is None or self.seeds < 2:
+        """Of the hypothesis that the mean is 0; None where it does not decide."""
+        if self.parts is None or not self.decides:
             return None
         return weighted_t.p_two_sided(self.value, self._parts)
 
@@ -199,7 +205,7 @@ def estimate(
     if known.count > 1:
         parts.append(Part(float(of_items), known.df, of_items=True))
     value = float(scores.values.sum()) / seeds
-    return Estimate(value, tuple(parts) or None, seeds, alpha, items if share else None)
+    return Estimate(value, tuple(parts) or None, seeds, alpha, items if share else None, known.count < 2)
 
 
 def variances(values: Floats, sums: npt.NDArray[Any], groups: Groups) -> tuple[Any, Any]:
@@ -227,10 +233,13 @@ def mean_estimate(values: Sequence[float] | Floats, alpha: float = ALPHA) -> Est
 
 def difference_of(one: Estimate, other: Estimate) -> Estimate:
     """The first minus the second, of separate samples: each keeps its variance, and the degrees of freedom that it has."""
-    value, seeds = one.value - other.value, min(one.seeds, other.seeds)
-    if one.parts is None or other.parts is None:
-        return Estimate(value, None, seeds)
-    return Estimate(value, (*one.parts, *other.parts), seeds)
+    parts = None if one.parts is None or other.parts is None else (*one.parts, *other.parts)
+    return Estimate(
+        one.value - other.value,
+        parts,
+        min(one.seeds, other.seeds),
+        one_group=one.one_group or other.one_group,
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -267,13 +276,13 @@ def best_set_marks(
     A method leaves the set when some other is better with one-sided p * (methods - 1) <= alpha. `best`: alone in the
     set. `equivalent`: in the set, and the interval of its difference to the top that misses with chance
     2 alpha / (methods - 1) lies inside +-margin. `open`: in the set without that. Empty: not in it, or there are too few
-    seeds or methods to say.
+    seeds, groups of items or methods to say.
 
     Args:
         pairs: of the scores, as `paired` makes them.
     """
     methods = len(scores)
-    if methods < 2 or max(len(one.seeds) for one in scores) < 2:
+    if methods < 2 or not any(found.decides for found in pairs.values()):
         return [""] * methods
     each = 2 * alpha / (methods - 1)  # of a two-sided interval: any of the others may be the one that errs
     means = [(1.0 if higher_is_better else -1.0) * float(one.values.mean()) for one in scores]
@@ -281,7 +290,7 @@ def best_set_marks(
     def beaten_by(b: int, m: int) -> bool:
         """Whether b is shown to be better than m."""
         found = pairs.get((b, m) if higher_is_better else (m, b))
-        half = None if found is None or found.seeds < 2 else found.half_width(each)
+        half = found.half_width(each) if found is not None and found.decides else None
         return found is not None and half is not None and found.value > 0 and found.value >= half
 
     inside = [m for m in range(methods) if not any(beaten_by(b, m) for b in range(methods) if b != m)]
@@ -291,7 +300,7 @@ def best_set_marks(
     ranked = sorted(inside, key=lambda m: -means[m])
     for m in inside:
         found = pairs.get((m, ranked[0] if m != ranked[0] else ranked[1]))
-        half = None if found is None or found.seeds < 2 else found.half_width(each)
+        half = found.half_width(each) if found is not None and found.decides else None
         equal = found is not None and half is not None and abs(found.value) + half <= margin
         marks[m] = "equivalent" if equal else "open"
     return marks

@@ -18,7 +18,7 @@ MOST_SEEDS = 50  # beyond it more seeds are no advice
 
 def half_width_at(seen: Estimate, seeds: int, alpha: float = ALPHA) -> float | None:
     """Half of the interval that so many seeds would give, if seeds and items varied as they were seen to."""
-    if seen.parts is None or seen.seeds < 2:
+    if seen.parts is None or not seen.decides:
         return None
     parts = [
         (part.variance, part.df)
@@ -46,7 +46,7 @@ def seeds_that_decide(seen: Estimate, alpha: float = ALPHA) -> int | None:
 
 def smallest_difference(seen: Sequence[Estimate], alpha: float = ALPHA) -> float | None:
     """From which size on one of these differences passes Holm's method, at their median spread; None where nothing can."""
-    halves = [h for one in seen if one.seeds > 1 and (h := one.half_width(alpha / len(seen))) is not None]
+    halves = [h for one in seen if one.decides and (h := one.half_width(alpha / len(seen))) is not None]
     return statistics.median(halves) if halves else None
 
 

@@ -66,7 +66,10 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
     if seeds > 1:
         among, over = f"{groups.count:,} groups", "seeds and items together"
         if groups.count == 1:  # whose own variance nothing tells
-            among, over = "ONE group", "seeds alone and says nothing of other items"
+            among, over = (
+                "ONE group",
+                "seeds alone and says nothing of other items: no method is tested against another",
+            )
         notes.append(
             f"Quality: mean over {seeds} seeds on {items:,} test items in {among}; ± is the {level} interval over {over}."
         )

@@ -173,6 +173,8 @@ def _because(limit: Limit, figure: PairedFigure, outcome: str, comparisons: int)
         return said
     if figure.seedless:
         return f"{said}; it has no seeds, so that more test items alone would decide"
+    if figure.change.one_group:
+        return f"{said}; all test items are of one group, which tells nothing of others"
     if figure.change.seeds < 2:
         return f"{said}; one of the {figure.over} decides nothing, run 3 or more{_with_option(figure)}"
     room = _room(limit, figure)

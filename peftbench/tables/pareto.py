@@ -74,7 +74,7 @@ def _gap(table: Table, axis: Axis, i: int, j: int) -> tuple[float, float] | None
     if axis.name == SCORE:
         paired = table.pairwise.get((table.rows[i].label, table.rows[j].label))
         if paired is not None:
-            half = None if paired.seeds < 2 else paired.half_width()
+            half = paired.half_width() if paired.decides else None
             return None if half is None else (sign * paired.value - half, sign * paired.value + half)
     one, other = axis.values[i], axis.values[j]
     if one is None or other is None or None in (one.low, one.high, other.low, other.high):

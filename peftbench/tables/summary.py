@@ -152,7 +152,7 @@ def _sound(table: Table, row: Row) -> bool:
 
 def _outcome(sign: float, difference: Estimate) -> str:
     half, inner = difference.half_width(), difference.half_width(2 * ALPHA)
-    if half is None or inner is None or difference.seeds < 2:
+    if half is None or inner is None or not difference.decides:
         return "undecided"
     value = sign * difference.value
     if abs(value) + inner <= MARGIN:

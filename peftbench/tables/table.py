@@ -128,6 +128,6 @@ class Table:
         halves = [
             h
             for row in self.rows
-            if (d := row.difference) and d.seeds > 1 and (h := d.half_width()) is not None
+            if (d := row.difference) and d.decides and (h := d.half_width()) is not None
         ]
         return statistics.median(halves) if halves else None

@@ -195,6 +195,7 @@ def test_few_groups_are_named(make_run: Callable[..., Run], tmp_path: Path) -> N
         frame.to_parquet((one.folder or tmp_path) / "predictions.parquet")
     (table,) = tabulate(found, "full", ("full",))
     assert any("ONE group; ± is the 95 % interval over seeds alone" in note for note in table.footnotes)
+    assert {(row.mark, row.p_holm) for row in table.rows} == {("", None)} and table.resolution is None
 
 
 def test_tasks_are_summed_up(make_run: Callable[..., Run], tmp_path: Path) -> None:

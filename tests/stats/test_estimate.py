@@ -14,8 +14,10 @@ from peftbench.stats.estimate import (
     Scores,
     after_warmup,
     best_set_marks,
+    difference_of,
     estimate,
     holm,
+    mean_estimate,
     paired_estimates,
     variances,
 )
@@ -33,13 +35,18 @@ def test_one_seed_and_items_alone_is_the_t_interval_of_a_mean() -> None:
     assert found.p_two_sided() is None  # never a test on items alone
 
 
-def test_one_item_and_seeds_alone_is_the_t_interval_over_seeds() -> None:
+def test_one_group_of_items_has_an_interval_over_seeds_and_decides_nothing() -> None:
+    """Its variance over items has no degrees of freedom."""
     scores = np.array([[1.0], [2.0], [4.0]])
     found = estimate(by_seed(scores), ["only"])
     (part,) = found.parts or ()
     assert part.variance == pytest.approx(np.var([1, 2, 4], ddof=1) / 3) and part.df == 2
-    t = (7 / 3) / math.sqrt(found.variance or 0)
-    assert found.p_two_sided() == pytest.approx(2 * scipy_stats.t.sf(t, 2))
+    assert found.half_width() == pytest.approx(scipy_stats.t.isf(0.025, 2) * math.sqrt(part.variance))
+    assert found.p_two_sided() is None and found.p_above_zero() is None
+    assert difference_of(estimate(by_seed(scores), ["a"]), mean_estimate([1.0, 2.0])).p_two_sided() is None
+    methods = [by_seed(scores + 10 * i + np.ones(4)) for i in range(2)]
+    for groups, marks in (("aaaa", ["", ""]), ("abcd", ["", "best"])):
+        assert best_set_marks(methods, paired_estimates(methods, list(groups)), True, 0.01) == marks
 
 
 def test_one_seed_and_one_item_leave_nothing_to_say() -> None:
