@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..folders import expanded
 from .fence import Code, fenced
 from .registry import KINDS, PACKAGES, contained, load, said_of
+from .source import beside
 
 _loaded_plugins: dict[Path, str] = {}
 _disturbances: dict[
@@ -93,21 +94,49 @@ def _import_plugin(path: Path, kind: str) -> None:
         if Path(other.__file__ or "").resolve() == path:  # stands in methods/ and came through the first door
             return
         raise UsageError(f"plugin {str(path)!r} has the module name of {other.__file__}; rename the file")
-    location = importlib.util.spec_from_file_location(name, path)
-    if location is None or location.loader is None:
-        raise UsageError(f"plugin {str(path)!r} is not a Python file")
-    module: ModuleType = importlib.util.module_from_spec(location)
-    sys.modules[name] = module
     changed, code = _disturbances.setdefault(path, []), Code()
     try:
         with fenced(changed, "on import"), contained():
-            location.loader.exec_module(module)
+            _execute(name, path)
     except UsageError:
-        del sys.modules[name]
         raise
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise UsageError(f"plugin {str(path)!r} does not import: {said_of(error)}") from error
     finally:  # other methods' runs load it too
         changed += [f"{name} on import" for name in code.restore()]
     _loaded_plugins[path] = name
+
+
+def _execute(name: str, path: Path) -> None:
+    """Import a file under this name, after what it imports from beside it (`from ._parts import x`), which no package's folder holds.
+
+    Raises:
+        UsageError: it is no Python file, or what stands beside it has the name of another module.
+    """
+    inside = [str(path.parent)] if path.name == "__init__.py" else None
+    location = importlib.util.spec_from_file_location(name, path, submodule_search_locations=inside)
+    if location is None or location.loader is None:
+        raise UsageError(f"plugin {str(path)!r} is not a Python file")
+    module: ModuleType = importlib.util.module_from_spec(location)
+    sys.modules[name] = module
+    try:
+        if inside is None:
+            package = name.rpartition(".")[0]
+            for stem, file in beside(path).items():
+                _import_beside(f"{package}.{stem}", file, path)
+        location.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _import_beside(name: str, file: Path, importer: Path) -> None:
+    known = sys.modules.get(name) or importlib.util.find_spec(name)
+    place = getattr(known, "__file__", None) or getattr(known, "origin", None)
+    if place is None:
+        _execute(name, file)
+    elif Path(place).resolve() != file and Path(place).read_bytes() != file.read_bytes():
+        raise UsageError(
+            f"plugin {str(importer)!r} imports {name.rpartition('.')[2]!r}, which stands beside it and in {str(Path(place).parent)!r} "
+            "too: rename the one beside it"
+        )

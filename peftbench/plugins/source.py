@@ -114,9 +114,25 @@ def _imports(file: Path, time_ns: int, size: int) -> list[ast.Import | ast.Impor
     return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-def _siblings(file: Path) -> Iterable[Path]:
+def beside(file: Path) -> dict[str, Path]:
+    """What a file imports from its own folder, by name: other files, and packages by their `__init__.py`."""
+    found: dict[str, Path] = {}
+    for node in _imports_of(file):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            for name in [node.module.partition(".")[0]] if node.module else [a.name for a in node.names]:
+                place = file.with_name(name)
+                files = (place.with_suffix(".py"), place / "__init__.py")
+                found |= {name: one.resolve() for one in files if one.is_file()}
+    return found
+
+
+def _imports_of(file: Path) -> list[ast.Import | ast.ImportFrom]:
     status = file.stat()
-    for node in _imports(file, status.st_mtime_ns, status.st_size):
+    return _imports(file, status.st_mtime_ns, status.st_size)
+
+
+def _siblings(file: Path) -> Iterable[Path]:
+    for node in _imports_of(file):
         if isinstance(node, ast.Import):
             yield from _loaded((alias.name for alias in node.names), file)
         elif not node.level and node.module:
@@ -128,8 +144,8 @@ def _siblings(file: Path) -> Iterable[Path]:
             for name in [inner, *([*inner, alias.name] for alias in node.names)]:
                 place = home.joinpath(*name)
                 files = [place.with_suffix(".py"), place / "__init__.py"] if name else []
-                if beside := next(filter(Path.is_file, files), None):
-                    yield beside
+                if here := next(filter(Path.is_file, files), None):
+                    yield here
                 elif name and node.level == 1:
                     yield from _loaded([f"{CORE}.methods.{name[0]}"], file)
 

@@ -34,6 +34,30 @@ def test_a_plugin_file_imports_siblings_and_is_hashed_with_them(tmp_path: Path) 
     assert entry.source_sha256() != before
 
 
+def test_a_plugin_imports_what_stands_beside_it(tmp_path: Path) -> None:
+    """A file, a package, and what these import; never the program's file of the same name in its place."""
+    for folder, rank in (("one", 3), ("two", 4)):
+        (tmp_path / folder / "parts").mkdir(parents=True)
+        (tmp_path / folder / "_ranks.py").write_text(f"from .parts import deep\nRANK = deep.RANK + {rank}\n")
+        (tmp_path / folder / "parts" / "__init__.py").touch()
+        (tmp_path / folder / "parts" / "deep.py").write_text("RANK = 1\n")
+        code = PLUGIN.format(name=f"beside-{folder}").replace("= 2", "= RANK")
+        (tmp_path / folder / f"beside_{folder}.py").write_text(f"from ._ranks import RANK\n{code}")
+    loader.load_plugins([tmp_path / "one" / "beside_one.py"])
+    entry = registry.get("method", "beside-one")
+    before = entry.source_sha256()
+    assert entry.target().rank == 4
+    (tmp_path / "one" / "parts" / "deep.py").write_text("RANK = 2\n")
+    assert entry.source_sha256() != before
+    with pytest.raises(UsageError, match=r"imports '_ranks', which stands beside it and in '.*one' too: rename"):
+        loader.load_plugins([tmp_path / "two" / "beside_two.py"])
+    own = tmp_path / "own_tokens.py"
+    own.write_text("from ._virtual_tokens import put\n")
+    (tmp_path / "_virtual_tokens.py").write_text("put = 'of one of my own'\n")
+    with pytest.raises(UsageError, match="'_virtual_tokens', which stands beside it and in .*methods' too"):
+        loader.load_plugins([own])
+
+
 def test_a_plugin_folder_may_hold_each_kind(tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "reports").mkdir()
