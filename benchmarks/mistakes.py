@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from tests.support.mistakes import FUTURE, MISTAKES
+from tests.support.mistakes import IN_DECODERS, MISTAKES
 
 WIDEST = 150  # characters of what was said
 
@@ -30,7 +30,9 @@ def check(out: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name.replace('-', '_')}.py"
             file.write_text(mistake.source(name))
-            check_method.MODELS = families[1:2] if mistake.kind == FUTURE else families[:1]  # one shows it
+            check_method.MODELS = (
+                families[1:2] if mistake.kind in IN_DECODERS else families[:1]
+            )  # one shows it
             failed = [
                 one for one in check_method.check_file(str(file), (), Path(folder)) if one.outcome == "fail"
             ]

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import NotSupported
 from ..execution import batches, prepare
 from ..execution.fingerprints import some
 from ..execution.inference import move
@@ -22,6 +23,7 @@ from ..execution.relations import TOLERANCE, causal, each_alone
 from ..measure.arithmetic import count_flops
 from ..measure.latency import random_inputs
 from ..models.adaptation import Adaptation
+from ..objectives.completion import Completion
 from ..plugins.build import build_task
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from ..records.runs import Run
@@ -30,6 +32,7 @@ from .draws import Drawn
 SPREAD = 0.3  # of the noise on what a method trains: updates as large as what they are added to
 CELL = (4, 32)  # batch and length of a pass as it is timed
 FLOPS_TOLERANCE = 1e-3
+OTHERWISE_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 FROM_GOOD_TO_BAD = (NOT_CLAIMED, NOT_TESTED, PASS, FAIL)  # what is tested somewhere is tested
 
 
@@ -55,6 +58,7 @@ def on_larger_weights(run: Run) -> list[Check]:
     pad = batches.padding(loaded.tokenizer)
     probe = long_probe(prepare.encode(run, task, loaded.tokenizer)["train"], pad, torch.device(run.device))
     base = outputs(loaded.model, probe)
+    modules = list(loaded.model.modules())
     with Drawn() as drawn:
         prepared = prepare.inject(run, loaded, run.device)
     adaptation, model = prepared.adaptation, prepared.adaptation.model
@@ -71,7 +75,12 @@ def on_larger_weights(run: Run) -> list[Check]:
         adaptation.settle()
     found.append(_does_something(outputs(model, probe), start) if added else None)
     found.append(_taken_out(adaptation, probe, base) if prepared.claims.exact_base else None)
-    found += [each_alone(adaptation, probe, outputs(model, probe)), causal(adaptation, probe)]
+    found.append(_as_trained(model, modules, probe))
+    found += [
+        each_alone(adaptation, probe, outputs(model, probe)),
+        causal(adaptation, probe),
+        _as_written(run),
+    ]
     if prepared.claims.mergeable:
         found.append(merge(adaptation, prepared.claims, [probe], torch.autocast("cpu", torch.bfloat16)))
         found.append(merge_in_half(adaptation, probe))
@@ -88,6 +97,45 @@ def _does_something(now: Tensor, start: Tensor) -> Check | None:
         return None
     said = "with other numbers in all that it adds, outputs stay the same: nothing of it works while the model is scored"
     return Check("all declared train", FAIL, said)
+
+
+def _as_trained(model: nn.Module, modules: list[nn.Module], probe: Probe) -> Check | None:
+    """Whether what a method adds to the base's `modules` computes in training what it computes where it is scored, drops and draws aside."""
+    scored, known = outputs(model, probe), {id(module) for module in modules}
+    own = [m for m in model.modules() if id(m) not in known and not isinstance(m, OTHERWISE_IN_TRAINING)]
+    passes = []
+    for seed in (0, 1):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for module in own:
+                module.training = True
+            passes.append(outputs(model, probe))
+            for module in own:
+                module.training = False
+    norm = float(scored.norm())
+    apart = distance(passes[0], scored)
+    if apart <= TOLERANCE * norm or distance(*passes) > TOLERANCE * norm:
+        return None
+    said = f"what it adds gives other outputs in training mode than where the model is scored, by {apart / norm:.1e} of their norm"
+    return Check("all declared train", FAIL, said)
+
+
+def _as_written(run: Run) -> Check | None:
+    """`causal` of the same model where it writes, and reads its past from a cache; None: it or the method does not serve for that."""
+    try:
+        loaded = prepare.load_base(run, Completion(), run.device)
+        prepared = prepare.inject(run, loaded, run.device)
+        adaptation, model = prepared.adaptation, prepared.adaptation.model
+        timed = _timed_items(prepared, batches.padding(loaded.tokenizer), run)
+        model.train()(**timed.batch([0]))
+    except NotSupported:
+        return None
+    model.eval()
+    of_base = {id(p) for p in prepared.base}
+    move([p for p in adaptation.params.values() if id(p) not in of_base], SPREAD, seed=0)
+    if adaptation.settle is not None:
+        adaptation.settle()
+    return causal(adaptation, timed)
 
 
 def _taken_out(adaptation: Adaptation, probe: Probe, base: Tensor) -> Check | None:

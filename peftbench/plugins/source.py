@@ -122,7 +122,8 @@ def beside(file: Path) -> dict[str, Path]:
             for name in [node.module.partition(".")[0]] if node.module else [a.name for a in node.names]:
                 place = file.with_name(name)
                 files = (place.with_suffix(".py"), place / "__init__.py")
-                found |= {name: one.resolve() for one in files if one.is_file()}
+                if here := next(filter(Path.is_file, files), None):
+                    found[name] = here.resolve()
     return found
 
 

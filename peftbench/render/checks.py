@@ -15,8 +15,8 @@ ADVICE = {
     "runs": "see the error; `inject(model)` must return an Adaptation whose model can be trained",
     "identity at init": "start its last factor at zero, or leave identity_at_init out of its Claims",
     "only declared moves": "list in `params` all that it trains, and write to nothing else",
-    "all declared train": "let every tensor in `params` reach the outputs and start so that a gradient reaches it; leave out what "
-    "is not to train",
+    "all declared train": "let every tensor in `params` reach the outputs and start so that a gradient reaches it, while "
+    "training as while scoring; leave out what is not to train",
     "shared budget": "one pass over a step's items and the core's one optimizer; scale rates with `groups`; where it can't be, say "
     "shared_budget=False in its Claims",
     "equal terms": "leave the base's training mode and its dropout as the trainer sets them",
@@ -24,7 +24,7 @@ ADVICE = {
     "generator of your own",
     "items alone": "compute each item from its own real tokens: use the attention mask, no statistics over a batch, no state "
     "that scoring moves",
-    "causal": "let a token's output depend on it and on those before it alone",
+    "causal": "let a token's output depend on it and on those before it alone, and keep in the cache what a later pass needs of these",
     "timed as scored": "do the same work whatever the weights and the shape of the batch are",
     "base unchanged": "train tensors of its own only (freezing is the core's work), or leave exact_base out of its Claims",
     "merge": "let fold() return one plain layer that computes what forward() does, or leave mergeable out of its Claims",

@@ -18,7 +18,7 @@ from peftbench.records.runs import Conditions
 from peftbench.render.checks import ADVICE, checks_text
 
 from ..support.commands import peftbench
-from ..support.mistakes import FUTURE, MISTAKES
+from ..support.mistakes import IN_DECODERS, MISTAKES
 
 HEAD = """
 from dataclasses import dataclass
@@ -192,7 +192,7 @@ def test_an_honest_mistake_is_found(name: str, tmp_path: Path) -> None:
     fence = Fence()
     try:
         loader.load_plugins([file])
-        run = tiny_run(name, MODELS[1 if mistake.kind == FUTURE else 0])
+        run = tiny_run(name, MODELS[1 if mistake.kind in IN_DECODERS else 0])
         if mistake.in_every_run:
             checks = execute(run, tmp_path, Conditions(threads=1)).checks or []
             failed = {check["name"] for check in checks if check["outcome"] == "fail"}

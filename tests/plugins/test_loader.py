@@ -49,7 +49,9 @@ def test_a_plugin_imports_what_stands_beside_it(tmp_path: Path) -> None:
     assert entry.target().rank == 4
     (tmp_path / "one" / "parts" / "deep.py").write_text("RANK = 2\n")
     assert entry.source_sha256() != before
-    with pytest.raises(UsageError, match=r"imports '_ranks', which stands beside it and in '.*one' too: rename"):
+    with pytest.raises(
+        UsageError, match=r"imports '_ranks', which stands beside it and in '.*one' too: rename"
+    ):
         loader.load_plugins([tmp_path / "two" / "beside_two.py"])
     own = tmp_path / "own_tokens.py"
     own.write_text("from ._virtual_tokens import put\n")

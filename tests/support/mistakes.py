@@ -69,10 +69,13 @@ class Mistake:
 
 ITEM = "a prediction depends on more than its item"
 FUTURE = "a causal model sees the future"
+WRITTEN = "a model that writes loses its past"
+IN_DECODERS = (FUTURE, WRITTEN)  # what no encoder shows
 MERGED = "what is merged is not what was trained"
 SPOILED = "merging spoils the base"
 UNDECLARED = "trained, but not declared"
 UNTRAINED = "declared, but not trained"
+OTHERWISE = "what is scored is not what was trained"
 UNSTORED = "not all that is needed is stored"
 BUDGET = "the budget is not the budget"
 TERMS = "the base is not trained on equal terms"
@@ -109,6 +112,21 @@ class Layer(Low):
         near = functional.pad(low, (0, 0, 1, 1))
         return (near[:, :-2] + low + near[:, 2:]) / 3 @ self.b.T
 """, UNMERGED),
+    "convolution-without-its-past": Mistake(WRITTEN, "causal", """
+class Layer(Low):
+    def update(self, x):
+        low = x @ self.a.T
+        past = functional.pad(low, (0, 0, 2, 0))[:, : low.shape[1]]
+        return (low + past) / 2 @ self.b.T
+""", UNMERGED, in_every_run=False),
+    "place-in-the-pass": Mistake(WRITTEN, "causal", """
+class Layer(Low):
+    def __init__(self, base, sites):
+        super().__init__(base, sites)
+        self.place = nn.Parameter(torch.zeros(512, len(weight_of(base)), device=weight_of(base).device))
+    def update(self, x):
+        return super().update(x) + self.place[: x.shape[1]]
+""", UNMERGED, in_every_run=False),
     "clamp": Mistake(MERGED, "merge", """
 class Layer(Low):
     def update(self, x):
@@ -254,6 +272,26 @@ class Layer(Low):
 class Layer(Low):
     def forward(self, x):
         return super().forward(x) if self.training else self.base(x)
+""", UNMERGED, in_every_run=False),
+    "another-scale-while-scored": Mistake(OTHERWISE, "all declared train", """
+class Layer(Low):
+    def update(self, x):
+        return super().update(x) if self.training else 2 * super().update(x)
+    def fold(self):
+        return plain(self.base, weight_of(self.base).float() + 2 * self.b @ self.a, self.base.bias)
+""", in_every_run=False),
+    "half-of-it-in-training-alone": Mistake(OTHERWISE, "all declared train", """
+def inject(self, model):
+    made = []
+    class Layer(Low):
+        def forward(self, x):
+            return self.base(x) if self.late and not self.training else super().forward(x)
+    def build(base, sites):
+        layer = Layer(base, sites)
+        layer.late = len(made) >= 2
+        made.append(layer)
+        return layer
+    return swap(model, "query+value", build)
 """, UNMERGED, in_every_run=False),
     "fixed-projection": Mistake(UNSTORED, "save and load", """
 class Layer(Low):
