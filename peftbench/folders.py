@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -30,13 +31,13 @@ def drawn_folder(parent: Path, prefix: str) -> Path:
 def share(folder: Path) -> None:
     """Give all files of a new folder its own mode: some libraries make theirs for their owner alone.
 
-    Raises:
-        OSError: one is not ours.
+    Where the file system gives all files one owner and one mode (FAT, some network shares), it may refuse to; they stay as they are.
     """
     mode = folder.stat().st_mode & 0o666
     for file in folder.rglob("*"):
         if file.is_file() and file.stat().st_mode & 0o777 != mode:
-            file.chmod(mode)
+            with contextlib.suppress(PermissionError):
+                file.chmod(mode)
 
 
 def expanded(named: str | os.PathLike[str], said: str) -> Path:

@@ -181,9 +181,13 @@ class OwnRows:
         for split in (split for split in OTHER_WORDS if split not in found):
             if alike := [name for name in names if re.search(OTHER_WORDS[split], name, re.IGNORECASE)]:
                 raise UsageError(
-                    f"{self.path!r} has no {split} split, and {printable(alike[0])!r}, which is not read: write "
-                    f"{split}{endings(self.kind)[0]}, or :{split}={printable(str(Path(self.path) / alike[0]))}, or take it away"
+                    f"{self.path!r} has no {split} split, and {printable(alike[0])!r}, which is not read: {self._how_to_read(split, alike[0])}"
                 )
+
+    def _how_to_read(self, split: str, name: str) -> str:
+        """What to do about a file that looks like a split."""
+        named = printable(str(Path(self.path) / name))
+        return f"write {split}{endings(self.kind)[0]}, or :{split}={named}, or take it away"
 
     @functools.cached_property
     def _prepared(self) -> tuple[Path, dict[str, Any]]:

@@ -21,6 +21,7 @@ from peftbench.data.files import BATCH_ROWS, NeededColumn, checked
 from peftbench.data.hub import Repository
 from peftbench.data.hub_data import HubData, folder_splits
 from peftbench.folders import expanded
+from peftbench.printable import printable
 
 from ._own import OTHER_NAMES, OwnRows
 
@@ -73,6 +74,9 @@ class Hub(OwnRows):
             for split, rows in self._splits.items()
         }
 
+    def _how_to_read(self, split: str, name: str) -> str:
+        return f"write :{split}={printable(name)}"
+
     @functools.cached_property
     def _hub(self) -> HubData | None:
         """Where it comes from; None where that is a folder."""
@@ -115,6 +119,7 @@ class Hub(OwnRows):
             if here:
                 splits[split] = found[here[0]]
                 taken[here[0]] = split
+        self._refuse_unread([name for name in found if name not in taken], splits)
         if empty := [split for split, rows in splits.items() if not len(rows)]:
             raise UsageError(f"data set {self.path!r} has no rows in its {empty[0]} split")
         return splits

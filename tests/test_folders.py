@@ -30,6 +30,17 @@ def test_what_is_kept_follows_the_umask(tmp_path: Path) -> None:
         os.umask(before)
 
 
+def test_a_file_system_without_modes_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As FAT that another user mounted: all files have one owner and one mode."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    make_once(tmp_path / "made", private)
+    assert (tmp_path / "made" / "weights").is_file()
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [("", "names no file"), (" ", "names no file"), ("a\0b", "names no file"), ("~nobody-of-that-name/x", "no such user"),

@@ -100,7 +100,8 @@ class Store:
             raise self._unwritable(error) from error
 
     def _move(self, record: Record, staging: Path, home: Path) -> Stored:
-        for attempt in itertools.count(len(list(home.iterdir())) + 1):
+        taken = (int(folder.name) for folder in home.iterdir() if folder.name.isdecimal())
+        for attempt in itertools.count(max(taken, default=0) + 1):
             place = home / f"{attempt:04d}"
             try:
                 staging.rename(place)
@@ -108,7 +109,7 @@ class Store:
                 if not place.exists():
                     raise
                 first = self.get(record.key)
-                if first is not None and record.status != "failed":  # another program was first
+                if first is not None and first.record.status == "ok":  # another program was first
                     return first
             else:
                 _to_disk(home)

@@ -59,6 +59,18 @@ def test_one_split_is_never_two(tmp_path: Path) -> None:
         build_task(f"hub:path={tmp_path / 'saved'}:validation=validation:test=validation").splits()
 
 
+def test_a_split_that_looks_like_one_is_not_passed_over(tmp_path: Path) -> None:
+    """No test split is cut off training beside one called Test; one that is named, and what is not lacking, is no matter."""
+    saved = {name: rows(name, 40) for name in ("train", "dev", "Test", "validation_hard", "unsupervised")}
+    datasets.DatasetDict(saved).save_to_disk(str(tmp_path))
+    with pytest.raises(
+        UsageError, match="has no test split, and 'Test', which is not read: write :test=Test$"
+    ):
+        build_task(f"hub:path={tmp_path}").splits()
+    splits = build_task(f"hub:path={tmp_path}:test=Test").splits()
+    assert [len(splits[split]) for split in ("train", "validation", "test")] == [40, 40, 40]
+
+
 def test_names_of_labels_are_data_and_the_number_of_files_is_not(tmp_path: Path) -> None:
     turned = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["good", "bad"])}

@@ -36,6 +36,15 @@ def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
         store.find("zzz")
 
 
+def test_a_good_attempt_is_kept_beside_whatever_its_owner_left(make_run: Make, tmp_path: Path) -> None:
+    """The place by their number was taken: a result was given up for the failure that stood there, each time anew."""
+    store, run = Store(tmp_path), make_run()
+    put(store, run, "failed").rename(tmp_path / run.key / "0002")
+    assert put(store, run, "ok").name == "0003"
+    found = store.get(run.key)
+    assert found is not None and found.record.status == "ok"
+
+
 @pytest.mark.parametrize("broken", ["", '{"schema": 2', '{"schema": 99}', '{"schema": 2}', "[]", "\xff"])
 def test_what_cannot_be_read_is_named_and_skipped(
     make_run: Make, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
