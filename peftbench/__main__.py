@@ -23,8 +23,16 @@ def _leave_this_folder() -> None:
         os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])
 
 
+def main() -> None:
+    """The program, also where it is interrupted while its libraries are imported."""
+    try:
+        from .cli.app import main as program
+    except KeyboardInterrupt:
+        print("peftbench: interrupted", file=sys.stderr)
+        sys.exit(130)
+    program()
+
+
 if __name__ == "__main__":
     _leave_this_folder()
-    from .cli.app import main
-
     main()

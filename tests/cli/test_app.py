@@ -53,6 +53,12 @@ def test_the_same_command_again_runs_nothing(first: subprocess.CompletedProcess[
     assert {p: p.stat().st_mtime_ns for p in (home / "runs").rglob("record.json")} == before
 
 
+def test_an_interrupt_while_libraries_are_imported_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = peftbench("list", "methods", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "peftbench: interrupted\n")
+
+
 def test_report_makes_the_same_table_and_other_formats(
     first: subprocess.CompletedProcess[str], home: Path
 ) -> None:
