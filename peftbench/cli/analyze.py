@@ -16,7 +16,9 @@ from .options import OutOption, PluginsOption, StoreOption, plugins_of, write
 def analyze_command(
     run: Annotated[
         str,
-        typer.Argument(help="The first characters of a run's key, or a folder that the PEFT library saved."),
+        typer.Argument(
+            help="The first characters of a run's key, or a folder or hub id of what the PEFT library saved."
+        ),
     ],
     other: Annotated[
         str | None, typer.Argument(help="Another one, to see which directions they share.")

@@ -9,6 +9,7 @@ import codecs
 import csv as stdlib_csv
 import gzip
 import io
+import itertools
 import json
 import lzma
 import re
@@ -145,7 +146,7 @@ def _as_text(values: pa.Array) -> pa.Array:
 
 def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     csv = pyarrow.csv
-    delimiter = "\t" if ".tsv" in file.suffixes else ","
+    delimiter = "\t" if ".tsv" in map(str.lower, file.suffixes) else ","
     _refuse_encoding(file)
     _refuse_dialect(file, delimiter)
     how = {
@@ -154,6 +155,7 @@ def _csv(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     }
     with opened(file) as source:
         names = csv.open_csv(source, **how).schema.names
+    _refuse_delimiter(names, wanted)
     columns = wanted if set(wanted) <= set(names) else names
     _refuse_doubles(names, columns)
     convert = csv.ConvertOptions(
@@ -199,6 +201,17 @@ def _refuse_dialect(file: Path, delimiter: str) -> None:
             ) from error
 
 
+def _refuse_delimiter(names: list[str], wanted: list[str]) -> None:
+    """Columns that are parted by something else, as some programs do where a comma is in numbers, are read as one."""
+    if re.fullmatch("sep=.?", names[0]):
+        raise _Wrong(f"its first line is {names[0]!r}, which is no header; take it away")
+    marks = [mark for mark in ";\t|," if mark in names[0]]
+    if len(names) == 1 and marks and names[0] not in wanted:
+        raise _Wrong(
+            f"its columns are parted by {marks[0]!r}; save it with commas, or with tabs as .tsv ({printable(names[0][:60])})"
+        )
+
+
 def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise _Wrong(f"column {twice[0]!r} stands twice in it")
@@ -207,28 +220,25 @@ def _refuse_doubles(names: list[str], wanted: list[str]) -> None:
 def _jsonl(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     """One object a line; a missing value is null. Names that no object has are reported with those that the first has."""
     _refuse_encoding(file)
-    rows: list[dict[str, Any]] = []
-    for item in json_objects(file):
-        rows.append(item)
-        if len(rows) == BATCH_ROWS:
-            yield _batch(rows, wanted)
-            rows = []
-    if rows:
-        yield _batch(rows, wanted)
+    items, known, before = json_objects(file), set[str](), 0
+    while rows := list(itertools.islice(items, BATCH_ROWS)):
+        known.update(name for name in wanted if any(name in row for row in rows))
+        if lacking := {*wanted} - known:  # a name that comes later is missing here
+            known.update(name for row in items for name in row if name in lacking)
+        columns = {name: _array(rows, name, before) for name in wanted if name in known}
+        if len(columns) < len(wanted):  # so that the message can offer what there is
+            columns |= {name: pa.nulls(len(rows)) for name in rows[0] if name not in columns}
+        yield pa.RecordBatch.from_pydict(columns)
+        before += len(rows)
 
 
-def _batch(rows: list[dict[str, Any]], wanted: list[str]) -> pa.RecordBatch:
-    names = [name for name in wanted if any(name in row for row in rows)]
-    if len(names) < len(wanted):  # so that the message can offer what there is
-        names += [name for name in rows[0] if name not in names]
-    return pa.RecordBatch.from_arrays([_array([row.get(name) for row in rows]) for name in names], names)
-
-
-def _array(values: list[Any]) -> pa.Array:
+def _array(rows: list[dict[str, Any]], name: str, before: int) -> pa.Array:
     """Texts, whatever the types of one batch: so the other rows of a file do not change how a value is written."""
-    if any(isinstance(value, list | dict) for value in values):
-        raise _Wrong("a value that is a list or an object is no text")
-    return pa.array([_written(value) for value in values], pa.string())
+    for number, row in enumerate(rows, start=before + 1):
+        if isinstance(row.get(name), list | dict):
+            kind = "an object" if isinstance(row[name], dict) else "a list"
+            raise _Wrong(f"row {number}, column {name!r}: {kind} is no text")
+    return pa.array([_written(row.get(name)) for row in rows], pa.string())
 
 
 def _written(value: Any) -> str | None:
@@ -250,11 +260,12 @@ def _parquet(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
 
 def opened(file: Path) -> Any:
     """The bytes of a file, unpacked, to read."""
-    if file.suffix == ".gz":
+    packed = file.suffix.lower()
+    if packed == ".gz":
         return gzip.open(file, "rb")
-    if file.suffix == ".xz":
+    if packed == ".xz":
         return lzma.open(file, "rb")
-    return pa.input_stream(str(file), compression="detect" if file.suffix in _PACKED else None)
+    return pa.input_stream(str(file), compression={".bz2": "bz2", ".zst": "zstd"}.get(packed))
 
 
 def json_objects(file: Path) -> Iterator[dict[str, Any]]:
@@ -269,12 +280,25 @@ def json_objects(file: Path) -> Iterator[dict[str, Any]]:
                 continue
             where = f"data file {str(file)!r}: line {number}"
             try:
-                item = json.loads(line)
+                item = json.loads(line, object_pairs_hook=_each_once)
+            except _Wrong as wrong:
+                raise UsageError(f"{where}: {wrong}") from wrong
             except (ValueError, RecursionError) as error:
-                raise UsageError(f"{where} is not JSON: {_said(error)}") from error
+                hint = "; JSON Lines has one whole object on each line" if line.strip() in "[{" else ""
+                raise UsageError(f"{where} is not JSON: {_said(error)}{hint}") from error
             if not isinstance(item, dict):
-                raise UsageError(f'{where} is no JSON object, as in {{"name": ...}}')
+                raise UsageError(
+                    f'{where} is no JSON object; JSON Lines has one on each line, as in {{"name": ...}}'
+                )
             yield item
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        _refuse_doubles(names, names)
+    return found
 
 
 def _said(error: Exception) -> str:

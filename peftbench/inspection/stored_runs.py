@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import defaults
-from ..data.peft_files import CONFIG
+from ..data.peft_files import CONFIG, adapter_folder
 from ..errors import PeftbenchError, UsageError, unknown
 from ..folders import expanded
 from ..plugins.build import canonical
@@ -88,12 +88,14 @@ def exportable(store: Path, start: str, to: Path) -> Stored:
 
 
 def analyzable(asked: str, store: Path) -> Path:
-    """The folder of a checkpoint, or of a run: named itself, or by the beginning of its key.
+    """The folder of a checkpoint, or of a run: named itself, by the beginning of its key, or by its name on the hub.
 
     Raises:
-        UsageError: there is neither, or the run kept no weights.
+        UsageError: there is none of these, or the run kept no weights.
     """
     path = expanded(asked, "run")
+    if not path.is_dir() and "/" in asked:  # which is in no key
+        return adapter_folder(asked).resolve()
     if not path.is_dir():
         stored = Store(store).find(asked)
         _check_weights(stored.record, stored.folder)

@@ -9,8 +9,9 @@ import pytest
 from huggingface_hub import constants
 
 from peftbench.data.hub import pinned
-from peftbench.data.peft_files import adapter_folder
+from peftbench.data.peft_files import PeftFiles, adapter_folder
 from peftbench.errors import UsageError
+from peftbench.inspection.stored_runs import analyzable
 from peftbench.plugins.build import canonical, commits_of, method_identity
 from peftbench.records.runs import Run
 
@@ -30,6 +31,8 @@ def test_methods_go_on_from_an_adapter_of_the_hub_at_the_commit_of_the_plan(
 ) -> None:
     saved(tmp_path / "adapter", checkpoint("bert"), "LORA", OPTIONS, "BertModel")
     commit = hub.push("org/adapter", tmp_path / "adapter", "v1")
+    files = analyzable("org/adapter@v1", tmp_path / "no store")
+    assert PeftFiles(files).fingerprint() == PeftFiles(tmp_path / "adapter").fingerprint()
     for method in ("lora:rank=4:alpha=8.0:start=org/adapter@v1", "peft:path=org/adapter@v1"):
         read = commits_of(method, ())
         assert read == {"org/adapter@v1": commit}

@@ -32,10 +32,10 @@ def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
     if ".jsonl" in name:
         text = "".join(json.dumps(row) + "\n" for row in rows)
     else:
-        mark = "\t" if ".tsv" in name else ","
+        mark = "\t" if ".tsv" in name.lower() else ","
         lines = [mark.join(rows[0]), *(mark.join(str(v) for v in row.values()) for row in rows)]
         text = "\n".join(lines) + "\n"
-    file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    file.write_bytes(gzip.compress(text.encode()) if name.lower().endswith(".gz") else text.encode())
     return file
 
 
@@ -45,7 +45,7 @@ def task(text: str) -> Any:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("csv", "a.csv"), ("csv", "a.tsv"), ("csv", "a.csv.gz"), ("jsonl", "a.jsonl"), ("jsonl", "a.jsonl.gz"),
+    [("csv", "a.csv"), ("csv", "a.tsv"), ("csv", "a.csv.gz"), ("csv", "a.TSV"), ("csv", "a.csv.GZ"), ("jsonl", "a.jsonl"), ("jsonl", "a.jsonl.gz"),
      ("parquet", "a.parquet")],
 )  # fmt: skip
 def test_every_kind_of_file_gives_the_same_rows(kind: str, name: str, tmp_path: Path) -> None:
@@ -233,7 +233,8 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.csv", "text,label\na,x\nb,y,z\n", "", "row 2: Expected 2 columns, got 3"),
         ("a.csv", "", "", "Empty CSV file"),
         ("a.csv", "text,label\n", "", "has no rows in the file of its train split"),
-        ("a.csv", "review;label\na;x\n", "", "has no column 'text'; it has review;label; name the right one with :text="),
+        ("a.csv", "review;label\na;x\n", "", "its columns are parted by ';'; save it with commas, or with tabs as .tsv (review;label)"),
+        ("a.csv", "sep=;\nreview;label\na;x\n", "", "its first line is 'sep=;', which is no header"),
         ("a.csv", "text,label\na,x\nb,y\n", ":value=label", "row 1, column 'label': 'x' is no number"),
         ("a.csv", "text,label\na,1\nb,nan\n", ":value=label", "row 2, column 'label': 'nan' is no number"),
         ("a.csv", "text,label\na,1\nb,1\nc,1\nd,1\n", ":value=label", "has one value only, 1"),
@@ -243,8 +244,12 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "", "line 2 is not JSON"),
         ("a.jsonl", '["a"]\n', "", "line 1 is no JSON object"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "", "row 2, column 'label': it is empty"),
-        ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n', "", "is no text"),
-        ("a.jsonl", '{"review": "a", "stars": 1}\n', "", "has no column 'text'; it has review, stars"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n' * 10_000 + '{"text": "b"}\n', "", "row 10001, column 'label': it is empty"),
+        ("a.jsonl", '{"text": "b"}\n' * 10_001 + '{"text": "a", "label": 1}\n', "", "row 1, column 'label': it is empty"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a", "label": {"x": 1}}\n', "", "row 2, column 'label': an object is no text"),
+        ("a.jsonl", '{"text": "a", "text": "b", "label": 1}\n', "", "line 1: column 'text' stands twice in it"),
+        ("a.jsonl", '[\n{"text": "a"}\n', "", "; JSON Lines has one whole object on each line"),
+        ("a.jsonl", '{"review": "a", "stars": [1]}\n', "", "has no column 'text'; it has review, stars"),
         ("a.csv", "text,label,label\na,x,y\n", "", "column 'label' stands twice in it"),
         ("a.csv", "text,label\na,1\nb,1e999\n", ":value=label", "row 2, column 'label': 'inf' is no number"),
         ("a.csv", "text,label\nb\xe9,x\n", "", "save the file as UTF-8"),
