@@ -14,7 +14,7 @@ import orjson
 from ..errors import PeftbenchError, UsageError
 from ..finite import finite
 from .runs import SCHEMA, Run
-from .shape import check_shape
+from .shape import check_shape, refuse_unknown_fields
 
 LONGEST_WHOLE = 19  # digits
 PASS, FAIL, NOT_CLAIMED, NOT_TESTED = OUTCOMES = "pass", "fail", "not claimed", "not tested"
@@ -94,12 +94,13 @@ class Record:
         if schema != SCHEMA:
             raise PeftbenchError(f"schema {schema}, this program reads {SCHEMA}")
         check_shape(data)
+        refuse_unknown_fields(data, {field.name for field in dataclasses.fields(cls)}, "it")
         if strange := [c["outcome"] for c in data.get("checks") or () if c["outcome"] not in OUTCOMES]:
             raise PeftbenchError(f"the outcome {strange[0]!r} of a check is none of {', '.join(OUTCOMES)}")
         try:
             return cls(**{**data, "run": Run.from_json(data["run"])})
         except (TypeError, KeyError, AttributeError) as error:
-            raise PeftbenchError(f"incomplete record: {error}") from error
+            raise PeftbenchError(f"no record that this version of the program reads: {error}") from error
 
     @classmethod
     def from_file(cls, file: Path) -> Record:

@@ -6,7 +6,7 @@ may be anything, and is read by nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..errors import PeftbenchError
@@ -85,6 +85,28 @@ def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
     return check
 
 
+def _exactly(fields: Mapping[str, Check]) -> Check:
+    """These names and no other: what is made of it takes all that stands there."""
+
+    def check(value: Any, place: str) -> None:
+        _fields(fields)(value, place)
+        refuse_unknown_fields(value, fields, f"its {place}")
+
+    return check
+
+
+def refuse_unknown_fields(data: Mapping[str, Any], known: Collection[str], said: str) -> None:
+    """Name the program that wrote what this one does not know.
+
+    Raises:
+        PeftbenchError: there is something else in it than is known.
+    """
+    if strange := [name for name in data if name not in known]:
+        raise PeftbenchError(
+            f"{said} has {strange[0]!r}, which this version of the program does not know: a newer one wrote it"
+        )
+
+
 TEXT = _of("text", str)
 FLAG = _of("true or false", bool)
 NUMBER = _of(f"a number below {MOST:g}", int, float, holds=lambda value: abs(value) < MOST)
@@ -134,7 +156,7 @@ _METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "un
 _STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
 _TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(0), shapes=_many(_shape), fit_s=NUMBER,
                     fit_items=COUNT, train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip
-_RULE = _fields({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
+_RULE = _exactly({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSchedule`
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
 
 
@@ -189,7 +211,7 @@ _RECORD = _fields(
     meters=_maybe(
         _fields({}, adapter_parameters=_named(COUNT), base_parameters=COUNT, **_METERED)
     ),
-    checks=_maybe(_many(_fields({"name": TEXT, "outcome": TEXT, "detail": TEXT}))),
+    checks=_maybe(_many(_exactly({"name": TEXT, "outcome": TEXT, "detail": TEXT}))),
     notices=_maybe(_many(TEXT)),
     model_notices=_maybe(_many(TEXT)),
     sequence=_maybe(_RULE),

@@ -34,6 +34,28 @@ def test_json_is_strict(make_run: Make) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ([], "it has 'new', which this version of the program does not know: a newer one wrote it"),
+        (["checks", 0], "its checks has 'new', which"),
+        (["sequence"], "its sequence has 'new', which"),
+        (["run"], "no record that this version of the program reads: Run has no field 'new'"),
+    ],
+)
+def test_what_a_newer_version_wrote_is_said(make_run: Make, place: list[Any], said: str) -> None:
+    run = make_run()
+    checks = [{"name": "merge", "outcome": "pass", "detail": ""}]
+    record = Record(run, run.key, "ok", checks=checks, sequence={"resolve": 1.0, "first": 3, "cap": 9})
+    data = json.loads(record.to_text())
+    inner = data
+    for step in place:
+        inner = inner[step]
+    inner["new"] = 1
+    with pytest.raises(PeftbenchError, match=f"^{said}"):
+        Record.from_text(json.dumps(data))
+
+
 def test_schemas_are_named() -> None:
     with pytest.raises(PeftbenchError, match="schema 7, this program reads 4"):
         Record.from_text('{"schema": 7}')
