@@ -28,6 +28,7 @@ from . import weighted_t
 
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
+ALIKE = 1e-12  # of a mean: what its groups differ by is rounding
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ class Estimate:
             return None
         alpha = alpha or self.alpha
         half = float(weighted_t.half_width(self._parts, alpha))
+        if alpha < self._least_p:
+            half = max(half, abs(self.value) * (1 + ALIKE))  # 0 is inside
         if self.share_of is None or not 0 <= self.value <= 1:
             return self.value - half, self.value + half
         return self._wilson(half, alpha)
@@ -154,7 +157,7 @@ class Estimate:
         """Of the hypothesis that the mean is 0; None where it does not decide."""
         if self.parts is None or not self.decides:
             return None
-        return weighted_t.p_two_sided(self.value, self._parts)
+        return max(self._least_p, weighted_t.p_two_sided(self.value, self._parts))
 
     def p_above_zero(self) -> float | None:
         """One-sided p of the hypothesis that the mean is 0 or less."""
@@ -162,6 +165,15 @@ class Estimate:
         if p is None:
             return None
         return p / 2 if self.value > 0 else 1 - p / 2
+
+    @property
+    def _least_p(self) -> float:
+        """Where all groups of items differ by the same, no spread is seen, and their sign alone tells: 1 in 2^(G - 1) by chance."""
+        alike = (
+            part for part in self.parts or () if part.of_items and part.variance <= (ALIKE * self.value) ** 2
+        )
+        least = next((2.0**-part.df for part in alike), 0.0)
+        return least if self.value and self.share_of is None else 0.0
 
     @property
     def _parts(self) -> list[tuple[float, float]]:

@@ -12,6 +12,7 @@ degrees of freedom from the items, and far out in the tail, where families are t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -33,18 +34,23 @@ def t_quantile(upper: float, df: float) -> float:
 
 def half_width(parts: Parts, alpha: float) -> Numbers:
     """Half of the width of the interval that misses with chance `alpha`."""
-    return np.sqrt(sum(t_quantile(alpha / 2, df) ** 2 * variance for variance, df in parts))
+    # Far out in a tail of few degrees of freedom squares are no numbers any more.
+    return functools.reduce(np.hypot, (t_quantile(alpha / 2, df) * np.sqrt(v) for v, df in parts), 0.0)
 
 
 def p_two_sided(value: float, parts: Parts) -> float:
     """Of the hypothesis that the mean is 0: the alpha at which the half-width is |value|."""
     distance, variance = abs(value), sum(variance for variance, _ in parts)
-    if distance == 0 or variance == 0:
+    if distance == 0 or variance == 0 or math.isinf(distance):
         return 1.0 if distance == 0 else 0.0
     t = distance / math.sqrt(variance)
     # With all of the variance of the fewest degrees of freedom it would be larger, of the most smaller.
-    low, high = (float(2 * special.stdtr(of(df for _, df in parts), -t)) for of in (max, min))
-    while high > SMALLEST_P and high > low * (1 + PRECISION):
-        middle = math.sqrt(max(low, SMALLEST_P) * high)
+    low, high = (
+        max(SMALLEST_P, float(2 * special.stdtr(of(df for _, df in parts), -t))) for of in (max, min)
+    )
+    if half_width(parts, low) < distance:
+        return low
+    while high > low * (1 + PRECISION):
+        middle = math.sqrt(low) * math.sqrt(high)  # their product may be too small for a number
         low, high = (low, middle) if half_width(parts, middle) < distance else (middle, high)
     return high

@@ -44,9 +44,23 @@ def test_one_group_of_items_has_an_interval_over_seeds_and_decides_nothing() -> 
     assert found.half_width() == pytest.approx(scipy_stats.t.isf(0.025, 2) * math.sqrt(part.variance))
     assert found.p_two_sided() is None and found.p_above_zero() is None
     assert difference_of(estimate(by_seed(scores), ["a"]), mean_estimate([1.0, 2.0])).p_two_sided() is None
-    methods = [by_seed(scores + 10 * i + np.ones(4)) for i in range(2)]
-    for groups, marks in (("aaaa", ["", ""]), ("abcd", ["", "best"])):
+    methods = [by_seed(scores + 10 * i + np.ones(8)) for i in range(2)]
+    for groups, marks in (("aaaaaaaa", ["", ""]), ("abcdefgh", ["", "best"])):
         assert best_set_marks(methods, paired_estimates(methods, list(groups)), True, 0.01) == marks
+
+
+def test_items_that_all_differ_by_the_same_tell_what_their_sign_tells() -> None:
+    """All right against all wrong, on a few items: no variance, and no certainty."""
+    for items, marks in ((4, ["open", "open"]), (6, ["best", ""]), (100, ["best", ""])):
+        methods, groups = (
+            [by_seed(np.full((3, items), x)) for x in (0.9, 0.0)],
+            [str(i) for i in range(items)],
+        )
+        pairs = paired_estimates(methods, groups)
+        assert pairs[0, 1].p_two_sided() == pytest.approx(2.0 ** (1 - items))
+        assert pairs[0, 1].half_width() == pytest.approx(0.9 if items < 6 else 0)
+        assert best_set_marks(methods, pairs, True, 0.01) == marks
+    assert paired_estimates([methods[0]] * 2, groups)[0, 1].p_two_sided() == 1.0
 
 
 def test_one_seed_and_one_item_leave_nothing_to_say() -> None:

@@ -36,3 +36,11 @@ def test_it_errs_no_more_than_it_says_wherever_the_variance_comes_from() -> None
         error = draw.standard_normal(200_000)
         wrong = np.mean(np.abs(error) > half_width([(seen, 2.0), (1 - share, 499.0)], 0.002))
         assert wrong <= 0.0024, share
+
+
+@pytest.mark.parametrize("df", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("distance", [0.1, 0.27, 0.272, 0.5, 0.9])
+def test_a_p_value_far_out_in_the_tail_is_found(distance: float, df: float) -> None:
+    """Seeds that tie exactly, at the ceiling say, leave the items' variance alone: 27 of its roots are p below 1e-160."""
+    p = p_two_sided(distance, [(0.0, df), (1e-4, 1e5)])
+    assert p == pytest.approx(max(1e-290, 2 * scipy_stats.t.sf(distance / 0.01, 1e5)), rel=1e-6)
