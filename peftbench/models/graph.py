@@ -31,7 +31,7 @@ def graph_of(model: nn.Module) -> Graph:
         )
         for name, module in model.named_modules(remove_duplicate=False)
     )
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     said = config.to_dict() if hasattr(config, "to_dict") else None
     return *modules, repr(said), getattr(config, "_attn_implementation", None)
 

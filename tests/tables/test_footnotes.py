@@ -34,3 +34,32 @@ def test_of_two_methods_without_seeds_the_one_that_trains_nothing_is_not_said_to
     (as_it_is,) = (note for note in table.footnotes if "nothing trained" in note)
     (solved,) = (note for note in table.footnotes if "solved to convergence" in note)
     assert as_it_is.startswith("frozen: ") and solved.startswith("head: ")
+
+
+def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_question(
+    make_run: Make, tmp_path: Path
+) -> None:
+    def caption(**scoring: int) -> str:
+        found = result(make_run("lora"), tmp_path / str(scoring), 0.8)
+        record = dataclasses.replace(found.record, scoring={**scoring, "energy_j": None})
+        return tabulate([Result(record, found.folder)], "full", ())[0].caption
+
+    assert "scored on" not in caption(items=12, rows=36, of_items=36)  # three answers a question
+    assert ", scored on 18 of 36 test rows, in whole groups." in caption(items=6, rows=18, of_items=36)
+    for part in ({"items": 6, "of_items": 36}, {"items": 6, "rows": 6, "of_items": 36}):
+        assert ", scored on 6 of 36 test items, in whole groups." in caption(**part)
+
+
+def test_seconds_of_runs_that_shared_the_machine_are_said_to_be(make_run: Make, tmp_path: Path) -> None:
+    def note(jobs: int) -> str:
+        rows = []
+        for name in ("lora", "full"):
+            found = result(make_run(name), tmp_path / f"{name}{jobs}", 0.8)
+            curve = [{"step": 20, "train_s": 1.0, "accuracy": 0.8}]
+            there = {**found.record.environment, "jobs": jobs}
+            rows.append(
+                Result(dataclasses.replace(found.record, curve=curve, environment=there), found.folder)
+            )
+        return next(note for note in tabulate(rows, "full", ())[0].footnotes if note.startswith("s to full"))
+
+    assert "up to 2 of them at once" in note(2) and "at once" not in note(1)
