@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.tables.tabulate import tabulate
 
@@ -63,3 +64,30 @@ def test_seconds_of_runs_that_shared_the_machine_are_said_to_be(make_run: Make, 
         return next(note for note in tabulate(rows, "full", ())[0].footnotes if note.startswith("s to full"))
 
     assert "up to 2 of them at once" in note(2) and "at once" not in note(1)
+
+
+def test_a_measurement_that_failed_is_said_and_what_stands_in_its_place(
+    make_run: Make, tmp_path: Path
+) -> None:
+    """Costs are then of the seeds' runs, which shared the machine, beside rows that were measured alone."""
+    rows = [result(make_run(name), tmp_path, 0.8) for name in ("lora", "full")]
+    told = rows[0].record
+    alone, slow = (make_run("lora", kind=kind) for kind in ("profile", "latency"))
+    costs = Record(alone, alone.key, "ok", training=told.training, environment=told.environment)
+    bad = make_run("full", kind="profile")
+    (table,) = tabulate(
+        [
+            *rows,
+            Result(costs, None),
+            Result(Record(bad, bad.key, "failed", "ValueError: x"), None),
+            Result(Record(slow, slow.key, "failed", "timed out"), None),
+        ],
+        "full",
+        (),
+    )
+    said = "\n".join(table.footnotes)
+    assert (
+        "full: its cost run failed: ValueError: x." in said
+        and "lora: its latency run failed: timed out." in said
+    )
+    assert "Costs of full come from the seeds' runs" in said
