@@ -123,11 +123,26 @@ def figure_of(measure: Measure, good: Sequence[Record], alone: Sequence[Record])
     if measure.exact:
         return measure.of_runs(good)
     measured = measured_in(good, alone)
-    figure = measure.of_runs(measured)
-    if figure is None or not measure.of_run or measured is good:
-        return figure
-    done, whole = ((runs[0].training or {}).get("steps") for runs in (measured, good))
-    return figure * whole / done if done and whole else None
+    if measured is good or not measure.of_run:
+        return measure.of_runs(measured)
+    steps = int((good[0].training or {}).get("steps") or 0)
+    figures = [
+        figure * _longer(record, steps)
+        for record in measured
+        if (figure := measure.of_runs([record])) is not None
+    ]
+    return statistics.fmean(figures) if figures else None
+
+
+def _longer(record: Record, steps: int) -> float:
+    """How many times as long as a cost run its training run takes: of that, too, only the first steps warm up."""
+    step_s = (record.training or {}).get("step_s") or []
+    timed = after_warmup(step_s)
+    warm_up_s = float(sum(step_s[: len(step_s) - len(timed)]))
+    if not steps or not sum(step_s):
+        return 1.0
+    whole_s = warm_up_s + float(timed.mean()) * (steps - len(step_s) + len(timed))
+    return whole_s / float(sum(step_s))
 
 
 def _by_run(measure: Measure, good: Sequence[Record], alone: Sequence[Record]) -> tuple[float, ...]:
