@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,21 @@ def _spec(option: str, given: Any) -> str:
     return str(spec.parse(_text(option, given)))
 
 
-def _listed(option: str, given: Any, example: str) -> list[Any]:
-    """What a Python program gives as a list."""
-    if isinstance(given, Iterable) and not isinstance(given, bytes):
+def _items(given: Any) -> list[Any] | None:
+    """What a Python program gives as a list; None where it is none, as an array of no axis and a mapping, whose values would be lost."""
+    if isinstance(given, bytes | Mapping):
+        return None
+    try:
         return list(given)
-    raise UsageError(f"{option} must be a list, or text as in {example}, not {given!r}")
+    except TypeError:
+        return None
+
+
+def _listed(option: str, given: Any, example: str) -> list[Any]:
+    """The same of what must be one."""
+    if (items := _items(given)) is None:
+        raise UsageError(f"{option} must be a list, or text as in {example}, not {given!r}")
+    return items
 
 
 def _specs(option: str, given: Any) -> tuple[str, ...]:
@@ -98,9 +108,8 @@ def _size(option: str, given: Any) -> int | None:
 def _sizes(option: str, given: Any) -> tuple[int | None, ...]:
     if isinstance(given, str):
         given = [part.strip() for part in given.split(",") if part.strip()]
-    elif not isinstance(given, Iterable):
-        given = [given]  # one number
-    return tuple(_size(option, one) for one in given)
+    items = _items(given)
+    return tuple(_size(option, one) for one in ([given] if items is None else items))  # one number
 
 
 def _cells(option: str, given: Any) -> tuple[tuple[int, int], ...]:

@@ -141,7 +141,7 @@ def _latency(table: Table, axes: Any) -> bool:
     places = list(dict.fromkeys(m.name.partition("_")[2] for m in cells))
     bars = [
         (i, kind) for i, row in enumerate(table.rows) for kind in ("unmerged", "merged")
-        if any(m.name.startswith(f"{kind}_") and m.values[i] is not None for m in cells)
+        if row.costs.latency and any(m.name.startswith(f"{kind}_") and m.values[i] is not None for m in cells)
     ]  # fmt: skip
     width = 0.8 / max(1, len(bars))
     by_name: dict[str, Axis] = {m.name: m for m in cells}

@@ -69,9 +69,10 @@ def escaped(text: str) -> str:
     for char in " ".join(text.split()):
         if char in SPECIAL:
             found.append(SPECIAL[char])
+        elif char == "-" and found and found[-1].endswith("-"):  # two would be drawn as a range's dash
+            found.append("{}-")
         elif " " <= char <= "~" or "\u00a1" <= char <= "\u017e":  # what T1 has: Latin letters with accents
             found.append(char)
         elif char.isprintable():
             found.append(STRANGE)
-    # A dash pair that is not a range's would be drawn as one.
-    return "".join(found).replace("---", "-{}-{}-")
+    return "".join(found)

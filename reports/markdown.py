@@ -95,7 +95,7 @@ def _sizes(found: Sizes) -> str:
         "",
     ]
     lines.append(
-        "- The same items for every method and seed, the fewer among the more; validation and test are whole throughout. "
+        "- The same items for every method and seed, the fewer among the more; what is scored is the same throughout. "
         "Marks are those of each column's own table."
     )
     return "\n".join(lines) + "\n"

@@ -21,6 +21,7 @@ def test_values_of_other_kinds_are_taken_for_what_they_are() -> None:
     assert (asked.methods, asked.models, asked.tasks) == (("lora",), ("a/bert",), ("synthetic",))
     assert (asked.seeds, asked.learning_rate) == (2, 0.5) and type(asked.seeds) is int
     assert read(Comparison, {"model": [Path("a"), "b"]}).models == ("a", "b")
+    assert read(Comparison, {"train_size": np.array(9)}).train_sizes == (9,)
     assert read(Execution, {"timeout": np.int64(3)}).timeout_s == 3.0
 
 
@@ -29,6 +30,8 @@ def test_values_of_other_kinds_are_taken_for_what_they_are() -> None:
     [
         ({"methods": 3}, "--methods must be a list"),
         ({"methods": [3]}, "--methods must be text"),
+        ({"methods": np.array("lora")}, "--methods must be a list"),
+        ({"methods": {"lora": {"rank": 4}}}, "--methods must be a list"),
         ({"model": 3}, "--model must be a list"),
         ({"seeds": 1.5}, "--seeds must be a whole number"),
         ({"seeds": True}, "--seeds must be a whole number"),

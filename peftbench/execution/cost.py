@@ -30,6 +30,7 @@ from ..records.runs import Run
 from ..tables.flops import telling
 from . import score
 from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
+from .hidden import added_bytes, tensors_of
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .train import Stepper, accelerator_for, microbatches, padded_tokens, shape
 from .train import train as train_for
@@ -43,7 +44,9 @@ def measure_costs(run: Run) -> dict[str, Any]:
     progress.phase("load")
     task = build_task(run.task)
     objective = objective_for(run, task)
-    prepared = inject(run, load_base(run, objective, run.device), run.device)
+    loaded = load_base(run, objective, run.device)
+    known = tensors_of(loaded.model)
+    prepared = inject(run, loaded, run.device)
     adaptation = prepared.adaptation
     sections: dict[str, Any] = {"claims": dataclasses.asdict(prepared.claims)}
     if adaptation.fit is not None:  # no steps to look at
@@ -54,7 +57,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
     device = accelerator.device
     widest, *chosen = _batches(run, train)
     meter = MemoryMeter(device)
-    meter.mark_model(adaptation.model)
+    meter.mark_model(adaptation.model, added_bytes(adaptation, known))
     steps = min(run.budget.resolve_steps(len(train)), defaults.COST_STEPS)
     short = dataclasses.replace(run, budget=dataclasses.replace(run.budget, steps=steps, epochs=None))
 

@@ -161,7 +161,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         predictions = scorer.predict(scored if whole else scored.some(part), write=run.kind != "tuning")
     scoring = {
         "items": len(predictions),
-        "of_items": len(encoded[run.scored_split]),
+        "rows": len(part),  # of the split; several may be of one item, as an answer is of its question
+        "of_items": len(scored),
         "graph_is_base": prepared.graph_is_base,
         **dataclasses.asdict(energy.used()),
     }

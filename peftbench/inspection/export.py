@@ -142,6 +142,8 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
                 f"{record.run.method!r} trained a {type(plain).__name__}, which transformers does not load"
             )
         plain.save_pretrained(out)
+    if prepared.head and not own:
+        _name_labels(plain.config, out / "config.json")
     _save_own_head(prepared, own, out)
     code = [
         "import transformers",
@@ -150,6 +152,13 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
         "tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)",
     ]
     return _said_of_head(prepared, own), code
+
+
+def _name_labels(config: Any, file: Path) -> None:
+    """Write a config's labels out: the library leaves out two, and a family may have another number where none are named."""
+    said = json.loads(file.read_text(encoding="utf-8"))
+    said |= {"id2label": config.id2label, "label2id": config.label2id}
+    file.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def _merges(prepared: Prepared) -> bool:

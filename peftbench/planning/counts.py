@@ -10,7 +10,7 @@ from .. import spec
 from ..engine.protocol import Device
 from ..errors import NotSupported, PeftbenchError, UsageError
 from ..execution import prepare
-from ..measure.parameters import count_parameters
+from ..measure.parameters import count, count_parameters
 from ..plugins import registry
 from ..records.runs import Run
 from . import feasibility
@@ -35,9 +35,11 @@ def counts_of(run: Run, device: Device) -> Counts:
     Raises:
         UsageError: what the method was asked for is wrong.
     """
+    model = None
     try:
         objective = prepare.objective_of(run)
         loaded = prepare.load_base(run, objective, "meta")
+        model = count(loaded.model.parameters())
         if (long := feasibility.why_too_long(loaded.model, objective, run)) is not None:
             raise NotSupported(long)
         try:
@@ -55,10 +57,10 @@ def counts_of(run: Run, device: Device) -> Counts:
         ) is not None:
             raise NotSupported(reason)
     except NotSupported as error:
-        return Counts(None, None, str(error), False)
+        return Counts(None, None, str(error), False, model=model)
     counted = count_parameters(prepared.adaptation, prepared.head, prepared.base)
     whole_split, same = prepared.adaptation.whole_split, prepared.graph_is_base
-    return Counts(counted.adapter, counted.head, None, has_steps, whole_split, counted.model, same)
+    return Counts(counted.adapter, counted.head, None, has_steps, whole_split, model, same)
 
 
 def _raised(error: Exception, method: str) -> str:

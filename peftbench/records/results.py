@@ -123,6 +123,14 @@ def method_scores(
             figures[name] = Scores(tuple(order), np.stack(parts).astype(np.float64), values)
             of_blocks = of_blocks or _of_blocks(_numbers(shared, "block"), of_items)
             groups[name] = of_blocks
+    if of_items.count == 1:  # without it nothing is left to tell what items bring: the seeds alone speak
+        for name in first.record.quality or {}:
+            known = {seed: (result.record.quality or {}).get(name) for seed, result in good.items()}
+            if name not in figures and None not in known.values():
+                figures[name] = Scores.of_items(
+                    {seed: np.full(len(of_items.index), value) for seed, value in known.items()}
+                )
+                groups[name] = of_items
     return MethodScores(figures, groups)
 
 

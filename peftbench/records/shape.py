@@ -190,7 +190,7 @@ _RECORD = _fields(
     parameters=_maybe(_named(_maybe(COUNT))),
     memory=_maybe(_named(_maybe(_PEAK))),
     training=_maybe(_TRAINING),
-    scoring=_maybe(_fields({"items": SIZE, "energy_j": _maybe(NUMBER)}, of_items=SIZE, graph_is_base=FLAG, **_METERED)),
+    scoring=_maybe(_fields({"items": SIZE, "energy_j": _maybe(NUMBER)}, rows=SIZE, of_items=SIZE, graph_is_base=FLAG, **_METERED)),
     quality=_maybe(_named(NUMBER)),
     metric=_maybe(_METRIC),
     metrics=_maybe(_many(_METRIC)),

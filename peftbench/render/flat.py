@@ -12,7 +12,7 @@ from ..tables.table import Row, Table
 
 # Of a table's settings, those that are columns of their own.
 SETTINGS = (
-    "device", "dtype", "attention", "checkpointing", "steps", "epochs", "batch_size", "max_length", "train_items", "scored_items",
+    "device", "dtype", "attention", "checkpointing", "threads", "steps", "epochs", "batch_size", "max_length", "train_items", "scored_items",
     "accumulate", "head_learning_rate", "warmup_share", "clip_norm",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         reached = [s for s in row.seconds_to_reference if s is not None]
         flat["seconds_to_reference"] = statistics.median(reached) if reached else None
         flat["seeds_that_reached_reference"] = len(reached)
-    if costs.latency:
+    if costs.latency or costs.graph_is_base:
         flat[SLOWDOWN.name] = costs.of(SLOWDOWN)
     for cell in costs.latency:
         place = f"latency_{cell.batch}x{cell.length}"

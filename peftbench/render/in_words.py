@@ -23,7 +23,7 @@ def _of_judged(table: Table, rows: Sequence[Row]) -> str:
         return "One seed tells no method from another."
     if by_mark["best"]:
         return f"{_and(by_mark['best'])} is shown to be the best of these {len(rows)} in {table.metric}."
-    within = f"within {MARGIN * 100:g} point" if table.is_share else "exactly"
+    within = f"to the top within {MARGIN * 100:g} point" if table.is_share else "exactly"
     equal, unclear, worse = by_mark["equivalent"], by_mark["open"], by_mark[""]
     parts = []
     if len(equal) > 1:

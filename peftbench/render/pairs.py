@@ -14,7 +14,7 @@ from .markdown import pipe_table, plain_text
 
 HOW_TO_READ = (
     "B − A is paired by seed and test item, ± its 95 % interval over both; p is Holm's over all pairs. Costs: B over A, with the "
-    "interval over seeds, of times of inference over processes. Two sessions on one machine may drift apart, which no interval here "
+    "interval over cost runs, or over seeds where one side has none, of times of inference over processes. Two sessions on one machine may drift apart, which no interval here "
     "knows: a slow-down over the base is taken inside each session."
 )
 SIGNS = {PASSED: "✔", FAILED: "✘", INCONCLUSIVE: "?"}

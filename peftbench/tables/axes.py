@@ -45,9 +45,11 @@ def axes_of(table: Table) -> list[Axis]:
         *(_axis(measure, table) for measure in measures_in(AXIS)),
         Axis("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
     ]  # fmt: skip
-    places = dict.fromkeys((c.batch, c.length) for row in table.rows for c in row.costs.latency)
+    cells = [cell for row in table.rows for cell in row.costs.latency]
     for kind in ("unmerged", "merged"):
-        for batch, length in places:
+        for batch, length in dict.fromkeys(
+            (c.batch, c.length) for c in cells if getattr(c, kind) is not None
+        ):
             label = f"{SLOWDOWN.label} at {batch}x{length} {kind}, {SLOWDOWN.unit}"
             values = rows(lambda r, p=(batch, length), k=kind: _slowdown(r, p, k))  # type: ignore[misc]
             found.append(Axis(f"{kind}_{batch}x{length}", label, False, False, values))
@@ -55,23 +57,18 @@ def axes_of(table: Table) -> list[Axis]:
 
 
 def _axis(measure: Measure, table: Table) -> Axis:
-    """Of what was counted, the row's figure; else the mean over the seeds with its interval."""
+    """Of what was counted, the row's figure; else the mean over the runs that it is taken from with its interval."""
 
     def of(row: Row) -> Value | None:
+        known = row.costs.by_run.get(measure.name, ())
         if row.status != "ok":
             return None
-        by_seed = [measure.of_runs([record]) for record in _records_of(table, row)]
-        known = [figure for figure in by_seed if figure is not None]
         if measure.exact and len(set(known)) < 2:
             return _exactly(measure, row.costs.of(measure))
-        return _over_seeds([measure.shown(figure) for figure in known])
+        return _over_runs([measure.shown(figure) for figure in known])
 
     values = tuple(of(row) for row in table.rows)
     return Axis(measure.name, measure.axis, measure.higher_is_better, measure.log, values)
-
-
-def _records_of(table: Table, row: Row) -> list[Record]:
-    return [r for r in table.records if r.status == "ok" and of_row(r, row)]
 
 
 def of_row(record: Record, row: Row) -> bool:
@@ -96,8 +93,8 @@ def _exactly(measure: Measure, figure: float | None) -> Value | None:
     return Value(shown, shown, shown)
 
 
-def _over_seeds(values: Sequence[float]) -> Value | None:
-    """The mean over the seeds with its t interval."""
+def _over_runs(values: Sequence[float]) -> Value | None:
+    """The mean over cost runs, or seeds, with its t interval."""
     if not values:
         return None
     found = mean_estimate(values)
@@ -108,6 +105,8 @@ def _over_seeds(values: Sequence[float]) -> Value | None:
 
 
 def _slowdown(row: Row, place: tuple[int, int], kind: str) -> Value | None:
+    if row.costs.graph_is_base and not row.costs.latency:  # not timed: it is the base's own pass
+        return Value(0.0, 0.0, 0.0)
     cell = next((c for c in row.costs.latency if (c.batch, c.length) == place), None)
     slow = None if cell is None else (cell.merged if kind == "merged" else cell.unmerged)
     if slow is None:

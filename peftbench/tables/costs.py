@@ -44,6 +44,9 @@ class Costs:
     """Of one method. What is not known is None."""
 
     figures: Mapping[str, float | None] = field(default_factory=dict)  # by the name of their measure
+    by_run: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict
+    )  # the same, of each run that tells it
     train_peak_reserved_bytes: int | None = None  # CUDA
     train_peak_kind: str | None = None
     score_peak_bytes: int | None = None
@@ -93,6 +96,7 @@ def costs_of(good: Sequence[Record], alone: Sequence[Record], latency: Sequence[
     slowest = 0.0 if same and not cells else _worst(cells)
     return Costs(
         figures={m.name: figure_of(m, good, alone) for m in measures()} | {SLOWDOWN.name: slowest},
+        by_run={m.name: _by_run(m, good, alone) for m in measures()},
         train_peak_reserved_bytes=median_of([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
         score_peak_bytes=median_of([headline_bytes((record.memory or {}).get("score")) for record in good]),
@@ -119,11 +123,35 @@ def figure_of(measure: Measure, good: Sequence[Record], alone: Sequence[Record])
     if measure.exact:
         return measure.of_runs(good)
     measured = measured_in(good, alone)
-    figure = measure.of_runs(measured)
-    if figure is None or not measure.of_run or measured is good:
-        return figure
-    done, whole = ((runs[0].training or {}).get("steps") for runs in (measured, good))
-    return figure * whole / done if done and whole else None
+    if measured is good or not measure.of_run:
+        return measure.of_runs(measured)
+    steps = int((good[0].training or {}).get("steps") or 0)
+    figures = [
+        figure * _longer(record, steps)
+        for record in measured
+        if (figure := measure.of_runs([record])) is not None
+    ]
+    return statistics.fmean(figures) if figures else None
+
+
+def _longer(record: Record, steps: int) -> float:
+    """How many times as long as a cost run its training run takes: of that, too, only the first steps warm up."""
+    step_s = (record.training or {}).get("step_s") or []
+    timed = after_warmup(step_s)
+    warm_up_s = float(sum(step_s[: len(step_s) - len(timed)]))
+    if not steps or not sum(step_s):
+        return 1.0
+    whole_s = warm_up_s + float(timed.mean()) * (steps - len(step_s) + len(timed))
+    return whole_s / float(sum(step_s))
+
+
+def _by_run(measure: Measure, good: Sequence[Record], alone: Sequence[Record]) -> tuple[float, ...]:
+    """A measure of each run by itself, of those that tell it."""
+    measured = good if measure.exact else measured_in(good, alone)
+    figures = (
+        measure.of_runs([one]) if measured is good else figure_of(measure, good, [one]) for one in measured
+    )
+    return tuple(figure for figure in figures if figure is not None)
 
 
 def _worst(cells: Sequence[Latency]) -> float | None:

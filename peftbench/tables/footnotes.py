@@ -281,7 +281,7 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
         notes.append(
             Explains(
                 f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
-                f"reaches what {table.reference} ends with there; median of the seeds that reach it."
+                f"reaches what {table.reference} ends with there; median of the seeds that reach it{_sharing(chosen)}."
             )
         )
     if any(row.forgetting for row in rows):
@@ -292,6 +292,14 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
             )
         )
     return notes + latency_notes(rows)
+
+
+def _sharing(chosen: Selected) -> str:
+    """How many of the seeds' runs shared the machine, where some did."""
+    at_once = max((r.record.environment.get("jobs", 1) for r in chosen.reported), default=1)
+    return (
+        f", timed in the seeds' runs, up to {at_once} of them at once on this machine" if at_once > 1 else ""
+    )
 
 
 def _steps_of(chosen: Selected) -> str:

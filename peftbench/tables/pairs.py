@@ -119,7 +119,7 @@ def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
     also: dict[str, None] = {}
     for one, other in matched:
         for first, second in _both(one, other):
-            unlike |= dict.fromkeys(_unlike(first, second))
+            unlike |= dict.fromkeys(_unlike(first, second, _places(one, other)))
             also |= dict.fromkeys(_also(first, second))
     alone = [said_of(side.place, said) for side, said in zip(named, apart, strict=True)][len(matched) :]
     only_a, only_b = alone[: len(left_a)], alone[len(left_a) :]
@@ -342,9 +342,20 @@ def _cells(records: list[Record]) -> dict[tuple[int, int], list[dict[str, Any]]]
     return cells
 
 
-def _unlike(a: Record, b: Record) -> list[str]:
+def _places(a: Side, b: Side) -> list[str]:
+    """What of their places must be alike: how many runs there were at once, where steps were timed beside others."""
+    steps = [
+        record
+        for side in (a, b)
+        for record in measured_in([result.record for result in side.good.values()], side.alone)
+        if record.run.kind != "profile" and (record.training or {}).get("step_s")
+    ]
+    return [name for name in PLACES if name != "jobs" or steps]
+
+
+def _unlike(a: Record, b: Record, places: Sequence[str]) -> list[str]:
     """What makes a difference between them no news of the methods."""
-    found = differing(a.environment, b.environment, PLACES, SIDES)
+    found = differing(a.environment, b.environment, places, SIDES)
     one, other = comparable_in(a.run), comparable_in(b.run)
     sources = [said for said in SOURCES.values() if one.get(said) != other.get(said)]
     return (

@@ -29,17 +29,51 @@ def place_notes(chosen: Selected) -> list[str]:
         notes.append(
             "Steps of this table were timed with different numbers of threads: compare times with care."
         )
-    return notes + _beside(measured) + _timed_elsewhere(chosen, trained)
+    return (
+        notes + _failed(chosen) + _not_alone(chosen) + _beside(measured) + _timed_elsewhere(chosen, trained)
+    )
 
 
 def _measured(chosen: Selected) -> list[Record]:
     """The runs that costs are taken from."""
-    found: list[Record] = []
-    for (method, _), group in chosen.rows.items():
+    return [record for records in _by_row(chosen).values() for record in records]
+
+
+def _by_row(chosen: Selected) -> dict[str, list[Record]]:
+    """The same by row, of those that train in steps."""
+    found = {}
+    for row, group in chosen.rows.items():
         good = [result.record for result in group if result.record.status == "ok"]
-        alone = [record for record in chosen.cost_runs.get(method, ()) if record.status == "ok"]
-        found += [record for record in measured_in(good, alone) if (record.training or {}).get("step_s")]
+        alone = [record for record in chosen.cost_runs.get(row[0], ()) if record.status == "ok"]
+        stepped = [record for record in measured_in(good, alone) if (record.training or {}).get("step_s")]
+        if stepped:
+            found[chosen.label(row)] = stepped
     return found
+
+
+def _failed(chosen: Selected) -> list[str]:
+    """A line for each method of which a measurement failed."""
+    notes = []
+    for what, by_method in (("cost", chosen.cost_runs), ("latency", chosen.latencies)):
+        for method, records in by_method.items():
+            if bad := [record for record in records if record.status != "ok"]:
+                one = (
+                    f"its {what} run"
+                    if len(records) == 1
+                    else f"{len(bad)} of its {len(records)} {what} runs"
+                )
+                notes.append(f"{method}: {one} {bad[0].status}: {bad[0].reason}.")
+    return notes
+
+
+def _not_alone(chosen: Selected) -> list[str]:
+    """Where some rows have cost runs and others do not."""
+    found = _by_row(chosen)
+    beside = [label for label, records in found.items() if records[0].run.kind != "profile"]
+    if not beside or len(beside) == len(found):
+        return []
+    said = f"Costs of {', '.join(beside)} come from the seeds' runs, whatever ran beside them"
+    return [f"{said}, those of the other rows from runs of their own: compare them with care."]
 
 
 def _machine(record: Record, measured: Sequence[Record]) -> str:
@@ -59,7 +93,7 @@ def _beside(measured: Sequence[Record]) -> list[str]:
     """What else was at work while steps were timed."""
     notes = []
     shared = max((record.environment.get("jobs", 1) for record in measured), default=1)
-    if shared > 1:
+    if shared > 1 and all(record.run.kind != "profile" for record in measured):  # else the rows are named
         on_gpu = measured[0].run.device == "cuda"
         beside = "each on a GPU of its own" if on_gpu else "which shared its cores and caches"
         notes.append(

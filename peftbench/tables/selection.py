@@ -100,7 +100,7 @@ def select(
         run, setting = result.record.run, setting_of(result.record.run)
         if run.kind == "latency":
             latencies.setdefault((run.method, setting.forward_pass), []).append(result.record)
-        elif run.kind == "profile" and result.record.status == "ok":
+        elif run.kind == "profile":
             cost_runs.setdefault((run.method, setting.training_step), []).append(result.record)
         elif run.kind in ("training", "tuning"):
             by_setting.setdefault(setting, []).append(result)

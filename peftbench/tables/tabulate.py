@@ -329,6 +329,15 @@ def _age_said(chosen: Selected) -> str:
     )
 
 
+def _scored_part(scoring: Mapping[str, Any]) -> str:
+    """Which part of the test split was scored; empty where it was all of it."""
+    items, rows = scoring["items"], scoring.get("rows", scoring["items"])
+    if scoring.get("of_items", rows) <= rows:
+        return ""
+    what = "items" if items == rows else "rows"
+    return f", scored on {rows:,} of {scoring['of_items']:,} test {what}, in whole groups"
+
+
 def _budget_said(chosen: Selected, rows: list[Row]) -> str:
     setting, budget = chosen.setting, chosen.setting.budget
     trained = [r.record.training for r in chosen.reported if r.record.training]
@@ -342,8 +351,7 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
     if budget.train_items is not None:
         said += f", from {budget.train_items:,} training items"
     scored = [r.record.scoring for r in chosen.reported if r.record.scoring and r.record.status == "ok"]
-    if part := next((s for s in scored if s.get("of_items", s["items"]) > s["items"]), None):
-        said += f", scored on {part['items']:,} of {part['of_items']:,} test items, in whole groups"
+    said += next(filter(None, map(_scored_part, scored)), "")
     if budget.accumulate > 1:
         said += f", each step in {budget.accumulate} parts"
     if setting.attention is not None:

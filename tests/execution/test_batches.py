@@ -176,7 +176,8 @@ def test_a_part_of_the_items_is_scored_in_whole_groups_and_as_in_the_whole(
     part = batches.scored_items(test, 12)
     (whole, everything), (of_part, some) = found[None], found[12]
     assert whole.scoring is not None and of_part.scoring is not None and whole.run.key != of_part.run.key
-    assert (of_part.scoring["items"], of_part.scoring["of_items"]) == (len(part), 40) and 12 <= len(part) < 40
+    assert [of_part.scoring[what] for what in ("items", "rows", "of_items")] == [len(part), len(part), 40]
+    assert 12 <= len(part) < 40 and whole.scoring["rows"] == 40
     np.testing.assert_allclose(some["nll"], everything["nll"].to_numpy()[part], rtol=1e-5)
     assert set(part) < set(batches.scored_items(test, 30))
     groups = test.groups(np.arange(40))

@@ -13,6 +13,7 @@ from peftbench.execution import score
 from peftbench.execution.execute import execute
 from peftbench.execution.train import train
 from peftbench.measure import energy
+from peftbench.measure.memory import MemoryMeter
 from peftbench.records.record import Record
 from peftbench.records.runs import Conditions, Run
 from peftbench.tables.quantities import ENERGY, TRAIN_ENERGY
@@ -37,6 +38,7 @@ def test_energy_is_that_of_its_phase(
     record = Record.from_text(execute(make_run(steps=1), tmp_path, Conditions()).to_text())
     assert record.scoring == {
         "items": 40,
+        "rows": 40,
         "of_items": 40,
         "graph_is_base": False,
         "taken_by": "RAPL packages",
@@ -45,3 +47,16 @@ def test_energy_is_that_of_its_phase(
     assert record.constant is not None and record.constant["loss"] == pytest.approx(math.log(2), abs=0.05)
     assert 0.5 <= (record.constant["score"] or 0) <= 0.7  # two labels: of the 40 test items the commoner one
     assert ENERGY.of_runs([record]) == pytest.approx(0.2) and TRAIN_ENERGY.of_runs([record]) == 3.0
+
+
+def test_memory_is_above_the_same_in_a_cost_run_as_in_training(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the base: what a method keeps beside it, as VeRA's frozen matrices, counts as the method's."""
+    marks = []
+    monkeypatch.setattr(
+        MemoryMeter, "mark_model", lambda meter, model, added_bytes=0: marks.append(added_bytes)
+    )
+    for kind in ("training", "profile"):
+        execute(make_run("vera", kind=kind, steps=1), tmp_path, Conditions())
+    assert marks[0] == marks[1] > 10_000

@@ -161,6 +161,22 @@ def test_merged_is_a_plain_model(
     assert tokenizer("a film")["input_ids"] == prepared.tokenizer("a film")["input_ids"]
 
 
+def test_a_merged_model_says_its_labels(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
+    """BART's config has three where none are named, and the library leaves out to name two."""
+    folder = tmp_path / "bart"
+    shutil.copytree(checkpoint("bert"), folder)  # for its tokenizer
+    options: dict[str, Any] = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 8))}  # fmt: skip
+    config = transformers.BartConfig(
+        vocab_size=300, d_model=8, max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+        decoder_start_token_id=3, forced_eos_token_id=3, **options,
+    )  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(folder)
+    prepared, record = trained("full", str(folder))
+    kind: Any = type(prepared.adaptation.model)
+    loaded = kind.from_pretrained(exported(record, tmp_path, merged=True)).eval()
+    assert same(outputs(loaded, folder), logits(prepared))
+
+
 def test_exports_that_can_not_be(trained: Any, checkpoint: Of, tmp_path: Path) -> None:
     _, adapter = trained("adapter", checkpoint("bert"))
     _, sliced = trained("vera:rank=4", checkpoint("gpt2"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from torch import nn
+from transformers import BertConfig
 
 from peftbench.errors import NotSupported, UsageError
 from peftbench.execution.prepare import prepare
@@ -36,15 +38,15 @@ def test_which_methods_leave_the_graph_alone(make_run: Callable[..., Run]) -> No
     assert len(found) > 20 and {name for name, same in found.items() if same} == OWN
 
 
-@pytest.mark.parametrize("how", ["hook", "function", "module", "attention"])
+@pytest.mark.parametrize("how", ["hook", "function", "module", "setting", "layout", "config", "attention"])
 def test_a_change_that_is_no_swap_is_seen(how: str) -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-            self.config = type("Config", (), {"_attn_implementation": "sdpa"})()
+            self.config: Any = BertConfig()
 
-    model = Model()
+    model: Any = Model()
     before = graph_of(model)
     assert graph_of(model) == before
     if how == "hook":
@@ -53,6 +55,12 @@ def test_a_change_that_is_no_swap_is_seen(how: str) -> None:
         model.layer[0].forward = lambda x: x
     elif how == "module":
         model.layer[1] = nn.GELU()
+    elif how == "setting":
+        model.layer[1].inplace = True
+    elif how == "layout":
+        model.layer[0].weight = nn.Parameter(model.layer[0].weight.detach().to_sparse())
+    elif how == "config":
+        model.config.num_hidden_layers = 1  # how many of its layers a decoder of the library runs
     else:
         model.config._attn_implementation = "its own"
     assert graph_of(model) != before

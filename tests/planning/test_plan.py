@@ -18,6 +18,7 @@ from peftbench.comparison.latency_request import LatencyRequest
 from peftbench.comparison.request import Comparison, check_request
 from peftbench.engine.jobs import Execute
 from peftbench.engine.named import engine_named
+from peftbench.engine.protocol import Capacity, Device
 from peftbench.engine.sweep import _refused
 from peftbench.errors import NotSupported
 from peftbench.execution import prepare
@@ -25,6 +26,7 @@ from peftbench.execution.execute import execute
 from peftbench.jobs import do
 from peftbench.measure.environment import capacity
 from peftbench.objectives.text_metrics import TEXT_METRICS
+from peftbench.planning import feasibility
 from peftbench.planning.latency import plan_latency
 from peftbench.planning.plan import _refusal, plan
 from peftbench.plugins import build
@@ -97,6 +99,20 @@ def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
     for wrong, said in (((1,), "must be 2 or more"), ((), "is empty")):
         with pytest.raises(UsageError, match=said):
             check_request(dataclasses.replace(asked, train_sizes=wrong))
+
+
+def test_a_refused_method_stands_in_the_table_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large model, whose runs have all cores: threads tell tables apart."""
+    monkeypatch.setattr(defaults, "SMALL_MODEL", 0)
+    monkeypatch.setattr(
+        feasibility, "why_not_fitting", lambda one, *rest: None if one.adaptation.swaps else "too large"
+    )
+    asked = Comparison(
+        ("lora", "full"), ("tiny-encoder",), ("synthetic",), baselines=False, latency_grid=(), profile=False
+    )
+    planned = plan(asked, Capacity((Device("cpu", 1, 10**9, False),), 2))
+    assert {item.run.method: item.refusal for item in planned} == {"lora": None, "full": "too large"}
+    assert {item.run.threads for item in planned} == {2}
 
 
 def test_attention_is_the_one_that_is_asked_for(make_run: Make, checkpoint: Callable[[str], str]) -> None:

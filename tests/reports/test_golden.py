@@ -28,9 +28,11 @@ from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.records.runs import Run
 from peftbench.render.columns import arranged
+from peftbench.render.flat import flat_rows
 from peftbench.tables.summary import summarise
 from peftbench.tables.table import Table
 from peftbench.tables.tabulate import tabulate
+from peftbench.tables.titles import described
 
 from ..support import results
 from ..support.results import ENVIRONMENT, KINDS, LIBRARIES, STRANGE, hostile, result, text
@@ -46,6 +48,11 @@ def test_text_is_golden(report: str, ending: str, tables: list[Table]) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text(tables, report), encoding="utf-8")
     assert text(tables, report) == golden.read_text(encoding="utf-8")
+
+
+def test_what_tells_tables_apart_is_a_column(tables: list[Table]) -> None:
+    (row, *_) = flat_rows(tables[0])
+    assert {name.replace(" ", "_") for name in described(tables[0].setting)} <= row.keys()
 
 
 def test_strange_names_stay_text(tables: list[Table]) -> None:

@@ -20,8 +20,8 @@ tables = results.tables  # the fixture
         (("best", "", ""), "lora is shown to be the best of these 3 in accuracy."),
         (("open", "open", ""), "In accuracy, lora and full can't be told apart with these seeds and items; head is shown to be worse."),
         (("open", "equivalent", ""), "In accuracy, full and lora can't be told apart with these seeds and items; head is shown to be worse."),
-        (("equivalent", "equivalent", "open"), "In accuracy, lora and full are among the best and equal within 1 point; head can't be told from the best with these seeds and items."),
-        (("equivalent", "equivalent", "equivalent"), "In accuracy, lora, full and head are among the best and equal within 1 point."),
+        (("equivalent", "equivalent", "open"), "In accuracy, lora and full are among the best and equal to the top within 1 point; head can't be told from the best with these seeds and items."),
+        (("equivalent", "equivalent", "equivalent"), "In accuracy, lora, full and head are among the best and equal to the top within 1 point."),
         (("", "", ""), "One seed tells no method from another."),
     ],
 )  # fmt: skip

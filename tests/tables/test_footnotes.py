@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.tables.tabulate import tabulate
 
@@ -34,3 +35,59 @@ def test_of_two_methods_without_seeds_the_one_that_trains_nothing_is_not_said_to
     (as_it_is,) = (note for note in table.footnotes if "nothing trained" in note)
     (solved,) = (note for note in table.footnotes if "solved to convergence" in note)
     assert as_it_is.startswith("frozen: ") and solved.startswith("head: ")
+
+
+def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_question(
+    make_run: Make, tmp_path: Path
+) -> None:
+    def caption(**scoring: int) -> str:
+        found = result(make_run("lora"), tmp_path / str(scoring), 0.8)
+        record = dataclasses.replace(found.record, scoring={**scoring, "energy_j": None})
+        return tabulate([Result(record, found.folder)], "full", ())[0].caption
+
+    assert "scored on" not in caption(items=12, rows=36, of_items=36)  # three answers a question
+    assert ", scored on 18 of 36 test rows, in whole groups." in caption(items=6, rows=18, of_items=36)
+    for part in ({"items": 6, "of_items": 36}, {"items": 6, "rows": 6, "of_items": 36}):
+        assert ", scored on 6 of 36 test items, in whole groups." in caption(**part)
+
+
+def test_seconds_of_runs_that_shared_the_machine_are_said_to_be(make_run: Make, tmp_path: Path) -> None:
+    def note(jobs: int) -> str:
+        rows = []
+        for name in ("lora", "full"):
+            found = result(make_run(name), tmp_path / f"{name}{jobs}", 0.8)
+            curve = [{"step": 20, "train_s": 1.0, "accuracy": 0.8}]
+            there = {**found.record.environment, "jobs": jobs}
+            rows.append(
+                Result(dataclasses.replace(found.record, curve=curve, environment=there), found.folder)
+            )
+        return next(note for note in tabulate(rows, "full", ())[0].footnotes if note.startswith("s to full"))
+
+    assert "up to 2 of them at once" in note(2) and "at once" not in note(1)
+
+
+def test_a_measurement_that_failed_is_said_and_what_stands_in_its_place(
+    make_run: Make, tmp_path: Path
+) -> None:
+    """Costs are then of the seeds' runs, which shared the machine, beside rows that were measured alone."""
+    rows = [result(make_run(name), tmp_path, 0.8) for name in ("lora", "full")]
+    told = rows[0].record
+    alone, slow = (make_run("lora", kind=kind) for kind in ("profile", "latency"))
+    costs = Record(alone, alone.key, "ok", training=told.training, environment=told.environment)
+    bad = make_run("full", kind="profile")
+    (table,) = tabulate(
+        [
+            *rows,
+            Result(costs, None),
+            Result(Record(bad, bad.key, "failed", "ValueError: x"), None),
+            Result(Record(slow, slow.key, "failed", "timed out"), None),
+        ],
+        "full",
+        (),
+    )
+    said = "\n".join(table.footnotes)
+    assert (
+        "full: its cost run failed: ValueError: x." in said
+        and "lora: its latency run failed: timed out." in said
+    )
+    assert "Costs of full come from the seeds' runs" in said

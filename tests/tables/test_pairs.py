@@ -66,6 +66,21 @@ def of(paired: Paired, method: str) -> Pair:
     return next(one for one in paired.pairs if one.method == method)
 
 
+def test_what_ran_beside_matters_where_steps_were_timed_beside_it(
+    runs: Callable[..., list[Result]], make_run: Callable[..., Run]
+) -> None:
+    a, b = (runs(side, environment={**ENVIRONMENT, "jobs": jobs}) for side, jobs in (("a", 1), ("b", 2)))
+    assert pair(a, b).unlike == ("jobs 1 in A, 2 in B",)
+    alone = []
+    for method in ("lora", "full"):
+        run = make_run(method, kind="profile")
+        there = {**ENVIRONMENT, "jobs": 1}
+        alone.append(
+            Result(Record(run, run.key, "ok", training=a[0].record.training, environment=there), None)
+        )
+    assert not pair([*a, *alone], [*b, *alone]).unlike and pair([*a, *alone], b).unlike
+
+
 def test_a_difference_is_paired_by_seed_and_item(runs: Callable[..., list[Result]]) -> None:
     paired = pair(runs("a"), runs("b", lora=0.77))
     lora, full = of(paired, "lora"), of(paired, "full")

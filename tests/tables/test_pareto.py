@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats as scipy_stats
 
+from peftbench.records.record import Record
+from peftbench.records.results import Result
 from peftbench.records.runs import Run
+from peftbench.render.columns import arranged
+from peftbench.render.flat import flat_rows
 from peftbench.tables.axes import Axis, Value, axes_of
 from peftbench.tables.pareto import MAYBE, OFF, SURELY, front
 from peftbench.tables.table import Table
@@ -100,9 +105,41 @@ def test_axes_say_what_the_table_says_with_intervals_over_seeds(table: Table) ->
         297.616, 297.616, 297.616
     )
     assert "forgetting" not in found and "unmerged_1x8" not in found
-    training = table.records[0].training or {}
-    training["step_s"] = [0.08] * 20  # of the first seed: 50 ms in the other two
-    step = next(m for m in axes_of(table) if m.name == "step").values[0]
+
+
+def test_costs_are_drawn_from_the_runs_that_the_table_takes_them_from(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Cost runs, where there are some: the seeds' runs shared the machine."""
+    seeds = [result(make_run("lora", seed=seed), tmp_path, 0.7) for seed in range(3)]
+    seeds += [_own_pass(result(make_run("full", seed=seed), tmp_path, 0.9)) for seed in range(3)]
+    told: dict[str, Any] = {**(seeds[0].record.training or {}), "steps": 10}
+    alone = [
+        Result(
+            Record(run, run.key, "ok", training={**told, "step_s": [ms / 1e3] * 10}, memory={"train": None}),
+            None,
+        )
+        for process, ms in enumerate((80, 50, 50))
+        for run in [make_run("lora", seed=process, kind="profile")]
+    ]
+    slow = make_run("lora", kind="latency")
+    cell = {"batch": 1, "length": 8, "ms": {"base": [1.0] * 40, "lora": [1.2] * 40}, "refusal": None}
+    timed = Result(Record(slow, slow.key, "ok", latency=[cell]), None)
+    (table,) = tabulate([*seeds, *alone, timed], "full", ("full",))
+    found = {one.name: one for one in axes_of(table)}
+    lora, full = found["step"].values
     half = scipy_stats.t.isf(0.025, 2) * 30 / 3  # the deviation of 80, 50, 50 is 30 / sqrt 3
-    assert step is not None and step.value == pytest.approx(60) and step.high == pytest.approx(60 + half)
-    assert step.low == pytest.approx(60 - half)
+    assert lora is not None and (lora.low, lora.value, lora.high) == pytest.approx((60 - half, 60, 60 + half))
+    assert full == Value(50.0, 50.0, 50.0)  # it has no cost run: of its seeds
+    whole = found["train_s"].values[0]  # twice the steps of a cost run
+    assert whole is not None and whole.value == pytest.approx((1.6 + 1.0 + 1.0) / 3)
+    # A pass that is the base's own is not timed, and takes nothing longer: so it is on the front, alone.
+    assert found["unmerged_1x8"].values[1] == Value(0.0, 0.0, 0.0) and "merged_1x8" not in found
+    assert front(table, score(table), found["unmerged_1x8"]) == [OFF, SURELY]
+    assert [row["slowdown"] for row in flat_rows(table)] == pytest.approx([0.2, 0.0])
+    assert [row.method for row in arranged([table], None, "slowdown")[0].shown_rows] == ["full", "lora"]
+
+
+def _own_pass(one: Result) -> Result:
+    scoring = {"items": 200, "graph_is_base": True, "energy_j": None}
+    return Result(dataclasses.replace(one.record, scoring=scoring), one.folder)

@@ -34,6 +34,7 @@ def test_scores_by_size(make_run: Make, tmp_path: Path) -> None:
     assert [row is not None for row in found.rows["full"]] == [True, False, True]
     text = registry.get("report", "markdown").target(tables)
     assert "### accuracy % by training items, synthetic" in text and "from 30 training items" in text
+    assert "test are whole" not in text  # which a budget with scored items makes untrue
     assert "| full     |" in text and "(30 training items) with tiny-encoder" in text
     flat = flat_rows(tables[0])
     assert flat[0]["train_items"] == tables[0].settings["train_items"]
