@@ -22,10 +22,12 @@ def list_command(
     plugins: PluginsOption = None,
     form: Annotated[
         str,
-        typer.Option("--format", help="text, json, or, for methods, markdown with formulas and families."),
+        typer.Option(
+            "--format", help="text or json; for methods also markdown, with formulas and model families."
+        ),
     ] = "text",
 ) -> None:
-    """What exists: registered names with their fields, starter models, or the runs of a store."""
+    """List methods, tasks or reports with their fields, starter models, or the runs of a store."""
     import json
 
     from .listing import listing
