@@ -200,11 +200,11 @@ TRAIN_S = Measure("train_s", "train_s", "training", "s", _train_s, of_run=True, 
 TRAIN_ENERGY = Measure(
     "train_energy", "train_energy_j", "train energy", "J", _train_energy_j, of_run=True,
     limit=Limit("--max-train-energy", "Energy of one training run, as in 2kJ.", energy),
-    note="of one training run ({energy_kind}, neighbours included)",
+    note="of one training run ({energy_kind}, other processes included)",
 )  # fmt: skip
 ENERGY = Measure(
     "energy", "energy_per_item_j", "energy an item", "J", _energy_per_item_j, form=",.3g",
     limit=Limit("--max-energy", "Energy of scoring one test item, as in 20mJ.", energy),
-    note="of scoring, over its items ({energy_kind}, neighbours included)",
+    note="of scoring, over its items ({energy_kind}, other processes included)",
 )  # fmt: skip
 MEASURES = (TRAINED, HEAD, STORED, SLOWDOWN, PEAK, STEP, TOKENS, TRAIN_S, TRAIN_ENERGY, ENERGY)

@@ -76,7 +76,7 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(
     assert "these can't be told from the best: " in said and "the cheapest of them to store is" in said
     assert "seeds" in said
     one_seed = [r for r in both if r.record.run.seed == 0]
-    assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", {}))
+    assert "one seed can't show a difference between methods" in advice_text(advise_on(one_seed, "full", {}))
 
 
 def test_a_rate_keeps_its_name_where_another_one_is_excluded(
