@@ -34,7 +34,7 @@ def list_command(
 
     one_of("--format", form, ("text", "json", "markdown"))
     if form == "markdown" and what != "methods":
-        raise UsageError("--format markdown is there for `peftbench list methods`; write text or json")
+        raise UsageError("--format markdown works only for `peftbench list methods`; write text or json")
     rows = listing(what, store, plugins_of(plugins))
     if form == "markdown":
         from ..inspection.methods_table import methods_table

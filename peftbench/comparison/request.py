@@ -271,13 +271,13 @@ def check_request(asked: Comparison) -> None:
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("--steps and --epochs exclude each other; give one")
     if asked.tune and asked.learning_rate is not None:
-        raise UsageError("--tune looks for learning rates and --lr gives one; leave one of them out")
+        raise UsageError("--tune searches learning rates and --lr sets one; leave one of them out")
     if asked.accumulate > asked.batch_size:
         raise UsageError(
             f"--accumulate {asked.accumulate} cuts a batch of {asked.batch_size} into empty parts"
         )
     if asked.until is not None and asked.first_seeds < 2:
-        raise UsageError("--until needs --seeds 2 or more to begin with: one seed says nothing of the spread")
+        raise UsageError("--until needs --seeds 2 or more to begin with: one seed does not show a spread")
     if asked.until is not None and asked.first_seeds > asked.max_seeds:
         raise UsageError(
             f"--until begins with {asked.first_seeds} seeds, above --max-seeds {asked.max_seeds}"

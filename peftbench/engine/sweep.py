@@ -188,7 +188,7 @@ def _start(
 def _note(job: _InFlight, event: Event) -> None:
     if "unwritable" in event:
         raise UsageError(
-            f"{event['unwritable']}; what is finished is kept: free some space, the same command carries on"
+            f"{event['unwritable']}; finished runs are kept: free some space, and the same command carries on"
         )
     if "phase" in event:
         job.phase, job.step = event["phase"], None

@@ -203,7 +203,7 @@ TRAIN_ENERGY = Measure(
     note="of one training run ({energy_kind}, other processes included)",
 )  # fmt: skip
 ENERGY = Measure(
-    "energy", "energy_per_item_j", "energy an item", "J", _energy_per_item_j, form=",.3g",
+    "energy", "energy_per_item_j", "energy per item", "J", _energy_per_item_j, form=",.3g",
     limit=Limit("--max-energy", "Energy of scoring one test item, as in 20mJ.", energy),
     note="of scoring, over its items ({energy_kind}, other processes included)",
 )  # fmt: skip

@@ -67,9 +67,9 @@ CASES = [
         lambda much: {"meters": {"heat_k": 0.002 * much}},
     ),
     Case(
-        "energy", "energy_per_item_j", 0.01515, ("0.0152", "0.0303"), "energy an item J", "energy an item, J",
-        "- Energy an item: of scoring, over its items (a meter, other processes included).",
-        ("--max-energy", "20mJ", "full: energy an item 0.0303 J, above 0.02 J"),
+        "energy", "energy_per_item_j", 0.01515, ("0.0152", "0.0303"), "energy per item J", "energy per item, J",
+        "- Energy per item: of scoring, over its items (a meter, other processes included).",
+        ("--max-energy", "20mJ", "full: energy per item 0.0303 J, above 0.02 J"),
         lambda much: {"scoring": {"items": 200, "taken_by": "a meter", "energy_j": 3.0 * much}},
     ),
     Case(

@@ -234,7 +234,7 @@ def test_the_reference_is_the_tuned_rate_or_the_one_named_and_never_guessed(
         as_before.reference == "lora" and as_before.rows[2].tuned and as_before.footnotes == table.footnotes
     )
     assert reference_among(runs, "lora at 2e-3") == "lora at 0.002"
-    with pytest.raises(UsageError, match=r"lora stands at 0.001, 0.002"):
+    with pytest.raises(UsageError, match=r"lora has the learning rates 0.001, 0.002"):
         reference_among(runs, "lora at 0.5")
 
 
