@@ -102,7 +102,9 @@ def _size(option: str, given: Any) -> int | None:
     try:
         return _whole(option, given)
     except UsageError:
-        raise UsageError(f"{option} {given!r} is no number of items; write it as in 100,1000,all") from None
+        raise UsageError(
+            f"{option} {given!r} is not a number of items; write it as in 100,1000,all"
+        ) from None
 
 
 def _sizes(option: str, given: Any) -> tuple[int | None, ...]:

@@ -109,7 +109,7 @@ def _against(table: Table, axes: Any, name: str) -> bool:
         assert value is not None
         axes.annotate(f"{_name(table.rows[i].label, LONGEST)}: 0", (0.5, value.value), (0, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", fontsize=8, color="#555555", ha="center")  # fmt: skip
-    axes.text(0.01, 0.01, "filled: surely on the front, open: maybe, ×: not, ◇: not judged", transform=axes.transAxes, fontsize=7, color="#555555")  # fmt: skip
+    axes.text(0.01, 0.01, "filled: surely on the Pareto front, open: maybe, ×: not, ◇: not judged", transform=axes.transAxes, fontsize=7, color="#555555")  # fmt: skip
     axes.set_xlabel(_name(x.label, 80))
     axes.set_ylabel(_name(y.label, 60))
     axes.margins(0.12)

@@ -28,7 +28,7 @@ LEAST_WIDTH = 40  # characters; what is narrower is scrolled
 BETWEEN = 2  # characters between two columns
 NEVER_LEFT_OUT = 3  # columns: the method, its quality, the difference
 MORE = (
-    "All columns and footnotes: --format markdown. What they mean, and how all was measured: docs/reports.md, "
+    "All columns and footnotes: --format markdown. What they mean, and how they are measured: README.md, "
     "docs/measurement.md."
 )
 

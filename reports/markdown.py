@@ -64,7 +64,7 @@ def _summary(summary: Summary) -> str:
     )
     lines = [plain_text(title), "", text, ""]
     lines.append(
-        "- ± is the 95 % interval over tasks: what another task would say. Better and worse: the task's own interval "
+        "- ± is the 95 % interval over tasks. Better and worse: the task's own interval "
         "excludes 0; equal: shown to lie within ±1 point."
     )
     if len(summary.tasks) < RANKED_TASKS:
@@ -72,7 +72,7 @@ def _summary(summary: Summary) -> str:
             f"- Mean ranks over fewer than {RANKED_TASKS} tasks are mostly chance: no claim can rest on them."
         )
     if summary.left_out:
-        lines.append(f"- Not in it, other units: {', '.join(summary.left_out)}.")
+        lines.append(f"- Not included, because their units differ: {', '.join(summary.left_out)}.")
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +95,7 @@ def _sizes(found: Sizes) -> str:
         "",
     ]
     lines.append(
-        "- The same items for every method and seed, the fewer among the more; what is scored is the same throughout. "
+        "- The same items for every method and seed; a larger size includes the items of a smaller one. The scored items are the same for all sizes. "
         "Marks are those of each column's own table."
     )
     return "\n".join(lines) + "\n"

@@ -50,7 +50,7 @@ def test_values_of_other_kinds_are_taken_for_what_they_are() -> None:
         ({"baselines": "no"}, "--baselines must be True or False"),
         ({"budget": ["quick"]}, "--budget must be text"),
         ({"latency_grid": [(1, 2, 3)]}, "is not BATCHxLENGTH"),
-        ({"train_size": {"a": 1}}, "is no number of items"),
+        ({"train_size": {"a": 1}}, "is not a number of items"),
         ({"method": "lora"}, "unknown option 'method'; did you mean 'methods'"),
         ({"format": "json"}, "returns a DataFrame"),
     ],

@@ -21,17 +21,17 @@ def analyze_command(
         ),
     ],
     other: Annotated[
-        str | None, typer.Argument(help="Another one, to see which directions they share.")
+        str | None, typer.Argument(help="A second one, to see which directions both share.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="A role as in query, or a part of a module's name.")
+        str | None, typer.Option(help="Only this role (query), or modules with this in their name (layer.3).")
     ] = None,
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
-    form: Annotated[str, typer.Option("--format", help="text, or json with every value.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, or json with all values.")] = "text",
     out: OutOption = None,
 ) -> None:
-    """Low-rank updates: their rank, their relation to the weights, and the directions that two of them share."""
+    """Analyze low-rank updates: their rank, their relation to the weights, and the directions that two of them share."""
     import json
 
     from ..engine.answers import ask

@@ -152,4 +152,4 @@ def _wrong(message: str) -> int:
 
 
 def _interrupted() -> None:
-    notify("peftbench: interrupted; what is finished is kept, the same command carries on")
+    notify("peftbench: interrupted; finished runs are kept, the same command carries on")

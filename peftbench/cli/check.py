@@ -11,12 +11,15 @@ from .options import DataDirOption, PluginsOption, folder_of, plugins_of, write
 
 def check_command(
     what: Annotated[
-        str, typer.Argument(help="SPEC of a method or a task, or a Python or TOML file with some.")
+        str,
+        typer.Argument(
+            help="A method or a task, as in lora:rank=4, or a Python or TOML file with methods or tasks."
+        ),
     ],
     plugins: PluginsOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Does a method keep its claims, on tiny CPU models of three families? Do a task's splits and metrics hold up?"""
+    """Check what a method claims, on tiny CPU models of three families, or a task's splits and metrics."""
     from ..engine.answers import ask
     from ..engine.jobs import CheckPlugin
     from ..engine.named import engine_named

@@ -12,16 +12,18 @@ from .options import OutOption, as_path, uncollected, write
 
 def compare_command(
     a: Annotated[
-        Path, typer.Argument(help="The store that was before, or one run's folder.", parser=as_path("A"))
+        Path, typer.Argument(help="The store before the change, or one run's folder.", parser=as_path("A"))
     ],
-    b: Annotated[Path, typer.Argument(help="The store that is now.", parser=as_path("B"))],
+    b: Annotated[Path, typer.Argument(help="The store after the change.", parser=as_path("B"))],
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="METRIC:CHANGE as in accuracy:-1.0 or latency:+5%: status 1 beyond it, 3 if undecided."
+            help="Limit, METRIC:CHANGE, as in accuracy:-1.0 or latency:+5%: status 1 if exceeded, 3 if undecided."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Although device, data or budget differ.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare even if device, data or budget differ.")
+    ] = False,
     out: OutOption = None,
 ) -> None:
     """Compare two stores, paired by method, task, model and seed; a gate for continuous integration."""

@@ -61,7 +61,7 @@ class Display:
             self.bar.update(self.whole, description="runs", total=self.total)
             if self.part is None:
                 self.part = self.bar.add_task("", total=None)
-        kinds = {"tuning": "trials of learning rates", "latency": "processes of latency"}
+        kinds = {"tuning": "learning-rate trials", "latency": "latency processes"}
         self.say(f"{len(planned)} {kinds.get(planned[0].run.kind, 'runs') if planned else 'runs'} planned")
 
     def event(self, event: Event) -> None:

@@ -6,7 +6,7 @@ from .options import write
 
 
 def doctor_command() -> None:
-    """What this machine, its GPU and its libraries can measure, and what they can't."""
+    """Show what this machine, its GPU and its libraries can measure, and what they can't."""
     from ..inspection.doctor import doctor
 
     write(doctor() + "\n")

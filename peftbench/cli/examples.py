@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 FIRST_STEPS = (
-    ("peftbench run", "LoRA, adapters and prefix tuning on a starter's model and texts, on any machine"),
+    (
+        "peftbench run",
+        "LoRA, adapters and prefix tuning on a small model and data set, downloaded once",
+    ),
     ("peftbench run --methods lora,full --task csv:path=mine.csv", "on your own texts and labels"),
-    ("peftbench report --format html --out report.html", "a page of all that was run"),
+    ("peftbench report --format html --out report.html", "one page with all results, for a browser"),
 )
 EXAMPLES = {
     "run": (
         ("peftbench run --methods lora,lora:rank=32,adapter", "costs and a first look at quality, in minutes"),
-        ("peftbench run --task csv:path=reviews.csv --budget standard", "your data; five seeds, rates tuned for every method alike"),
-        ("peftbench run --model gpt2,roberta-base --until 1 --dry-run", "what would be run until one point is resolved"),
+        ("peftbench run --task csv:path=reviews.csv --budget standard", "your data; five seeds, learning rates tuned in the same way for every method"),
+        ("peftbench run --model gpt2,roberta-base --until 1 --dry-run", "what would be run to resolve differences of one point"),
     ),
     "latency": (
         ("peftbench latency --methods lora,adapter,prefix", "each unmerged and merged, beside the base"),
@@ -19,19 +22,19 @@ EXAMPLES = {
     ),
     "report": (
         ("peftbench report --format html --out report.html", "one page that opens from disk"),
-        ("peftbench report --advise --max-vram 16GB", "which method to use inside a limit"),
+        ("peftbench report --advise --max-vram 16GB", "which method to use within a limit"),
     ),
     "compare": (
         ("peftbench compare before after", "two stores, paired by method, task, model and seed"),
-        ("peftbench compare before after --fail-on score:-1.0", "status 1 where a point is lost, 3 where it is open"),
+        ("peftbench compare before after --fail-on score:-1.0", "exit status 1 if a point is lost, 3 if undecided"),
     ),
     "show": (
         ("peftbench list runs", "their keys"),
-        ("peftbench show 3f2a", "the run whose key begins so"),
+        ("peftbench show 3f2a", "the run whose key starts with 3f2a"),
     ),
     "verify": (
-        ("peftbench verify 3f2a", "does the run whose key begins so again"),
-        ("peftbench verify 3f2a --store before", "one of another store"),
+        ("peftbench verify 3f2a", "repeats the run whose key starts with 3f2a"),
+        ("peftbench verify 3f2a --store before", "a run of another store"),
     ),
     "analyze": (
         ("peftbench analyze 3f2a", "the ranks of what a run learned"),
@@ -46,19 +49,19 @@ EXAMPLES = {
         ("peftbench paper table6 --out pages", "one of them, as Markdown, pictures and HTML"),
     ),
     "list": (
-        ("peftbench list methods", "with their fields"),
+        ("peftbench list methods", "all methods with their fields"),
         ("peftbench list runs --store before --format json", "what a store holds"),
     ),
     "check": (
-        ("peftbench check lora:rank=4", "does the method keep its claims?"),
-        ("peftbench check csv:path=reviews.csv", "do the splits hold up?"),
+        ("peftbench check lora:rank=4", "is what the method claims true?"),
+        ("peftbench check csv:path=reviews.csv", "are the splits and metrics sound?"),
     ),
     "new": (
         ("peftbench new method fast-lora", "fast_lora.py and its test, here"),
         ("peftbench new method fast-lora --to methods", "in another folder"),
     ),
     "doctor": (
-        ("peftbench doctor", "to read"),
-        ("peftbench doctor > machine.txt", "to send along with a report of a fault"),
+        ("peftbench doctor", "print it"),
+        ("peftbench doctor > machine.txt", "save it, to attach to a bug report"),
     ),
 }  # fmt: skip

@@ -20,7 +20,7 @@ def export_command(
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
 ) -> None:
-    """Write what a run trained in the PEFT library's format, or merged into a plain model."""
+    """Export what a run trained: in the PEFT library's format, or merged into a plain model."""
     from ..engine.answers import ask
     from ..engine.jobs import Export
     from ..engine.named import engine_named

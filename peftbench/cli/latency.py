@@ -20,7 +20,7 @@ def options() -> list[Option]:
 
 
 def latency_command(given: Mapping[str, Any]) -> None:
-    """Time inference: base, every method unmerged and merged, in turns over one shared base."""
+    """Time inference of the base and of every method, unmerged and merged, in turns over one shared base."""
     from ..comparison.compare import compare_latency
     from ..comparison.latency_request import LatencyRequest
     from ..comparison.session import Printed, Session

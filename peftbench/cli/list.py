@@ -22,17 +22,19 @@ def list_command(
     plugins: PluginsOption = None,
     form: Annotated[
         str,
-        typer.Option("--format", help="text, json, or, for methods, markdown with formulas and families."),
+        typer.Option(
+            "--format", help="text or json; for methods also markdown, with formulas and model families."
+        ),
     ] = "text",
 ) -> None:
-    """What exists: registered names with their fields, starter models, or the runs of a store."""
+    """List methods, tasks or reports with their fields, starter models, or the runs of a store."""
     import json
 
     from .listing import listing
 
     one_of("--format", form, ("text", "json", "markdown"))
     if form == "markdown" and what != "methods":
-        raise UsageError("--format markdown is there for `peftbench list methods`; write text or json")
+        raise UsageError("--format markdown works only for `peftbench list methods`; write text or json")
     rows = listing(what, store, plugins_of(plugins))
     if form == "markdown":
         from ..inspection.methods_table import methods_table

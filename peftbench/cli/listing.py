@@ -77,7 +77,7 @@ def _suites() -> list[dict[str, Any]]:
         {
             "name": name,
             "fields": "",
-            "summary": f"Several: {', '.join(tasks)}; each model gets those that it can serve.",
+            "summary": f"Several tasks: {', '.join(tasks)}; each model gets those that it can do.",
         }
         for name, tasks in defaults.SUITES.items()
     ]

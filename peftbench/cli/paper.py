@@ -21,7 +21,7 @@ ARGUMENTS = (
         "name",
         inspect.Parameter.KEYWORD_ONLY,
         annotation=Annotated[
-            str, typer.Argument(metavar="NAME", help="An experiment, or list for their names.")
+            str, typer.Argument(metavar="NAME", help="An experiment; `list` shows all names.")
         ],
     ),
 )
@@ -36,7 +36,7 @@ def options() -> list[Option]:
 
 
 def paper_command(given: Mapping[str, Any]) -> None:
-    """An experiment of the LoRA paper, printed figures beside, with a verdict on each statement of the paper."""
+    """Run an experiment of the LoRA paper: its figures beside yours, with a verdict on each statement of the paper."""
     from ..comparison.session import Printed, Session
     from ..engine.named import engine_named
     from ..experiments.page import CONTRADICTED, Asked, Page

@@ -20,21 +20,23 @@ def report_command(
     report: FormatOption = defaults.REPORT,
     baseline: Annotated[
         str,
-        typer.Option(help="SPEC that differences are taken to, or one of its rates as in 'lora at 0.02'."),
+        typer.Option(
+            help="Method that all others are compared with, or one of its learning rates as in 'lora at 0.02'."
+        ),
     ] = defaults.REFERENCE,
     columns: Annotated[
         str | None,
         typer.Option(
-            help="Those to show, as in method,score,peak,macro_f1; default: all that have something."
+            help="Columns to show, as in method,score,peak,macro_f1; default: all that have a value."
         ),
     ] = None,
     sort: Annotated[str | None, typer.Option(help="Column to sort by, as in peak or score:desc.")] = None,
     advise: Annotated[
-        bool, typer.Option("--advise", help="Say which method to use, inside the limits that follow.")
+        bool, typer.Option("--advise", help="Say which method to use, within these limits:")
     ] = False,
     published: Annotated[
         list[str] | None,
-        typer.Option(help="Printed results to show below: lora-paper, a CSV file, or PEFT's result files."),
+        typer.Option(help="Published results to show below: lora-paper, a CSV file, or PEFT's result files."),
     ] = None,
     out: OutOption = None,
     **words: str | None,  # of the limits, which are declared with their measures
@@ -52,9 +54,9 @@ def report_command(
 
     limits = limits_of({name: words[limit.parameter] for name, (_, limit) in limited().items()})
     if limits and not advise:
-        raise UsageError("--max-vram and its likes are limits of --advise; add it, or leave them out")
+        raise UsageError("--max-vram and the other limits belong to --advise; add it, or leave them out")
     if published and (advise or report not in (defaults.REPORT, defaults.WIDE_REPORT)):
-        raise UsageError(f"--published goes with --format {defaults.WIDE_REPORT} alone")
+        raise UsageError(f"--published works only with --format {defaults.WIDE_REPORT}")
     printed = [row for name in published or () for row in published_rows(name)]
     with uncollected():
         found = stored_results(store)

@@ -41,7 +41,7 @@ def _write_page(tables: Sequence[Table], store: Store) -> None:
 
 
 def run_command(given: Mapping[str, Any]) -> None:
-    """Run a comparison and print its table; what the store already holds is not run again."""
+    """Run a comparison and print its table; stored results are not run again."""
     from ..comparison.compare import compare, planned_runs
     from ..comparison.dry_run import plan_text
     from ..comparison.request import Comparison, check_request

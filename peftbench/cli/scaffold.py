@@ -102,8 +102,8 @@ def _filled(template: str, names: Names) -> str:
 def _what_next(name: str, method: Path, test: Path) -> str:
     file, tested = shlex.quote(str(method)), shlex.quote(str(test))
     steps = {
-        f"peftbench check {file}": "does it keep its claims? in seconds",
-        f"python -m pytest {tested}": "the same as a test, and its count",
+        f"peftbench check {file}": "checks what it claims, in seconds",
+        f"python -m pytest {tested}": "the same checks as a test, and the parameter count",
         f"peftbench run --methods lora,{name} --plugins {file}": "its row in the table",
     }
     width = max(len(command) for command in steps)

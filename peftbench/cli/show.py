@@ -15,7 +15,7 @@ def show_command(
     run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
     store: StoreOption = Path(defaults.STORE),
 ) -> None:
-    """Everything that is known of one run."""
+    """Show everything that is known about one run."""
     from ..records.store import Store
     from .listing import show
 

@@ -17,7 +17,7 @@ def verify_command(
     plugins: PluginsOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Do a stored run again: reproduced bit for bit, within its interval, or not (status 1), and what differs."""
+    """Repeat a stored run: is the result the same bit for bit, within its interval, or not (status 1)? What differs?"""
     from ..engine.answers import ask
     from ..engine.jobs import Verify
     from ..engine.named import engine_named

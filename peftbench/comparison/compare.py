@@ -153,7 +153,7 @@ def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
     on_gpu = any(item.run.device == "cuda" for item in planned)
     if on_gpu and gpus is not None and how.jobs is not None and how.jobs > gpus.count:
         raise UsageError(
-            f"--jobs {how.jobs} gives each run a GPU of its own, and here are {gpus.count}; use --jobs {gpus.count}"
+            f"--jobs {how.jobs} needs a GPU for each run, and this machine has {gpus.count}; use --jobs {gpus.count}"
         )
 
 

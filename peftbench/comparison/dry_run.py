@@ -29,7 +29,7 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
     notes = [f"{total} of {len(planned) + len(_trials(planned, trials))} runs to do; nothing was run."]
     if trials:
         notes.append(
-            "Reported runs take the rate that tuning chooses; a choice at the edge of a grid adds up to "
+            "Reported runs use the learning rate that tuning chooses; a choice at the edge of a grid adds up to "
             f"{EXTENSIONS} more rates to every method."
         )
     notes += what_seeds_decide(planned, store)
@@ -88,7 +88,7 @@ def what_seeds_decide(planned: Sequence[Planned], store: Store) -> list[str]:
         source = "" if seen is None else ", as those in the store do"
         shown = "; ".join(_decides(spread, seeds, methods - 1) for spread in spreads)
         said.append(
-            f"{model}, {task}, {methods} methods, test items left aside: where seeds spread by {shown}{source}."
+            f"{model}, {task}, {methods} methods, without the spread of test items: where seeds spread by {shown}{source}."
         )
     return said
 

@@ -33,32 +33,36 @@ class LatencyRequest:
     """What was asked for. None: as the device or the model has it."""
 
     methods: tuple[str, ...] = methods_option()
-    models: tuple[str, ...] = models_option(" A config alone will do.")
+    models: tuple[str, ...] = models_option(" A folder with only a config is enough.")
     tasks: int = option(
-        0, "Also switch between so many tasks' adapters, and mix them in a batch.", COMPARED, WHOLE,
+        0, "Also switch between the adapters of this many tasks, and mix them in a batch.", COMPARED, WHOLE,
         check=up_to(1_000, _none_or_several("one is never switched")),
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
     cells: tuple[tuple[int, int], ...] | None = option(
         None,
-        "Cells of batch x length, as in 1x32,4x32.",
+        "Batch size x tokens, as in 1x32,4x32.",
         MEASUREMENT,
         CELLS,
         "latency-grid",
         check=_some_cells,
     )
     processes: int = option(
-        defaults.LATENCY_PROCESSES, "Fresh processes.", MEASUREMENT, WHOLE, check=up_to(1_000, at_least(1))
+        defaults.LATENCY_PROCESSES,
+        "Number of fresh processes.",
+        MEASUREMENT,
+        WHOLE,
+        check=up_to(1_000, at_least(1)),
     )
     rounds: int = option(
         LatencyGrid.rounds,
-        "Timed rounds of each process.",
+        "Timed rounds in each process.",
         MEASUREMENT,
         WHOLE,
         check=up_to(10**6, at_least(1)),
     )
     new_tokens: int | None = option(
-        None, "Tokens that a generative model decodes a round; 0: none.", MEASUREMENT, WHOLE,
+        None, "Tokens that a generative model decodes in each round; 0: none.", MEASUREMENT, WHOLE,
         check=up_to(10**6, _none_or_several("the first comes with the prompt")),
     )  # fmt: skip
     execution: str = option(
@@ -67,7 +71,7 @@ class LatencyRequest:
     device: str = device_option()
     dtype: str = option(
         "float32",
-        "Weights and compute: float32 or bfloat16.",
+        "Type of weights and compute: float32 or bfloat16.",
         EXECUTION,
         TEXT,
         choices=("float32", "bfloat16"),

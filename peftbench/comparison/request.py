@@ -38,25 +38,27 @@ SOME_NAME = not_empty("needs a name; leave it out for the starter's")
 def methods_option() -> Any:
     """What is compared."""
     return option(
-        tuple(defaults.METHODS.split(",")), "SPEC,SPEC,... as in lora:rank=4,adapter.", COMPARED, SPECS,
+        tuple(defaults.METHODS.split(",")), "Methods, as in lora:rank=4,adapter (`peftbench list methods`).", COMPARED, SPECS,
         check=SOME_METHODS, completes="method",
     )  # fmt: skip
 
 
 def models_option(also: str = "") -> Any:
     """On which models; `also` is said in the help."""
-    said = f"Starter name, folder or hub id; several with commas.{also}"
+    said = f"Starter model, folder or hub id; several with commas.{also}"
     return option((defaults.MODEL,), said, COMPARED, NAMES, "model", check=SOME_NAME, completes="model")
 
 
 def plugins_option() -> Any:
     """What is loaded first."""
-    return option((), "A Python file or folder with methods, tasks or reports.", COMPARED, PATHS)
+    return option(
+        (), "A Python or TOML file, or a folder, with your own methods, tasks or reports.", COMPARED, PATHS
+    )
 
 
 def data_dir_option() -> Any:
     return option(
-        None, "Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; else the hub.", COMPARED, FOLDER
+        None, "Folder of published data sets, as in DIR/glue/sst2/train.jsonl.gz; default: the hub.", COMPARED, FOLDER
     )  # fmt: skip
 
 
@@ -85,16 +87,16 @@ class Comparison:
     models: tuple[str, ...] = models_option()
     tasks: tuple[str, ...] = option(
         (defaults.TASK,),
-        "SPEC,SPEC,... of tasks.",
+        "Tasks (`peftbench list tasks`), or your own data as in csv:path=reviews.csv.",
         COMPARED,
         SPECS,
         "task",
         check=SOME_NAME,
         completes="task",
     )
-    baselines: bool = option(True, "Add full fine-tuning and the head alone.", COMPARED, FLAG)
+    baselines: bool = option(True, "Add full fine-tuning and a linear probe (head).", COMPARED, FLAG)
     baseline: str | None = option(
-        None, f"SPEC that differences are taken to ({defaults.REFERENCE} by default).", COMPARED, SPEC,
+        None, f"Method that all others are compared with; default: {defaults.REFERENCE}.", COMPARED, SPEC,
         completes="method",
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
@@ -113,77 +115,81 @@ class Comparison:
         None, "Passes over the training split, instead of --steps.", BUDGET, NUMBER, check=up_to(MOST_EPOCHS)
     )
     tune: int | None = option(
-        None, "Learning rates a method, tried on validation; 0: presets.", BUDGET, WHOLE,
+        None, "Learning-rate sweep on validation: number of rates for each method; 0: presets.", BUDGET, WHOLE,
         check=up_to(MOST_RATES, at_least(0, "; 0 takes the presets")),
     )  # fmt: skip
     learning_rate: float | None = option(
         None,
-        "Learning rate of the methods asked for; default: presets.",
+        "Learning rate of the methods in --methods; default: presets.",
         BUDGET,
         NUMBER,
         "lr",
         check=above_zero,
     )
     until: float | None = option(
-        None, "Add seeds until differences of so many points are resolved.", BUDGET, NUMBER, check=above_zero
+        None,
+        "Add seeds until differences of this many points are resolved.",
+        BUDGET,
+        NUMBER,
+        check=above_zero,
     )
     max_seeds: int = option(
-        defaults.MAX_SEEDS, "Where --until stops.", BUDGET, WHOLE, check=up_to(MOST_SEEDS)
+        defaults.MAX_SEEDS, "Number of seeds at which --until stops.", BUDGET, WHOLE, check=up_to(MOST_SEEDS)
     )
     batch_size: int = option(
-        defaults.BATCH_SIZE, "Items of an optimizer step.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
+        defaults.BATCH_SIZE, "Items in an optimizer step.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
     )
     accumulate: int = option(
-        1, "Parts a batch is cut into, to save memory.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
+        1, "Gradient accumulation: parts of a batch, to save memory.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
     )
     max_length: int | None = option(
         None,
-        "Tokens; longer items are cut. Default: the task's, 48 for most.",
+        "Tokens of an item; longer items are cut. Default: the task's, 48 for most.",
         BUDGET,
         WHOLE,
         check=up_to(MOST_TOKENS),
     )
     train_sizes: tuple[int | None, ...] = option(
-        (None,), "Items of the training split, as in 100,1000,all: a table each, and one over them.", BUDGET, SIZES,
+        (None,), "Numbers of training items, as in 100,1000,all: a table for each, and one for all sizes.", BUDGET, SIZES,
         "train-size", check=_sizes_in_range,
     )  # fmt: skip
     scored_items: int | None = option(
-        None, "Test items that are scored, in whole groups, the same for all; 0: all. Default: the budget's.", BUDGET,
+        None, "Number of test items to score, in whole groups, the same for all methods; 0: all. Default: the budget's.", BUDGET,
         WHOLE, check=up_to(MOST_ITEMS, at_least(0, "; 0 scores all")),
     )  # fmt: skip
     latency_grid: tuple[tuple[int, int], ...] | None = option(
-        None, "Cells of batch x length, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
+        None, "Latency: batch size x tokens, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
     )
     profile: bool = option(
-        True, "Measure the costs of a step of each method in runs of their own, with nothing beside them.", MEASUREMENT,
+        True, "Measure memory and step time of each method in separate runs, with nothing else running.", MEASUREMENT,
         FLAG,
     )  # fmt: skip
     cost_runs: int | None = option(
-        None, "So many of these a method; several give costs an interval. Default: the budget's.", MEASUREMENT, WHOLE,
+        None, "Cost runs (see --profile) of each method; several give costs an interval. Default: the budget's.", MEASUREMENT, WHOLE,
         check=up_to(100),
     )  # fmt: skip
     forgetting: str | None = option(
-        None, "SPEC of a task: a language model's loss on its texts, before and after, as in xsum-1k.", MEASUREMENT,
+        None, "Task whose texts show what a language model forgets: its loss on them, before and after, as in xsum-1k.", MEASUREMENT,
         SPEC, completes="task",
     )  # fmt: skip
     device: str = device_option()
     threads: int | None = option(
-        None, "Threads of a run on a processor; part of its key. Default: 1, of models above 100M all cores.", EXECUTION,
+        None, "Threads of a run on a CPU; part of the run's key. Default: 1; all cores for models above 100M.", EXECUTION,
         WHOLE, check=up_to(1_024),
     )  # fmt: skip
     dtype: str = option(
         "auto",
-        "Compute: auto, float32 or bfloat16.",
+        "Compute type: auto, float32 or bfloat16.",
         EXECUTION,
         TEXT,
         choices=("auto", "float32", "bfloat16"),
     )
     attention: str | None = option(
-        None, "The library's implementation: eager, sdpa, flash_attention_2, ...; default: the model's.", EXECUTION,
+        None, "Attention implementation of transformers: eager, sdpa, flash_attention_2, ...; default: the model's.", EXECUTION,
         TEXT,
     )  # fmt: skip
     checkpointing: bool = option(
-        False, "Compute activations again for the backward pass: less memory, more time.", EXECUTION, FLAG,
+        False, "Activation checkpointing: less memory, more time.", EXECUTION, FLAG,
         "checkpoint-activations",
     )  # fmt: skip
 
@@ -265,13 +271,13 @@ def check_request(asked: Comparison) -> None:
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("--steps and --epochs exclude each other; give one")
     if asked.tune and asked.learning_rate is not None:
-        raise UsageError("--tune looks for learning rates and --lr gives one; leave one of them out")
+        raise UsageError("--tune searches learning rates and --lr sets one; leave one of them out")
     if asked.accumulate > asked.batch_size:
         raise UsageError(
             f"--accumulate {asked.accumulate} cuts a batch of {asked.batch_size} into empty parts"
         )
     if asked.until is not None and asked.first_seeds < 2:
-        raise UsageError("--until needs --seeds 2 or more to begin with: one seed says nothing of the spread")
+        raise UsageError("--until needs --seeds 2 or more to begin with: one seed does not show a spread")
     if asked.until is not None and asked.first_seeds > asked.max_seeds:
         raise UsageError(
             f"--until begins with {asked.first_seeds} seeds, above --max-seeds {asked.max_seeds}"

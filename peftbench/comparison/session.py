@@ -18,12 +18,12 @@ class Session:
 
     engine: str = option(
         defaults.ENGINE,
-        "What does the runs: local, or inline (in this process, for debuggers), or one of your own.",
+        "Where runs are done: local, inline (in this process, for debuggers), or one of your own.",
         EXECUTION,
         TEXT,
     )
     dry_run: bool = option(False, "Print the plan and run nothing.", EXECUTION, FLAG)
-    store: str = option(defaults.STORE, "Folder of results.", OUTPUT, PATH)
+    store: str = option(defaults.STORE, "Folder where results are stored.", OUTPUT, PATH)
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Printed:
     """How a command prints; a Python program gets a DataFrame instead."""
 
     report: str = option(
-        defaults.REPORT, "Report: see `peftbench list reports`; auto: markdown, compact where the terminal is narrower.", OUTPUT, TEXT,
+        defaults.REPORT, "Output format (`peftbench list reports`); auto: markdown, or compact if the terminal is too narrow.", OUTPUT, TEXT,
         "format", completes="report",
     )  # fmt: skip
-    quiet: bool = option(False, "No progress.", OUTPUT, FLAG)
+    quiet: bool = option(False, "Print no progress.", OUTPUT, FLAG)
 
 
 RUN_OPTIONS = options_of(Comparison, Execution, Session)

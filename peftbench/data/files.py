@@ -68,7 +68,7 @@ def read(file: Path, kind: str, columns: Mapping[str, NeededColumn]) -> Iterator
     except _Wrong as wrong:
         raise UsageError(f"data file {str(file)!r}: {wrong}") from wrong
     except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
-        raise UsageError(f"data file {str(file)!r} does not read: {_said(error)}") from error
+        raise UsageError(f"data file {str(file)!r} can't be read: {_said(error)}") from error
 
 
 def checked(
@@ -94,7 +94,7 @@ def checked(
             except _Wrong as wrong:
                 raise UsageError(f"{where}: column {column.name!r} {wrong}") from wrong
             except pa.ArrowException as error:
-                raise UsageError(f"{where}: column {column.name!r} does not read: {_said(error)}") from error
+                raise UsageError(f"{where}: column {column.name!r} can't be read: {_said(error)}") from error
         yield pa.RecordBatch.from_arrays(made, list(columns))
         row += batch.num_rows
 
@@ -107,7 +107,7 @@ def _typed(values: pa.Array, column: NeededColumn, where: str, before: int) -> p
             at = int(np.flatnonzero(bad.to_numpy(zero_copy_only=False))[0])
             shown = str(values[at].as_py())[:60]
             raise UsageError(
-                f"{where} {before + at + 1}, column {column.name!r}: {what.format(shown)}; mend or remove such rows "
+                f"{where} {before + at + 1}, column {column.name!r}: {what.format(shown)}; fix or remove such rows "
                 f"(here {pc.sum(bad).as_py():,} of {len(bad):,} rows)"
             )
 
@@ -288,7 +288,7 @@ def json_objects(file: Path) -> Iterator[dict[str, Any]]:
                 raise UsageError(f"{where} is not JSON: {_said(error)}{hint}") from error
             if not isinstance(item, dict):
                 raise UsageError(
-                    f'{where} is no JSON object; JSON Lines has one on each line, as in {{"name": ...}}'
+                    f'{where} is not a JSON object; JSON Lines has one on each line, as in {{"name": ...}}'
                 )
             yield item
 

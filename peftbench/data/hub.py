@@ -64,7 +64,9 @@ class Repository:
         try:
             validate_repo_id(name)
         except ValueError as error:
-            raise UsageError(f"{text!r} is no name of the hub, which are OWNER/NAME ({error})") from error
+            raise UsageError(
+                f"{text!r} is not a name on the hub, which has the form OWNER/NAME ({error})"
+            ) from error
         if not revision and text.endswith("@"):
             raise UsageError(f"{text!r} names no revision after its @; write a branch, a tag or a commit")
         return cls(name, revision or None, kind)

@@ -89,9 +89,9 @@ def _reason(error: BaseException) -> str | None:
         return "it has no such revision; see its branches and tags on its page"
     if isinstance(error, errors.RepositoryNotFoundError):
         do = "see that your token may read it" if has_token else f"give {TOKEN} if it is private"
-        return f"the hub has none of this name, or it is private ({status}); check how it is written, or {do}"
+        return f"the hub has nothing of this name, or it is private ({status}); check the spelling, or {do}"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "it is not all here, and the hub may not be asked (HF_HUB_OFFLINE is set)"
+        return "it is not complete here, and the hub may not be asked (HF_HUB_OFFLINE is set)"
     if isinstance(error, errors.HfHubHTTPError) and status is not None:
         if status in (401, 403):
             return f"the hub refuses it ({status}); give {TOKEN} that may read it"
@@ -99,9 +99,9 @@ def _reason(error: BaseException) -> str | None:
             return f"the hub has an error of its own ({status}); try again later"
         return f"the hub answers {status}; see its page"
     if isinstance(error, errors.FileMetadataError):
-        return f"what answers at {constants.ENDPOINT} is no hub; check HF_ENDPOINT and proxies"
+        return f"the server at {constants.ENDPOINT} is not a hub; check HF_ENDPOINT and proxies"
     if "httpx" in type(error).__module__:
-        return f"the connection to the hub broke ({type(error).__name__}); try again, what has come is kept"
+        return f"the connection to the hub broke ({type(error).__name__}); try again, the downloaded part is kept"
     if isinstance(error, PermissionError) or getattr(error, "errno", None) in (28, 30, 122):
         return f"the hub's cache {constants.HF_HUB_CACHE!r} can't be written ({error}); make room, or set HF_HOME"
     return None
@@ -159,7 +159,7 @@ def _unanswered(error: Exception, limit_s: float) -> Exception:
     if not any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
         return error
     return Unanswered(
-        f"the hub ({constants.ENDPOINT}) was silent for {limit_s:g} s; try again, what has come is kept"
+        f"the hub ({constants.ENDPOINT}) was silent for {limit_s:g} s; try again, the downloaded part is kept"
     )
 
 

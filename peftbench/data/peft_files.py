@@ -93,7 +93,7 @@ class PeftFiles:
         try:
             return load_file(file)
         except (SafetensorError, OSError) as error:
-            raise UsageError(f"{str(file)!r} does not read ({error}); save the adapter again") from error
+            raise UsageError(f"{str(file)!r} can't be read ({error}); save the adapter again") from error
 
 
 def adapter_folder(text: str) -> Path:

@@ -130,7 +130,7 @@ class Published:
                 with opened(file) as source:
                     found[split] = json.load(source)
             except (ValueError, OSError, EOFError) as error:
-                raise UsageError(f"data file {str(file)!r} does not read as JSON: {error}") from error
+                raise UsageError(f"data file {str(file)!r} can't be read as JSON: {error}") from error
         return found
 
     def objects(self, file: Path) -> Iterator[dict[str, Any]]:
@@ -142,7 +142,7 @@ class Published:
         try:
             yield from json_objects(file)
         except (OSError, EOFError, UnicodeError) as error:
-            raise UsageError(f"data file {str(file)!r} does not read as lines of JSON: {error}") from error
+            raise UsageError(f"data file {str(file)!r} can't be read as lines of JSON: {error}") from error
 
     def lines(self, splits: Sequence[str]) -> dict[str, Path]:
         """The file of lines of JSON of each split.

@@ -107,7 +107,7 @@ class _Worker:
             return [json.loads(line) for line in lines]
         except ValueError:
             raise PeftbenchError(
-                f"the worker process sent what is no event ({lines[0][:80].decode(errors='replace')!r}); what is finished is "
+                f"the worker process sent something that is not an event ({lines[0][:80].decode(errors='replace')!r}); finished runs are "
                 "kept, the same command carries on"
             ) from None
 
@@ -132,7 +132,7 @@ class _Worker:
         lines = self.said.read().decode(errors="replace").strip().splitlines()
         reason = f": {lines[-1].strip()[:200]}" if lines else ""
         return PeftbenchError(
-            f"the worker process ended with status {status}{reason}; what is finished is kept, the same command carries on"
+            f"the worker process ended with status {status}{reason}; finished runs are kept, the same command carries on"
         )
 
 

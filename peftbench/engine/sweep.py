@@ -46,21 +46,23 @@ class Execution:
     """How a sweep is carried out. Nothing of it determines a result."""
 
     jobs: int | None = option(
-        None, "Runs at once; costs are measured alone. Default: as many as cores and memory, or GPUs, allow.", EXECUTION,
+        None, "Number of runs at the same time; costs are measured alone. Default: as many as cores and memory, or GPUs, allow.", EXECUTION,
         WHOLE, check=up_to(MOST_AT_ONCE),
     )  # fmt: skip
     timeout_s: float | None = option(
         None,
-        "Seconds after which the plan, or a run, is ended.",
+        "Seconds after which a run (or the plan) is stopped.",
         EXECUTION,
         NUMBER,
         "timeout",
         check=_above_zero_seconds,
     )
-    retry_failed: bool = option(False, "Run failures again.", EXECUTION, FLAG)
-    keep_weights: bool = option(False, "Keep whole models too, not adapters alone.", OUTPUT, FLAG)
+    retry_failed: bool = option(False, "Run failed runs again.", EXECUTION, FLAG)
+    keep_weights: bool = option(
+        False, "Also keep the weights of methods that change the whole model (full).", OUTPUT, FLAG
+    )
     curve_points: int = option(
-        0, "Score validation at so many moments of training; 0: not.", MEASUREMENT, WHOLE, "curve",
+        0, "Score validation this many times during training; 0: never.", MEASUREMENT, WHOLE, "curve",
         check=up_to(MOST_MOMENTS, at_least(0, "; 0 scores validation at no moment")),
     )  # fmt: skip
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
@@ -186,7 +188,7 @@ def _start(
 def _note(job: _InFlight, event: Event) -> None:
     if "unwritable" in event:
         raise UsageError(
-            f"{event['unwritable']}; what is finished is kept: free some space, the same command carries on"
+            f"{event['unwritable']}; finished runs are kept: free some space, and the same command carries on"
         )
     if "phase" in event:
         job.phase, job.step = event["phase"], None

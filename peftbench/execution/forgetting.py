@@ -54,7 +54,7 @@ def check_objective(objective: Objective, made_for: str) -> None:
     """
     if not writes_on(objective, made_for):
         raise UsageError(
-            "--forgetting is the loss of a language model on a text: it needs a decoder and a task of generation; leave it out"
+            "--forgetting is the loss of a language model on a text: it needs a decoder and a text generation task; leave it out"
         )
 
 

@@ -57,12 +57,12 @@ def check_identity(run: Run) -> None:
     """
     if resolve_model(run.model).revision != run.identity["model"]:
         raise UsageError(
-            f"the files of model {run.model!r} changed since the run was planned; start it again"
+            f"the files of model {run.model!r} changed since the run was planned; type the command again"
         )
     for method in map(str, spec.parse_list(run.method)):
         if files_of(method) not in run.identity["method"]:
             raise UsageError(
-                f"the adapter that {method} starts from changed since the run was planned; start it again"
+                f"the adapter that {method} starts from changed since the run was planned; type the command again"
             )
 
 
@@ -120,7 +120,7 @@ def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:
     """
     if not isinstance(adaptation, Adaptation):
         raise Mistaken(
-            f"its inject() returned {type(adaptation).__name__}, no Adaptation as swap(...) and select(...) give one"
+            f"its inject() returned {type(adaptation).__name__}, not an Adaptation; return what swap(...) or select(...) gives"
         )
     if not adaptation.params and adaptation.fit is None:
         raise Mistaken(
@@ -130,8 +130,8 @@ def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:
         raise Mistaken("its params hold one tensor under two names; name it once")
     if left := modules.left_over(adaptation):
         raise Mistaken(
-            f"with its swaps undone, {some(left)} is not what it was, so nothing there is the base any more; use swap(...), "
-            "or give a toggle that takes everything out"
+            f"after its swaps are undone, {some(left)} is still changed, so the base can't be restored; change modules with swap(...), "
+            "or give a toggle that removes every change"
         )
 
 

@@ -59,7 +59,7 @@ def where_it_was(run: Run) -> Iterator[None]:
         except UsageError as error:
             if not gone or run.home is None:
                 raise
-            raise UsageError(f"{error}; {gone[0]!r} was seen from {run.home!r}") from error
+            raise UsageError(f"{error}; the run used {gone[0]!r} from the folder {run.home!r}") from error
 
 
 def rebuilt(run: Run, folder: Path) -> Prepared:
@@ -88,7 +88,9 @@ def _rebuilt(run: Run, folder: Path) -> Prepared:
             for name, parameter in prepared.head.items():
                 parameter.copy_(saved[name])
     except (NotSupported, ValueError, KeyError) as error:
-        raise UsageError(f"the weights of {run.method!r} do not fit what it is now: {error}") from error
+        raise UsageError(
+            f"the weights of {run.method!r} do not fit the method as it is now: {error}"
+        ) from error
     if build.method_identity(run.method) != run.identity["method"]:
         progress.notify(f"the source of {run.method!r} changed since the run; compare outputs before use")
     return prepared

@@ -19,14 +19,18 @@ class PageRequest:
         "cpu", "cpu: minutes on two cores; small: an hour on one GPU; full: the paper's own.", COMPARED, TEXT, choices=SCALES
     )  # fmt: skip
     model: str | None = option(
-        None, "In place of the scale's own: a name, a folder or a hub id.", COMPARED, TEXT, completes="model"
+        None,
+        "Another model than the scale's: a name, a folder or a hub id.",
+        COMPARED,
+        TEXT,
+        completes="model",
     )
     plugins: tuple[str, ...] = plugins_option()
     data_dir: str | None = data_dir_option()
     dtype: str | None = option(
-        None, "In place of the experiment's own.", EXECUTION, TEXT, choices=("float32", "bfloat16")
+        None, "Another compute type than the experiment's.", EXECUTION, TEXT, choices=("float32", "bfloat16")
     )
-    strict: bool = option(False, "Status 1 where a statement is contradicted.", OUTPUT, FLAG)
+    strict: bool = option(False, "Exit status 1 if a statement is contradicted.", OUTPUT, FLAG)
     out: str | None = option(
         None, "A folder for NAME.md, its pictures and NAME.html; default: Markdown to standard output.", OUTPUT, PATH
     )  # fmt: skip

@@ -88,14 +88,14 @@ def _columns(splits: dict[str, Any], objective: Objective) -> Outcome:
 
 def _again(task: Task, other: Task, splits: dict[str, Any]) -> Outcome:
     if not task.fingerprint() or task.fingerprint() != other.fingerprint():
-        return FAIL, "fingerprint() is empty, or another one each time"
+        return FAIL, "fingerprint() is empty, or differs each time"
     again = other.splits()
     changed = [
         s
         for s in SPLITS
         if len(again[s]) != len(splits[s]) or repr(again[s][:ROWS]) != repr(splits[s][:ROWS])
     ]
-    return (FAIL, f"its {changed[0]} split is another one each time") if changed else (PASS, "")
+    return (FAIL, f"its {changed[0]} split differs each time") if changed else (PASS, "")
 
 
 def _disjoint(splits: dict[str, Any], objective: Objective) -> Outcome:

@@ -70,7 +70,7 @@ class Served:
 def methods_table(entries: Iterable[registry.Entry]) -> str:
     """A Markdown table, a method a line, and below it why some do not serve some families."""
     lines = [
-        f"| name | equation | numbers that train | stored, kB for BERT-base | merges | of {len(CONFIGS)} families | paper |",
+        f"| name | equation | trained parameters | stored, kB for BERT-base | merges | works on (of {len(CONFIGS)} families) | paper |",
         "|---|---|---|---|---|---|---|",
     ]
     refused: dict[str, list[str]] = {}
@@ -88,7 +88,7 @@ def methods_table(entries: Iterable[registry.Entry]) -> str:
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         for family, why in served.refusals.items():
             refused.setdefault(f"`{entry.name}`: {why}", []).append(family)
-    lines += ["", f"Families: {', '.join(CONFIGS)}. Not served, with what a run's row then says:", ""]
+    lines += ["", f"Families: {', '.join(CONFIGS)}. Not supported, and the reason that the row gives:", ""]
     lines += [f"- {_all(names)}, {said}" for said, names in refused.items()]
     return "\n".join(lines) + "\n"
 

@@ -41,7 +41,7 @@ def reference_among(results: Sequence[Result], asked: str) -> str:
     rates = sorted({r.learning_rate for r in runs if r.kind == "training" and r.method == method})
     if wanted.rate not in rates:
         raise UsageError(
-            f"--baseline {asked!r}: {method} stands at {', '.join(f'{rate:g}' for rate in rates)}"
+            f"--baseline {asked!r}: {method} has the learning rates {', '.join(f'{rate:g}' for rate in rates)}; name one of them"
         )
     return f"{method} at {wanted.rate!r}"
 
@@ -74,7 +74,7 @@ def exportable(store: Path, start: str, to: Path) -> Stored:
         )
     if not (stored.folder / "adapter.safetensors").is_file() and (record.parameters or {}).get("stored"):
         raise UsageError(
-            f"the weights of {said} were not kept; run it with --keep-weights into another --store, or see who deleted them"
+            f"the weights of {said} are not there (not kept, or deleted); run it with --keep-weights into another --store"
         )
     if not (stored.folder / "head.safetensors").is_file() and (record.parameters or {}).get("head"):
         raise UsageError(

@@ -82,7 +82,9 @@ def compare_runs(then: Result, now: Result, differs: Sequence[str]) -> Reproduct
     before, after = (float((result.record.quality or {})[metric]) for result in (then, now))
     one, other = then.predictions(), now.predictions()
     if one is None or other is None:
-        raise UsageError("the predictions of this run are not beside its record any more")
+        raise UsageError(
+            "the predictions of this run are missing in its folder; run it again into another --store"
+        )
     changed = _changed(one, other)
     scores = method_scores([then], [then.record.run.seed])
     half = None

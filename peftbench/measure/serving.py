@@ -69,7 +69,7 @@ def measure_serving(
     for name, present in wrappers.items():
         servable[name] = [wrapper for wrapper in present if isinstance(wrapper, Servable)]
     if not servable or any(len(of_layer) < len(tasks) for of_layer in servable.values()):
-        raise NotSupported("its updates can't be added to and taken off a weight")
+        raise NotSupported("its updates can't be added to a weight and removed again")
     merged = _Merged(base, servable)
     count = len(tasks)
     config: Any = base.config

@@ -40,10 +40,10 @@ def _broken_file(folder: Path) -> str | None:
                     pass
         except SafetensorError as error:
             return (
-                f"{name} does not read as safetensors ({error}); it may be cut short: fetch or save it again"
+                f"{name} can't be read as safetensors ({error}); it may be cut short: fetch or save it again"
             )
         except (ValueError, OSError) as error:
-            return f"{name} does not read ({error}); fetch or save it again"
+            return f"{name} can't be read ({error}); fetch or save it again"
     return _missing_shard(folder)
 
 

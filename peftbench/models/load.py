@@ -132,7 +132,7 @@ def _refuse_padding_read(model: Any, source: Source) -> None:
     kind = getattr(getattr(model, "sequence_summary", None), "summary_type", None)
     if kind in ("last", "mean"):
         raise NotSupported(
-            f"{source.name!r} classifies by the {kind} of all places, which are padded on the right here: every prediction would "
+            f"{source.name!r} classifies by the {kind} of all positions, which are padded on the right here: every prediction would "
             "depend on its padding"
         )
 
@@ -172,7 +172,7 @@ def head_for(source: Source, objective: Objective | None) -> str:
     except NotSupported as error:
         if made_for == "sequence" and not config_of(source).get("architectures"):
             raise NotSupported(
-                f"{source.name!r}: its config.json has no architectures, so nothing says whether it writes text; save it again "
+                f"{source.name!r}: its config.json has no architectures, so nothing says whether it generates text; save it again "
                 "from its own class, such as LlamaForCausalLM"
             ) from error
         raise NotSupported(f"{source.name!r} {error}") from error

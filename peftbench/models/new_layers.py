@@ -60,7 +60,7 @@ def fresh_of(model: nn.Module, info: Mapping[str, Any], name: str) -> Fresh:
             f"the checkpoint's own head ({_labels(model, shapes)}) is left out, and a new one is trained"
         )
     if beyond := sorted(key for key in info["unexpected_keys"] if re.search(r"\.\d+\.", key)):
-        notices.append(f"config.json has no place for {_listed(beyond)} of the weights, which are left out")
+        notices.append(f"the weights have {_listed(beyond)}, which config.json does not have: left out")
     return Fresh(frozenset(drawn), tuple(notices))
 
 

@@ -46,7 +46,7 @@ def tokenizer_of(source: Source) -> Any:
 
 def _without(source: Source) -> ModelError:
     return ModelError(
-        f"model {source.name!r} has no tokenizer files with words in them (tokenizer.json, vocab.txt or the like); save its tokenizer "
+        f"model {source.name!r} has no tokenizer files with a vocabulary (tokenizer.json, vocab.txt or the like); save its tokenizer "
         "beside it: tokenizer.save_pretrained(FOLDER)"
     )
 
@@ -69,7 +69,9 @@ def fit_together(model: Any, tokenizer: Any, name: str) -> list[str]:
         if tokenizer.eos_token_id is None:
             raise NotSupported("the tokenizer has neither a padding nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
-        notices.append(f"its tokenizer has no padding token, so its end token {tokenizer.eos_token!r} pads")
+        notices.append(
+            f"its tokenizer has no padding token, so its end token {tokenizer.eos_token!r} is used for padding"
+        )
     tokenizer.padding_side = "right"
     embedding = model.base_model.get_input_embeddings()
     # A token that was added and never stands in a text does no harm; the library adds some by itself.

@@ -79,9 +79,7 @@ class Completion(Objective):
 
     def head_for(self, made_for: str) -> str:
         if made_for == "sequence":
-            raise NotSupported(
-                "does not write text; a task of generation needs a decoder or an encoder-decoder"
-            )
+            raise NotSupported("does not generate text; this task needs a decoder or an encoder-decoder")
         return made_for
 
     def with_decoder_start(self, token: int | None) -> Completion:
@@ -91,11 +89,11 @@ class Completion(Objective):
     def counted(self) -> dict[str, str]:
         side = "beginning" if self.keeps == "end" else "end"
         return {
-            "cut": f"have a source of more tokens than there is room for, which loses its {side}",
-            "unended": "have a target of more tokens than there is room for, which loses its end, so that nothing teaches to stop there",
-            "unwritten": "have a token in the target by which the tokenizer ends, marks or leaves out text, which is never written",
-            "stopped": f"have a target of more than the {self.decoding.max_new_tokens} tokens (max_new_tokens) behind which writing stops",
-            "unread": "have a target mostly of letters that ROUGE takes for space, which is all but Latin ones; chrf reads them",
+            "cut": f"have a source that is too long and loses its {side}",
+            "unended": "have a target that is too long and loses its end, so the model does not learn to stop there",
+            "unwritten": "have a special token of the tokenizer in the target, which is never generated",
+            "stopped": f"have a target of more than the {self.decoding.max_new_tokens} tokens (max_new_tokens) after which generation stops",
+            "unread": "have a target mostly in letters that ROUGE ignores (all but Latin letters); chrf reads them",
         }
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:

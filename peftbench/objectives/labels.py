@@ -47,8 +47,8 @@ class PerItem(Objective):
     @property
     def counted(self) -> dict[str, str]:
         return {
-            "cut": "are longer than the tokens that an item has, and lose the rest",
-            "blank": "have no token of their own for this tokenizer",
+            "cut": "are longer than an item may be (in tokens) and are cut",
+            "blank": "have no token in this tokenizer but special ones",
         }
 
     def weight(self, batch: dict[str, Tensor]) -> int:
@@ -86,7 +86,7 @@ class Classification(PerItem):
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         places = range(self.outputs)
         if strange := [label for label in rows["label"] if label not in places]:
-            raise PeftbenchError(f"label {strange[0]!r} is no place in its {self.outputs} labels")
+            raise PeftbenchError(f"label {strange[0]!r} is not an index into its {self.outputs} labels")
         return {**_tokens(tokenizer, rows, max_length), "labels": [int(label) for label in rows["label"]]}
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -122,7 +122,7 @@ class Classification(PerItem):
             if wrong.any():
                 at = int(np.flatnonzero(wrong)[0])
                 raise PeftbenchError(
-                    f"label {labels[at]:g} of row {at + 1} of {split} is no place in its {self.outputs} labels"
+                    f"label {labels[at]:g} of row {at + 1} of {split} is not an index into its {self.outputs} labels"
                 )
         if missing := self.outputs - len(np.unique(_numbers(splits, "train"))):
             raise PeftbenchError(f"{missing} of its {self.outputs} labels have no training row")
@@ -190,7 +190,7 @@ def _number(label: Any) -> float:
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):
-        raise PeftbenchError(f"label {label!r} is no number")
+        raise PeftbenchError(f"label {label!r} is not a number")
     return found
 
 

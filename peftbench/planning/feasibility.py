@@ -83,7 +83,7 @@ def why_not_fitting(
     dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
     if dense > there:
         return (
-            f"it does not fit: --forgetting looks at the model before training, {dense / 1e9:,.1f} GB in float32, and "
+            f"it does not fit: --forgetting needs the model before training, {dense / 1e9:,.1f} GB in float32, and "
             f"there are {there / 1e9:,.1f} GB"
         )
     if needed.total_bytes <= there:

@@ -102,7 +102,9 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
                 runs = runs_of(cell, method, baseline)
                 planned += [dataclasses.replace(item, reference=method == reference) for item in runs]
     if not planned:
-        raise UsageError(f"none of the tasks {', '.join(tasks)} is for the models {', '.join(asked.models)}")
+        raise UsageError(
+            f"none of the models {', '.join(asked.models)} can do any of the tasks {', '.join(tasks)}"
+        )
     return planned
 
 
@@ -129,7 +131,7 @@ def _trainable(name: str) -> Source:
     source = resolve_model(name)
     if not source.weights:
         raise UsageError(
-            f"model {name!r} is a config without weights, which serves for costs alone: use `peftbench latency`, or give "
+            f"model {name!r} is a config without weights, which only `peftbench latency` can use; use that, or give "
             "a model with safetensors weights"
         )
     return source

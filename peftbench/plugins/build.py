@@ -94,7 +94,9 @@ def check_data(run: Run) -> None:
     if run.forgetting is not None:
         read[run.forgetting] = " ".join(task_identity(run.forgetting).values()), run.identity["forgetting"]
     if changed := [task for task, (now, then) in read.items() if now != then]:
-        raise UsageError(f"the data of {changed[0]!r} changed since the run was planned; ask for it again")
+        raise UsageError(
+            f"the data of {changed[0]!r} changed since the run was planned; type the command again"
+        )
 
 
 def canonical(text: str) -> str:

@@ -29,7 +29,7 @@ def why_failed(record: Record) -> str | None:
     chance, same = record.constant.get("loss"), record.constant.get("score")
     end = statistics.fmean(losses[-max(1, round(LAST * len(losses))) :])
     if chance is not None and end > OF_CHANCE * chance:
-        return f"its loss ends at {end:.3g}, that of one answer to all is {chance:.3g}"
+        return f"its loss ends at {end:.3g}, that of the best constant answer is {chance:.3g}"
     metric = record.metric or {}
     score = (record.quality or {}).get(metric.get("name", ""))
     if score is None or same is None:
@@ -38,5 +38,5 @@ def why_failed(record: Record) -> str | None:
         return None  # one answer to all is right everywhere: to give it is all that there is to learn
     better = score - same if metric["higher_is_better"] else same - score
     if better <= (NEAR if metric["is_share"] else 0.0):
-        return f"its {metric['name']} of {score:.3g} is that of one answer to all, {same:.3g}"
+        return f"its {metric['name']} of {score:.3g} is that of the best constant answer, {same:.3g}"
     return None

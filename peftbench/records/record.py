@@ -136,7 +136,7 @@ def check_verifiable(record: Record) -> None:
     """
     if record.run.kind not in ("training", "tuning"):
         raise UsageError(
-            f"a {record.run.kind} run measures costs, which no two runs have alike; verify a training run"
+            f"a {record.run.kind} run measures costs, which differ from run to run; verify a training run"
         )
     if record.status != "ok":
         raise UsageError(f"this run {record.status}: {record.reason}; there is nothing to compare with")

@@ -139,7 +139,7 @@ class Store:
     def _unwritable(self, error: OSError) -> UsageError:
         said = error.strerror or str(error)
         return UsageError(
-            f"the store {str(self.root)!r} can't be written: {said}; what is finished is kept, the same command carries on"
+            f"the store {str(self.root)!r} can't be written: {said}; finished runs are kept, the same command carries on"
         )
 
     def get(self, key: str, weights: bool = True) -> Stored | None:
@@ -196,7 +196,9 @@ class Store:
             raise UsageError(f"{said} with {start!r} in {str(self.root)!r}; see `peftbench list runs`")
         stored = self.get(found[0].record.key)
         if stored is None:
-            raise UsageError(f"the weights of run {start!r} in {str(self.root)!r} are not what was written")
+            raise UsageError(
+                f"the weights of run {start!r} in {str(self.root)!r} changed after they were written"
+            )
         return stored
 
 
@@ -266,7 +268,7 @@ def _verify(record: Record, folder: Path, weights: bool) -> None:
         if found <= HASHED_BYTES and (weights or not is_weights):
             with open(file, "rb") as source:
                 if hashlib.sha256(source.read()).hexdigest() != known["sha256"]:
-                    raise PeftbenchError(f"its {name} is not what was written")
+                    raise PeftbenchError(f"its {name} changed after it was written")
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

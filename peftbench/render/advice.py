@@ -28,7 +28,7 @@ def _one(item: Advice) -> str:
     if not good:
         lines.append("  no method is inside the limits")
     elif max(row.seeds_good for row in good) < 2 and len(good) > 1:
-        lines.append("  one seed tells no method from another: add --seeds 3 or more")
+        lines.append("  one seed can't show a difference between methods: run it with --seeds 3 or more")
     elif len(good) == 1:
         lines.append(f"  use {good[0].label}: {_shown(good[0], percent)}, the only one inside the limits")
     elif len(best) == 1:

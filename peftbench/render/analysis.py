@@ -43,8 +43,8 @@ def _updates(updates: list[dict[str, Any]]) -> str:
     still = [one["name"] for one in updates if one["moved"] is not None and one["moved"] < MOVED]
     if still:
         notes.append(
-            f"In {len(still)} of {len(updates)} A moved less than {MOVED:g} times its start: there A's directions are in part those it was "
-            "drawn with, and what two runs of one seed share is no news."
+            f"In {len(still)} of {len(updates)} A moved less than {MOVED:g} times its start: there A's directions are partly those of its "
+            "initialisation, which two runs of one seed share anyway."
         )
     return pipe_table(list(UPDATE_COLUMNS), body) + "\n\n" + "\n".join(notes)
 

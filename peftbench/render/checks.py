@@ -6,25 +6,25 @@ from collections.abc import Mapping, Sequence
 
 ADVICE = {
     "columns": "`splits()` gives train, validation and test with the columns of its objective",
-    "same again": "draw with a fixed seed, and let fingerprint() change with the data alone",
-    "disjoint": "take rows whose text or group is in training out of the test split, or cut by group",
-    "labels": "labels count from 0 in the order of the objective's; mend or remove such rows",
+    "same again": "draw with a fixed seed, and let fingerprint() change only with the data",
+    "disjoint": "remove test rows whose text or group is in training, or split by group",
+    "labels": "labels count from 0 in the order of the objective's labels; fix or remove such rows",
     "perfect": "look for references that the metric can't score (other scripts than Latin, say) or choose another metric",
-    "shuffled": "the metric does not tell right from wrong on these rows; choose another, or more varied rows",
+    "shuffled": "the metric can't tell right answers from wrong ones on these rows; choose another metric, or more varied rows",
     "model": "see the error; the columns of `encode()` must be what `loss()` and `predict()` take",
     "runs": "see the error; `inject(model)` must return an Adaptation whose model can be trained",
     "identity at init": "start its last factor at zero, or leave identity_at_init out of its Claims",
     "only declared moves": "list in `params` all that it trains, and write to nothing else",
-    "all declared train": "let every tensor in `params` reach the outputs and start so that a gradient reaches it, while "
-    "training as while scoring; leave out what is not to train",
-    "shared budget": "one pass over a step's items and the core's one optimizer; scale rates with `groups`; where it can't be, say "
+    "all declared train": "let every tensor in `params` reach the outputs, in training mode as where it is scored, and start so that a "
+    "gradient reaches it; leave out what is not to train",
+    "shared budget": "use one pass over a step's items and only the core's optimizer; scale rates with `groups`; if that is not possible, set "
     "shared_budget=False in its Claims",
     "equal terms": "leave the base's training mode and its dropout as the trainer sets them",
     "settings": "leave torch's settings and the global random generators as they are; draw inside `inject`, or from a "
     "generator of your own",
     "items alone": "compute each item from its own real tokens: use the attention mask, no statistics over a batch, no state "
     "that scoring moves",
-    "causal": "let a token's output depend on it and on those before it alone, and keep in the cache what a later pass needs of these",
+    "causal": "let a token's output depend only on it and on the tokens before it, and keep in the cache what a later pass needs of these",
     "timed as scored": "do the same work whatever the weights and the shape of the batch are",
     "base unchanged": "train tensors of its own only (freezing is the core's work), or leave exact_base out of its Claims",
     "merge": "let fold() return one plain layer that computes what forward() does, or leave mergeable out of its Claims",

@@ -13,21 +13,21 @@ def in_words(table: Table) -> str:
     left_out = [row for row in table.rows if row.score is not None and not row.sound]
     said = [_of_judged(table, judged)] if len(judged) > 1 else []
     if left_out and said:
-        said.append(f"Not judged: {_and(left_out)}, with a check that fails or seeds that learned nothing.")
+        said.append(f"Not judged: {_and(left_out)}, because a check fails or seeds learned nothing.")
     return " ".join(filter(None, said))
 
 
 def _of_judged(table: Table, rows: Sequence[Row]) -> str:
     by_mark = {mark: [row for row in rows if row.mark == mark] for mark in ("best", "equivalent", "open", "")}
     if not any(by_mark[mark] for mark in ("best", "equivalent", "open")):
-        return "One seed tells no method from another."
+        return "One seed can't show a difference between methods."
     if by_mark["best"]:
         return f"{_and(by_mark['best'])} is shown to be the best of these {len(rows)} in {table.metric}."
     within = f"to the top within {MARGIN * 100:g} point" if table.is_share else "exactly"
     equal, unclear, worse = by_mark["equivalent"], by_mark["open"], by_mark[""]
     parts = []
     if len(equal) > 1:
-        parts.append(f"{_and(equal)} are among the best and equal {within}")
+        parts.append(f"{_and(equal)} are among the best and equal to the top {within}")
     if unclear:
         others = [*(equal if len(equal) == 1 else []), *unclear]
         parts.append(

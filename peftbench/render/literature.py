@@ -9,7 +9,7 @@ from ..tables.table import Table
 from .columns import MISSING, Cell, with_interval
 from .markdown import pipe_table, plain_text
 
-UNLIKE = "Not measured here: another program, machine and budget, often another model; differences to the rows above are no news of the methods alone."
+UNLIKE = "Not measured here: another program, machine and budget, often another model; differences from the rows above do not come from the methods alone."
 
 
 def literature_text(rows: Sequence[PublishedRow], tables: Sequence[Table]) -> str:

@@ -13,9 +13,9 @@ from .columns import MISSING, Cell, in_brackets
 from .markdown import pipe_table, plain_text
 
 HOW_TO_READ = (
-    "B − A is paired by seed and test item, ± its 95 % interval over both; p is Holm's over all pairs. Costs: B over A, with the "
-    "interval over cost runs, or over seeds where one side has none, of times of inference over processes. Two sessions on one machine may drift apart, which no interval here "
-    "knows: a slow-down over the base is taken inside each session."
+    "B − A is paired by seed and test item, ± is its 95 % interval over both; p is Holm-corrected over all pairs. Costs: B over A, with an "
+    "interval over cost runs (over seeds where one side has none), for inference times over processes. Two sessions on one machine may differ in speed, which no interval here "
+    "includes; a slow-down is measured against the base of its own session."
 )
 SIGNS = {PASSED: "✔", FAILED: "✘", INCONCLUSIVE: "?"}
 
@@ -28,9 +28,9 @@ def check_comparable(paired: Paired, force: bool) -> None:
     """
     if not paired.pairs:
         a, b = (", ".join(names[:3]) or "no training run" for names in (paired.only_a, paired.only_b))
-        raise UsageError(f"no run of A pairs with one of B by method, task, model and training items, or only by guessing which: A has {a}; B has {b}")  # fmt: skip
+        raise UsageError(f"no run of A has exactly one partner in B with its method, task, model and training items: A has {a}; B has {b}")  # fmt: skip
     if paired.unlike and not force:
-        raise UsageError(f"A and B should not be compared: {'; '.join(paired.unlike)}; --force does so all the same")  # fmt: skip
+        raise UsageError(f"A and B were not measured alike: {'; '.join(paired.unlike)}; --force compares them anyway")  # fmt: skip
 
 
 def pairs_text(paired: Paired, verdicts: Sequence[Verdict], a: str, b: str) -> str:
@@ -88,10 +88,10 @@ def _notes(paired: Paired) -> list[str]:
     notes += [f"{pair.label}: {pair.problem}" for pair in paired.pairs if pair.problem]
     if paired.unlike:
         unpaired = {SOURCES["task"], SOURCES["data"]} & set(paired.unlike)
-        said = "; the items are not the same, so that no score is paired by seed and item" if unpaired else ""
-        notes.append(f"compared by force, although: {'; '.join(paired.unlike)}{said}")
+        said = "; the items differ, so scores are not paired by seed and item" if unpaired else ""
+        notes.append(f"compared with --force, although these differ: {'; '.join(paired.unlike)}{said}")
     if paired.also:
-        notes.append(f"also another: {'; '.join(paired.also)}")
+        notes.append(f"also different: {'; '.join(paired.also)}")
     for name, only in (("A", paired.gone), ("B", paired.only_b)):
         if only:
             notes.append(f"only in {name}: {', '.join(only)}")

@@ -41,7 +41,7 @@ def axes_of(table: Table) -> list[Axis]:
     unit = f", {table.unit}" if table.unit else ""
     found = [
         Axis(SCORE, f"{table.metric}{unit}", table.higher_is_better, False, rows(lambda r: _of(r.score, percent))),
-        Axis("nll", "negative log-likelihood an item, nats", False, False, rows(lambda r: _of(r.quality.get("nll")))),
+        Axis("nll", "negative log-likelihood per item, nats", False, False, rows(lambda r: _of(r.quality.get("nll")))),
         *(_axis(measure, table) for measure in measures_in(AXIS)),
         Axis("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
     ]  # fmt: skip

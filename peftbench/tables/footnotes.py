@@ -45,7 +45,7 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
     notes += place_notes(chosen)
     if chosen.stale:
         notes.append(
-            f"{chosen.stale} results of an older source of a method are in the store and not in this table."
+            f"{chosen.stale} results in the store come from older code of a method and are not in this table."
         )
     return notes
 
@@ -68,45 +68,45 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
         if groups.count == 1:  # whose own variance nothing tells
             among, over = (
                 "ONE group",
-                "seeds alone and says nothing of other items: no method is tested against another",
+                "seeds alone and says nothing about other items: no method is tested against another",
             )
         notes.append(
             f"Quality: mean over {seeds} seeds on {items:,} test items in {among}; ± is the {level} interval over {over}."
         )
         if 1 < groups.effective_count < FEW_GROUPS:
             notes.append(
-                f"Few groups: they tell as much as {groups.effective_count:.0f} of one size; under {FEW_GROUPS} the intervals "
-                "rest on few independent items, and may hold the truth in somewhat less than is said."
+                f"Few groups: they count as {groups.effective_count:.0f} groups of one size. Below {FEW_GROUPS} the intervals "
+                "rest on few independent items and may contain the true value less often than stated."
             )
         if table.resolution is not None:
             notes.append(f"This table resolves differences of about {_points(table, table.resolution)}.")
         notes += decided_by(table, seeds)
         if odd := _other_seeds(chosen):
             notes.append(
-                f"Not all rows have the same seeds ({odd}): a difference is over those that both have."
+                f"Not all rows have the same seeds ({odd}): a difference uses the seeds that both rows have."
             )
         for rule in chosen.rules:
             notes.append(
                 f"Seeds were added until differences of {rule.resolve:g} {'points' if table.is_share else ''} are resolved, at most "
-                f"{rule.cap}: looks after {', '.join(map(str, rule.looks()))} seeds; this one may spend {table.alpha:.2g} of "
-                ".05, intervals are that much wider and p-values scaled to be read against .05."
+                f"{rule.cap}, and examined after {', '.join(map(str, rule.looks()))} seeds. Here {table.alpha:.2g} of the error "
+                "probability .05 is used: intervals are wider by that much, and p-values are scaled so that .05 is still the limit."
             )
         notes.append(
             Explains(
-                "**bold**: best, alone; ≈: among the best and equal to the top within ±1 point; ?: among the best, not shown "
-                "equal; p: against the reference, Holm-corrected."
+                "**bold**: the best alone; ≈: among the best and shown equal to the top within ±1 point; ?: among the best, not shown "
+                "equal; p: of the difference to the reference, Holm-corrected."
             )
         )
         if table.reference and any(row.nll_difference for row in table.rows):
             notes.append(
                 Explains(
-                    "NLL: negative log-likelihood an item (lower is better) minus the reference's, paired: more power than "
+                    "NLL: negative log-likelihood per item (lower is better) minus the reference's, paired. It has more power than "
                     f"{table.metric} from the same runs."
                 )
             )
     elif seeds:
         notes.append(
-            f"Quality: ONE seed on {items:,} test items; ± is over items alone and says nothing of other seeds. "
+            f"Quality: ONE seed on {items:,} test items; ± is over items alone and says nothing about other seeds. "
             "No method is tested against another."
         )
     return notes
@@ -129,7 +129,7 @@ def _checks(table: Table) -> list[str]:
         return []
     names = ", ".join(dict.fromkeys(check.name for row in checked for check in row.checks))
     notes: list[str] = [
-        Explains(f"Checks, in every run, of what each method claims: {names}; shown is passed/claimed.")
+        Explains(f"Checks (passed/claimed), made in every run, of what each method claims: {names}.")
     ]
     notes += [
         f"**{row.label} FAILS** its check {check.name!r}: {check.detail}."
@@ -148,9 +148,11 @@ def _guards(table: Table) -> list[str]:
     notes = []
     once = [row for row in table.rows if row.seedless and row.status == "ok"]
     if frozen := [row.label for row in once if _is_frozen(row)]:
-        notes.append(f"{', '.join(frozen)}: the model as it is, nothing trained: it ran once for all seeds.")
+        notes.append(
+            f"{', '.join(frozen)}: the unchanged model, nothing trained, so it ran once for all seeds."
+        )
     if others := [row.label for row in once if not _is_frozen(row)]:
-        notes.append(f"{', '.join(others)}: does not depend on the seed: it ran once for all seeds.")
+        notes.append(f"{', '.join(others)}: does not depend on the seed, so it ran once for all seeds.")
     notes += [
         f"{row.label}: departs from the shared budget: {'; '.join(row.departures)}."
         for row in table.rows
@@ -168,9 +170,9 @@ def _guards(table: Table) -> list[str]:
         ]
         if below:
             bar_is = (
-                "No better than the frozen model, so nothing learned: "
+                "Not better than the frozen model, so nothing was learned: "
                 if _is_frozen(probe)
-                else f"No better than {probe.label}, a classifier on the frozen features: "
+                else f"Not better than {probe.label}, a linear probe of the frozen features: "
             )
             notes.append(f"{bar_is}{', '.join(below)}.")
     return notes
@@ -193,7 +195,7 @@ def _further(table: Table) -> list[str]:
         for row in rows
     )
     return [
-        Explains(f"Further metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}.")
+        Explains(f"Other metrics, {'/'.join(others)}, not times 100 (intervals in `--format csv`): {each}.")
     ]
 
 
@@ -201,7 +203,7 @@ def _rates(table: Table, chosen: Selected) -> list[str]:
     """Where the learning rates come from."""
     rate = chosen.setting.head_learning_rate
     has_head = any(row.costs.of(HEAD) for row in table.rows)
-    head = f"head {rate:g} for all" if has_head else "no head beside the model's own"
+    head = f"head {rate:g} for all" if has_head else "no added head"
     tuned = [row for row in table.rows if row.tuned]
     given = [row for row in table.rows if row.learning_rate and not row.tuned]
     notes: list[str] = []
@@ -209,22 +211,22 @@ def _rates(table: Table, chosen: Selected) -> list[str]:
         each = "; ".join(_rate_of(row) for row in tuned)
         notes.append(
             Explains(
-                "Learning rates tuned on validation by negative log-likelihood, two seeds a rate, within one standard error the "
-                f"one nearest to the preset: {each}; {head}."
+                "Learning rates tuned on validation by negative log-likelihood, with two seeds for each rate; of those within one "
+                f"standard error of the best the one nearest to the preset is used: {each}; {head}."
             )
         )
         at_edge = [row.label for row in tuned if row.rate_curve and row.rate_curve.edge]
         if at_edge:
             notes.append(
-                f"Learning rate at the edge of its grid, a better one may lie beyond: {', '.join(at_edge)}."
+                f"Learning rate at the edge of its grid, so a better one may lie beyond it: {', '.join(at_edge)}."
             )
     if given:
         rates = ", ".join(f"{row.label} {row.learning_rate:g}" for row in given)
-        notes.append(f"Learning rates, presets unless --lr was given, not tuned here: {rates}; {head}.")
+        notes.append(f"Learning rates, not tuned here (presets, unless --lr was given): {rates}; {head}.")
     if chosen.left_out:
         others = [f"{method} at {rate:g}" for method, rate in chosen.left_out]
         notes.append(
-            f"Beside tuned rates the store holds {', '.join(others)}, not shown; --baseline '{others[0]}' compares with it."
+            f"The store also has other learning rates, which are not shown: {', '.join(others)}; --baseline '{others[0]}' compares with one."
         )
     return notes
 
@@ -234,11 +236,14 @@ def _rate_of(row: Row) -> str:
     assert row.rate_curve is not None and row.rate_curve.chosen is not None
     trials = row.rate_curve.trials
     bad = [f"{trial.learning_rate:g}" for trial in trials if trial.losses is None]
-    text = f"{row.label} {row.learning_rate:g} of {len(trials)} from {trials[0].learning_rate:g} to {trials[-1].learning_rate:g}"
+    text = f"{row.label} {row.learning_rate:g} of {len(trials)} rates from {trials[0].learning_rate:g} to {trials[-1].learning_rate:g}"
     curve = [(k, t.mean) for k in row.rate_curve.counts if (t := row.rate_curve.best_of(k)) is not None]
     losses = ", ".join(f"{mean:.3f} with {k}" for k, mean in curve)
     return (
-        text + (f" (loss {losses}" if losses else " (") + (f"; failed: {', '.join(bad)}" if bad else "") + ")"
+        text
+        + (f" (lowest loss {losses} rates" if losses else " (")
+        + (f"; failed: {', '.join(bad)}" if bad else "")
+        + ")"
     )
 
 
@@ -247,28 +252,28 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
     rows = table.rows
     notes: list[str] = [
         Explains(
-            "Trained: numbers that train beside the head; stored: the saved file without the head, which every method adds."
+            "Trained: number of parameters that train, without the head; stored: size of the saved file without the head. Every method also has the head."
         )
     ]
     kinds = sorted({row.costs.train_peak_kind for row in rows if row.costs.train_peak_kind})
     if kinds == ["cuda allocator"]:
         notes.append(
             Explains(
-                "Train peak: highest allocated by torch on the GPU while training, weights included; reserved and, where the "
-                "driver says, the process's own are in `--format csv`."
+                "Train peak: highest memory allocated by torch on the GPU during training, weights included; reserved memory and, if the "
+                "driver gives it, the memory of the process are in `--format csv`."
             )
         )
     elif kinds:
         notes.append(
             Explains(
-                f"Train peak: resident memory above the loaded model while training ({', '.join(kinds)}); not comparable with "
+                f"Train peak: resident memory above the loaded model during training ({', '.join(kinds)}); not comparable with "
                 "a GPU's allocated memory."
             )
         )
     notes += _inside_a_step(rows)
     notes.append(
         Explains(
-            f"Step: median over {_steps_of(chosen)}, without data and warm-up; tokens/s counts real tokens."
+            f"Step: median over {_steps_of(chosen)}, without data loading and warm-up; tokens/s counts real tokens."
         )
     )
     for measure in measures():
@@ -280,14 +285,14 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
     if any(row.seconds_to_reference for row in rows):
         notes.append(
             Explains(
-                f"s to {table.reference}: seconds of training steps until {table.metric} on at most 200 validation items first "
-                f"reaches what {table.reference} ends with there; median of the seeds that reach it{_sharing(chosen)}."
+                f"s to {table.reference}: seconds of training until {table.metric} on at most 200 validation items first "
+                f"reaches the value that {table.reference} has at its end; median of the seeds that reach it{_sharing(chosen)}."
             )
         )
     if any(row.forgetting for row in rows):
         notes.append(
             Explains(
-                f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats a token, after training minus "
+                f"Forgetting: loss of the language model on texts of {table.settings['forgetting']}, nats per token, after training minus "
                 "before; above 0 is worse; ± over seeds alone."
             )
         )
@@ -307,7 +312,7 @@ def _steps_of(chosen: Selected) -> str:
     runs = max((sum(bool(r.training) for r in its) for its in chosen.cost_runs.values()), default=0)
     if not runs:
         return "the steps of all seeds"
-    return f"the first steps of {'a run' if runs == 1 else f'{runs} runs'} of its own, with nothing beside"
+    return f"the first steps of {'a separate cost run' if runs == 1 else f'{runs} separate cost runs'} with nothing else running"
 
 
 def _inside_a_step(rows: Sequence[Row]) -> list[str]:
@@ -319,7 +324,7 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             f"{row.label} " + "/".join(f"{size / 1e6:.0f}" for size in row.costs.memory_by_kind.values())
             for row in seen
         )
-        notes.append(Explains(f"At the peak of the widest step, in tensors, MB of {names}: {each}."))
+        notes.append(Explains(f"Memory of tensors at the peak of the widest step, MB of {names}: {each}."))
     counted = [row for row in rows if row.costs.flops_per_step and row.costs.flops_per_s]
     if counted:
         each = ", ".join(
@@ -328,6 +333,8 @@ def _inside_a_step(rows: Sequence[Row]) -> list[str]:
             for row in counted
         )
         notes.append(
-            Explains(f"Arithmetic of a step in GFLOP (products and attention, by torch's counter): {each}.")
+            Explains(
+                f"Arithmetic of a step in GFLOP (matrix products and attention, by torch's counter), and its rate: {each}."
+            )
         )
     return notes

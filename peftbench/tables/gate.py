@@ -55,7 +55,7 @@ def limit_of(text: str) -> Limit:
         )
     relative = bool(found[3])
     if relative and float(found[2]) <= -100:
-        raise UsageError(f"--fail-on {text!r}: nothing falls by all it is or more; write a share above -100%")
+        raise UsageError(f"--fail-on {text!r}: nothing can fall by 100 % or more; write a share above -100%")
     return Limit(text.strip(), found[1], float(found[2]) / (100 if relative else 1), relative)
 
 
@@ -129,21 +129,24 @@ def _judge(
         for (pair, figure, _), outcome in zip(found, outcomes, strict=True)
         if outcome not in (PASSED, NOT_JUDGED)
     ]
-    reasons += [f"{label}: {limit.name} is not in both of every seed and cell" for label in lacking]
     reasons += [
-        f"{label}: in A alone; run it in B too, or compare with a store that lacks it" for label in gone
+        f"{label}: {limit.name} is not measured in A and B for every seed and cell" for label in lacking
+    ]
+    reasons += [
+        f"{label}: only in A; run it in B too, or compare with a store that does not have it"
+        for label in gone
     ]
     outcomes += [FAILED] * len(lost) + [INCONCLUSIVE] * len(lacking) + [INCONCLUSIVE] * len(gone)
     worst = next((o for o in (FAILED, INCONCLUSIVE) if o in outcomes), PASSED)
     shown = outcomes.count(PASSED)
     if not shown and worst == PASSED:
-        worst, reasons = INCONCLUSIVE, ["every run is of a method without seeds, measured once"]
+        worst, reasons = INCONCLUSIVE, ["every method has no seeds and was measured once"]
     if worst == PASSED:
         reasons = [f"shown in {shown} of {shown} comparisons"]
     once = [pair.method for (pair, _, _), o in zip(found, outcomes, strict=False) if o == NOT_JUDGED]
     if once:
         reasons.append(
-            f"not judged, as it runs once and its {found[0][1].label} has no spread: {', '.join(once)}"
+            f"not judged, because it runs once and its {found[0][1].label} has no spread: {', '.join(once)}"
         )
     return Verdict(limit, worst, (*lost, *reasons))
 
@@ -172,16 +175,16 @@ def _because(limit: Limit, figure: PairedFigure, outcome: str, comparisons: int)
     if outcome == FAILED:
         return said
     if figure.seedless:
-        return f"{said}; it has no seeds, so that more test items alone would decide"
+        return f"{said}; it has no seeds, so only more test items would decide"
     if figure.change.one_group:
-        return f"{said}; all test items are of one group, which tells nothing of others"
+        return f"{said}; all test items are in one group, which says nothing about others"
     if figure.change.seeds < 2:
-        return f"{said}; one of the {figure.over} decides nothing, run 3 or more{_with_option(figure)}"
+        return f"{said}; one of the {figure.over} decides nothing: run 3 or more{_with_option(figure)}"
     room = _room(limit, figure)
     needed = seeds_that_decide(room, 2 * ALPHA / (1 if room.value > 0 else comparisons))
     if needed is None:
         return f"{said}; {MOST_SEEDS} {figure.over} would not decide it"
-    return f"{said}; about {needed} {figure.over} would decide, if the change stayed what it is"
+    return f"{said}; about {needed} {figure.over} would decide, if the change stayed the same"
 
 
 def _with_option(figure: PairedFigure) -> str:

@@ -202,10 +202,10 @@ def _serving(served: list[dict[str, Any]], margin: float) -> list[Section]:
 
 def _of_serving(served: dict[str, Any]) -> str:
     return (
-        f"{served['method']}: to be loaded for a task: its update {served['adapter_bytes'] / 1e6:,.2f} MB, its merged layers "
+        f"{served['method']}: to load for a task: its update {served['adapter_bytes'] / 1e6:,.2f} MB, its merged layers "
         f"{served['merged_bytes'] / 1e6:,.1f} MB, a whole model {served['model_bytes'] / 1e6:,.1f} MB. After "
-        f"{served['switches']} switches by W - BA + B'A' the weights without a task are off by {served['drift']:.1e} of "
-        "their norm; the base itself is never written."
+        f"{served['switches']} switches by W - BA + B'A' the weights without a task differ by {served['drift']:.1e} of "
+        "their norm; the base itself is never changed."
     )
 
 
@@ -216,11 +216,13 @@ def _footnotes(good: list[Record], section: Section, margin: float) -> list[str]
         "same round, mean over the processes with its 95 % interval."
     )
     notes.append(
-        f"≈: shown to cost nothing, its 90 % interval lies within ±{margin:.0%}. Noise floor: the row {COPY!r} is the base's "
-        "architecture with weights of its own."
+        f"≈: shown to cost nothing: its 90 % interval lies within ±{margin:.0%}. Noise floor: the row {COPY!r} has the base's "
+        "architecture with its own weights in memory."
     )
     if len(good) == 1:
-        notes.append("ONE process: its memory placement is in every figure; use --processes 3 or more.")
+        notes.append(
+            "ONE process: the effect of its memory placement is in every figure; use --processes 3 or more."
+        )
     floors = [
         abs(figure.slowdown.value)
         for line in section.lines
@@ -230,16 +232,16 @@ def _footnotes(good: list[Record], section: Section, margin: float) -> list[str]
     ]
     if floors and statistics.fmean(floors) > margin:
         notes.append(
-            "The copy of the base departs from it by more than that: this machine is too noisy for the question."
+            "The copy of the base differs from it by more than that: this machine is too noisy for this measurement."
         )
     shares = [s for r in good if (s := (r.meters or {}).get("others_cpu_share")) is not None]
     if shares and max(shares) > BUSY_SHARE:
         notes.append(
-            f"Other processes took up to {max(shares):.0%} of the processor meanwhile: read with care."
+            f"Other processes took up to {max(shares):.0%} of the processor during the measurement: read with care."
         )
     states = [(r.meters or {}).get(name) or {} for r in good for name in ("gpu_before", "gpu_after")]
     if reasons := sorted({reason for s in states for reason in s.get("throttle_reasons") or ()}):
-        notes.append(f"The GPU's clock was held down: {', '.join(reasons)}.")
+        notes.append(f"The GPU's clock was throttled: {', '.join(reasons)}.")
     found, meters = good[0].environment, good[0].meters or {}
     libraries = found["libraries"]
     clocks = sorted({s["sm_clock_mhz"] for s in states if s.get("sm_clock_mhz")})

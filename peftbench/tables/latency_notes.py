@@ -28,14 +28,14 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
     counts = sorted({one.processes for cell in cells for one in (cell.unmerged, cell.noise) if one}) or [0]
     processes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     said = (
-        f"Slow-down: one forward pass of batch x length tokens over the base model's ({figures}), float32, median over "
+        f"Slow-down: one forward pass of batch x length tokens against the base model's ({figures}), float32, median over "
         f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
     )
     notes: list[str] = [Explains(said)]
     if same := [row.label for row in rows if row.costs.graph_is_base and not row.costs.latency]:
         notes.append(
             Explains(
-                f"Not timed, as their forward pass is the base's own with other weights: {', '.join(same)}."
+                f"Not timed, because their forward pass is that of the base with other weights: {', '.join(same)}."
             )
         )
     floor = [cell.noise for cell in cells if cell.noise]
@@ -44,13 +44,13 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
         widest = max(n.half_width() for n in floor)
         notes.append(
             Explains(
-                f"Noise floor: a copy of the base against the base reads {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
+                f"Noise floor: a copy of the base against the base shows {low:+.1%} to {high:+.1%} (intervals up to ±{widest:.1%})."
             )
         )
     if undecided := _undecided(rows):
         notes.append(
-            f"Not decided in the time for it (half-width above {PRECISION:.0%}, and neither shown to be none nor to be some): "
-            f"{undecided}; `peftbench latency` takes as many processes as you ask for."
+            f"Slow-down still undecided when its time was up (half-width above {PRECISION:.0%}, and neither shown to be none nor to be real): "
+            f"{undecided}; `peftbench latency --processes N` measures longer."
         )
     busy = [row.label for row in rows if (row.costs.latency_others_cpu_share or 0.0) > BUSY_SHARE]
     if busy:
@@ -59,7 +59,7 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
         )
     held = sorted({f"{row.label} ({reason})" for row in rows for reason in row.costs.throttled})
     if held:
-        notes.append(f"The GPU's clock was held down while these were measured: {', '.join(held)}.")
+        notes.append(f"The GPU's clock was throttled while these were measured: {', '.join(held)}.")
     return notes
 
 

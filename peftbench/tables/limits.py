@@ -31,18 +31,18 @@ class Limit:
 
 def size(option: str, text: str) -> float:
     """Bytes, from `16GB`."""
-    return _in_units(option, text, BYTES, "size; write it as in 16GB or 500MB")
+    return _in_units(option, text, BYTES, "a size; write it as in 16GB or 500MB")
 
 
 def energy(option: str, text: str) -> float:
     """Joules, from `20mJ`."""
-    return _in_units(option, text, JOULES, "energy; write it as in 20mJ, 5J or 2kJ")
+    return _in_units(option, text, JOULES, "an energy; write it as in 20mJ, 5J or 2kJ")
 
 
 def share(option: str, text: str) -> float:
     """A fraction, from `2%`."""
     if not text.strip().endswith("%"):
-        raise UsageError(f"{option} {text!r} is no share; write it as in 2%")
+        raise UsageError(f"{option} {text!r} is not a share; write it as in 2%")
     return _number(option, text.strip()[:-1]) / 100
 
 
@@ -55,7 +55,7 @@ def _in_units(option: str, text: str, units: Mapping[str, float], wanted: str) -
     found = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text)
     factor = None if found is None else units.get(found[2], units.get(found[2].lower()))
     if found is None or factor is None:
-        raise UsageError(f"{option} {text!r} is no {wanted}")
+        raise UsageError(f"{option} {text!r} is not {wanted}")
     return _number(option, found[1]) * factor
 
 
@@ -65,5 +65,5 @@ def _number(option: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not value >= 0 or math.isinf(value):
-        raise UsageError(f"{option} {text!r} is no number above 0")
+        raise UsageError(f"{option} {text!r} is not a number above 0")
     return value

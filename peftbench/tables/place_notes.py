@@ -105,8 +105,8 @@ def _beside(measured: Sequence[Record]) -> list[str]:
     }
     if busy and shared == 1 and measured[0].run.device == "cpu":
         notes.append(
-            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while steps were timed, which may have taken "
-            f"too long: {', '.join(sorted(busy))}."
+            f"Other processes took more than {BUSY_SHARE:.0%} of the processor while steps were timed, so step times may be "
+            f"too high: {', '.join(sorted(busy))}."
         )
     crowded = {r.run.method for r in measured if (r.training or {}).get("others_on_gpu")}
     if crowded:

@@ -170,23 +170,23 @@ def _of_no_training(runs: Sequence[Record]) -> float | None:
 
 TRAINED = Measure(
     "trained", "adapter_parameters", "trained", "", _counted("adapter"), exact=True, log=True, always=True,
-    on_axis="numbers trained beside the head",
-    limit=Limit("--max-trained", "Numbers that train beside the head.", count),
+    on_axis="trained parameters without the head",
+    limit=Limit("--max-trained", "Trained parameters without the head.", count),
 )  # fmt: skip
 HEAD = Measure(
     "head", "head_parameters", "head", "", _counted("head"), exact=True, places=frozenset((COLUMN,)), always=True
 )  # fmt: skip
 STORED = Measure(
     "stored", "stored_bytes", "stored", "kB", _counted("stored_bytes"), 1e3, exact=True, log=True, always=True,
-    places=EVERYWHERE - {PICTURE}, limit=Limit("--max-stored", "Of what a task keeps, as in 10MB.", size),
+    places=EVERYWHERE - {PICTURE}, limit=Limit("--max-stored", "Size of the saved file, as in 10MB.", size),
 )  # fmt: skip
 SLOWDOWN = Measure(
     "slowdown", "", "slow-down", "%", _of_no_training, 0.01, "+.1f", places=frozenset(),
-    limit=Limit("--max-slowdown", "Of inference, merged where it merges, as in 2%.", share),
+    limit=Limit("--max-slowdown", "Slow-down of inference (merged if the method merges), as in 2%.", share),
 )  # fmt: skip
 PEAK = Measure(
     "peak", "train_peak_bytes", "train peak", "MB", _peak_bytes, 1e6, always=True,
-    limit=Limit("--max-vram", "Train peak, as in 16GB.", size),
+    limit=Limit("--max-vram", "Peak memory of training, as in 16GB.", size),
 )  # fmt: skip
 STEP = Measure(
     "step", "step_ms", "step", "ms", _step_ms, form=",.1f", always=True, on_axis="training step",
@@ -199,12 +199,12 @@ TOKENS = Measure(
 TRAIN_S = Measure("train_s", "train_s", "training", "s", _train_s, of_run=True, places=frozenset((AXIS,)))
 TRAIN_ENERGY = Measure(
     "train_energy", "train_energy_j", "train energy", "J", _train_energy_j, of_run=True,
-    limit=Limit("--max-train-energy", "Of one training run, as in 2kJ.", energy),
-    note="of one training run ({energy_kind}, neighbours included)",
+    limit=Limit("--max-train-energy", "Energy of one training run, as in 2kJ.", energy),
+    note="of one training run ({energy_kind}, other processes included)",
 )  # fmt: skip
 ENERGY = Measure(
-    "energy", "energy_per_item_j", "energy an item", "J", _energy_per_item_j, form=",.3g",
-    limit=Limit("--max-energy", "Of scoring one test item, as in 20mJ.", energy),
-    note="of scoring, over its items ({energy_kind}, neighbours included)",
+    "energy", "energy_per_item_j", "energy per item", "J", _energy_per_item_j, form=",.3g",
+    limit=Limit("--max-energy", "Energy of scoring one test item, as in 20mJ.", energy),
+    note="of scoring, over its items ({energy_kind}, other processes included)",
 )  # fmt: skip
 MEASURES = (TRAINED, HEAD, STORED, SLOWDOWN, PEAK, STEP, TOKENS, TRAIN_S, TRAIN_ENERGY, ENERGY)

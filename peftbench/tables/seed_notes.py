@@ -15,7 +15,7 @@ def decided_by(table: Table, seeds: int) -> list[str]:
         return []
     alpha, shown = table.alpha / len(seen), f"{least * 100:.1f} points" if table.is_share else f"{least:.3g}"
     among = "the one difference" if len(seen) == 1 else f"a difference among these {len(seen)}"
-    said = f"With {seeds} seeds {among} is shown (p below .05) from about {shown} on"
+    said = f"With {seeds} seeds {among} is significant (p below .05) from about {shown} on"
     if table.is_share:
         typical = sorted(seen, key=lambda one: one.half_width(alpha) or 0.0)[len(seen) // 2]
         needed = seeds_for(typical, MARGIN, alpha)
@@ -24,7 +24,7 @@ def decided_by(table: Table, seeds: int) -> list[str]:
             if needed is not None
             else f"more than {MOST_SEEDS} seeds, or more test items"
         )
-    return [f"{said}, if seeds and items varied as they do here."]
+    return [f"{said}, if seeds and items vary as they do here."]
 
 
 def failed_seeds(table: Table) -> list[str]:
@@ -34,8 +34,8 @@ def failed_seeds(table: Table) -> list[str]:
         return []
     notes = [_failed(row, table) for row in rows]
     notes.append(
-        "A seed that failed ran to its end and learned nothing. With such seeds a row is of two kinds, and no interval over so few "
-        "of them tells how often each comes: it has no p and no mark, and where the reference has some, no row has a p."
+        "A failed seed ran to its end and learned nothing. An interval over so few seeds can't tell how often this happens, so such a "
+        "row has no p and no mark. If the reference has failed seeds, no row has a p."
     )
     return notes
 

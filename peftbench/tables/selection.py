@@ -202,7 +202,7 @@ def _reference(
             return row, None
     rates = " and ".join(f"{rate:g}" for _, rate in its)
     return None, (
-        f"No differences: {asked.method} stands at {rates}, none of them tuned; name one, as in "
+        f"No differences: {asked.method} has the learning rates {rates}, none of them tuned; name one, as in "
         f"--baseline '{asked.method} at {its[0][1]:g}'"
     )
 

@@ -324,8 +324,8 @@ def _age_said(chosen: Selected) -> str:
     if not older:
         return ""
     return (
-        f" {older} of the {len(records)} runs are of an OLDER VERSION of the program, which computed something otherwise: the "
-        "same command does them anew."
+        f" {older} of the {len(records)} runs are of an OLDER VERSION of the program, which computed some results differently: the "
+        "same command runs them again."
     )
 
 

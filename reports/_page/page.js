@@ -181,7 +181,7 @@ function drawGrowth() {
   $("growth").hidden = !traces.length;
   $("against").value = String(against);
   const unit = table().unit ? `, ${table().unit}` : "";
-  const label = scored ? `validation ${table().metric}${unit}` : "validation nats an item";
+  const label = scored ? `validation ${table().metric}${unit}` : "validation nats per item";
   if (traces.length) draw("growth-plot", traces, { xaxis: { title: { text: $("against").selectedOptions[0].textContent } }, yaxis: { title: { text: escaped(label) } } });
 }
 
@@ -198,7 +198,7 @@ function drawRates() {
     });
   });
   $("rates").hidden = !traces.length;
-  if (traces.length) draw("rates-plot", traces, { xaxis: { title: { text: "learning rate" }, type: "log" }, yaxis: { title: { text: "validation nats an item" } } });
+  if (traces.length) draw("rates-plot", traces, { xaxis: { title: { text: "learning rate" }, type: "log" }, yaxis: { title: { text: "validation nats per item" } } });
 }
 
 function drawSlowdown() {

@@ -171,7 +171,7 @@ def test_a_method_whose_inject_fails_is_a_row_and_the_others_run(tmp_path: Path)
     refusals = {item.run.method: item.refusal for item in plan(asked, capacity())}
     assert refusals["lora"] is None
     assert refusals["gives-nothing"] == (
-        "its inject() returned NoneType, no Adaptation as swap(...) and select(...) give one"
+        "its inject() returned NoneType, not an Adaptation; return what swap(...) or select(...) gives"
     )
     assert refusals["divides-by-zero"] == (
         "its inject() raises ZeroDivisionError: division by zero (divides_by_zero.py, line 7)"

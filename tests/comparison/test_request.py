@@ -135,7 +135,7 @@ def test_plugins_of_the_environment_are_for_both_doors(monkeypatch: pytest.Monke
         ("methods", "lora:rank", "'rank' in 'lora:rank' is not FIELD=VALUE"),
         ("model", "", "--model needs a name; leave it out"),
         ("task", "", "--task needs a name; leave it out"),
-        ("train_size", "all,few", "--train-size 'few' is no number of items"),
+        ("train_size", "all,few", "--train-size 'few' is not a number of items"),
         ("train_size", "1", "--train-size must be 2 or more, or all, not 1"),
         ("train_size", "", "--train-size is empty"),
         ("latency_grid", "1-32", "--latency-grid '1-32' is not BATCHxLENGTH"),

@@ -103,5 +103,5 @@ def test_without_the_hub_what_lacks_is_named(hub: SmallHub, monkeypatch: pytest.
 
 @pytest.mark.parametrize("text", ["a/b/c", "org/model@", "x y", "org/"])
 def test_what_is_no_name_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match="no name of the hub|names no revision"):
+    with pytest.raises(UsageError, match="not a name on the hub|names no revision"):
         Repository.from_text(text)

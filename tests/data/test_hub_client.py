@@ -45,8 +45,8 @@ def broken(hub: SmallHub) -> None:
 
 SAID: dict[Callable[[SmallHub], None], str] = {
     gated: r"it is gated, and the hub refuses it \(401\); accept its conditions",
-    private: r"the hub has none of this name, or it is private \(401\)",
-    gone: r"the hub has none of this name, or it is private \(401\)",
+    private: r"the hub has nothing of this name, or it is private \(401\)",
+    gone: r"the hub has nothing of this name, or it is private \(401\)",
     failing: r"the hub has an error of its own \(500\)",
     limited: r"the hub limits requests \(429\); try again in 30 s",
     silent: r"the hub \(.*\) was silent for 0.3 s",

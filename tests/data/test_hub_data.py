@@ -129,7 +129,7 @@ def test_csv_is_taken_as_it_is_written(place: str, hub: SmallHub, tmp_path: Path
 
 
 def test_trouble_has_its_line(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="^data set 'org/none': the hub has none of this name"):
+    with pytest.raises(UsageError, match="^data set 'org/none': the hub has nothing of this name"):
         lengths("org/none")
     commit = hub.push("datasets/org/data", {"train.parquet": parquet(20)})
     hub.silent_s = 2

@@ -55,7 +55,7 @@ def test_methods_go_on_from_an_adapter_of_the_hub_at_the_commit_of_the_plan(
         ("adapter", "give a folder with adapter_config.json, or a hub id"),
         ("./adapter", "give a folder with adapter_config.json, or a hub id"),
         ("org/model", "'org/model' has no adapter_config.json on the hub"),
-        ("org/none", "adapter 'org/none': the hub has none of this name"),
+        ("org/none", "adapter 'org/none': the hub has nothing of this name"),
     ],
 )
 def test_what_is_no_adapter_is_said(text: str, said: str, hub: SmallHub) -> None:

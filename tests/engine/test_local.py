@@ -81,9 +81,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("raise RuntimeError('a library is broken')", r"ended with status 1: RuntimeError: a library is broken; what is"),
-        ("import sys; sys.exit(3)", r"ended with status 3; what is finished is kept"),
-        ("import os, sys; os.write(int(sys.argv[1]), b'hello\\n')", r"sent what is no event \('hello'\); what is finished"),
+        ("raise RuntimeError('a library is broken')", r"ended with status 1: RuntimeError: a library is broken; finished runs"),
+        ("import sys; sys.exit(3)", r"ended with status 3; finished runs are kept"),
+        ("import os, sys; os.write(int(sys.argv[1]), b'hello\\n')", r"sent something that is not an event \('hello'\); finished runs"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_there_is_one_line(code: str, said: str, program: Path) -> None:

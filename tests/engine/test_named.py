@@ -77,7 +77,7 @@ def test_runs_at_once_are_limited_by_the_engines_gpus(tmp_path: Path) -> None:
     with (
         engine_named("elsewhere") as engine,
         pytest.raises(
-            UsageError, match="--jobs 3 gives each run a GPU of its own, and here are 2; use --jobs 2"
+            UsageError, match="--jobs 3 needs a GPU for each run, and this machine has 2; use --jobs 2"
         ),
     ):
         compare(asked, Store(tmp_path / "runs"), engine, Execution(jobs=3))

@@ -154,7 +154,7 @@ def test_a_full_disk_in_a_run_ends_the_sweep_and_leaves_no_record(
     good, full = make_run("lora"), make_run("faults:how=full", plugins=(plugin,))
     with (
         engine_named() as own,
-        pytest.raises(UsageError, match="No space left on device; what is finished is kept"),
+        pytest.raises(UsageError, match="No space left on device; finished runs are kept"),
     ):
         do([good, full, make_run(seed=5)], store, own)
     assert [stored.record.key for stored in store.all()] == [good.key]

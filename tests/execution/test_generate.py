@@ -235,7 +235,7 @@ def test_a_batch_writes_what_each_source_writes_alone(family: str, beams: int, c
 
 
 def test_an_encoder_does_not_write(checkpoint: Of) -> None:
-    with pytest.raises(NotSupported, match="does not write text; a task of generation needs a decoder"):
+    with pytest.raises(NotSupported, match="does not generate text; this task needs a decoder"):
         load_model(resolve_model(checkpoint("bert")), Completion(), 0)
 
 

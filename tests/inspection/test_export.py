@@ -211,7 +211,7 @@ def test_runs_that_can_not_be(trained: Any, tmp_path: Path) -> None:
         ("nothing", to, "no run's key begins with 'nothing'"),
         ("", to, "no run's key begins with ''"),
         (failed.key, to, "is failed: Diverged: the loss is not finite; there is nothing to export"),
-        (lost.key, to, "were not kept; run it with --keep-weights into another --store"),
+        (lost.key, to, "run it with --keep-weights into another --store"),
         (good.key, runs, "is not empty; name a folder that is new or empty"),
         (good.key, next(runs.rglob("record.json")), "is a file"),
     ):

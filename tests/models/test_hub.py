@@ -90,6 +90,6 @@ def test_what_is_no_model_is_said(files: dict[str, bytes], said: str, hub: Small
 
 def test_a_word_is_a_starter_written_wrongly(hub: SmallHub) -> None:
     with pytest.raises(
-        UsageError, match=r"unknown model 'tiny-encodr'; did you mean 'tiny-encoder' .*the hub has none"
+        UsageError, match=r"unknown model 'tiny-encodr'; did you mean 'tiny-encoder' .*the hub has nothing"
     ):
         resolve_model("tiny-encodr")

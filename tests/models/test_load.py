@@ -97,7 +97,7 @@ def test_a_classifier_that_reads_its_padding_is_refused(tmp_path: Path) -> None:
         vocab_size=300, d_model=32, n_layer=1, n_head=4, d_inner=32, pad_token_id=0
     )
     folder = folder_of(transformers.XLNetModel(config), tmp_path)
-    with pytest.raises(NotSupported, match="by the last of all places, which are padded on the right"):
+    with pytest.raises(NotSupported, match="by the last of all positions, which are padded on the right"):
         load_model(resolve_model(str(folder)), TWO, 0)
 
 
@@ -133,7 +133,7 @@ def test_weights_that_config_and_files_do_not_share_are_refused(
         .replace('"num_hidden_layers": 2', '"num_hidden_layers": 1')
     )
     (notice,) = load_model(resolve_model(str(other)), Completion(), 0).notices
-    assert "no place for model.layers.1." in notice and "left out" in notice
+    assert "the weights have model.layers.1." in notice and "left out" in notice
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, which uses an older name
@@ -225,14 +225,14 @@ def broken(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("cut", "model.safetensors does not read as safetensors"),
-        ("empty", "model.safetensors does not read as safetensors"),
+        ("cut", "model.safetensors can't be read as safetensors"),
+        ("empty", "model.safetensors can't be read as safetensors"),
         ("git-lfs", "model.safetensors is a git-lfs pointer"),
         ("bad JSON", "config.json is no JSON"),
         ("a list", "config.json is no JSON object"),
         ("other types", "does not load: .*hidden_size"),
         ("no architectures", "its config.json has no architectures"),
-        ("tokenizer", "tokenizer.json does not read"),
+        ("tokenizer", "tokenizer.json can't be read"),
         ("other tokenizer", "does not load: tokenizer.json or tokenizer_config.json: "),
         ("vocabulary", "tokenizer.json is a git-lfs pointer"),
         ("code", "needs code of its own, which is never run"),

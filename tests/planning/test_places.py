@@ -80,5 +80,8 @@ def test_relative_paths_are_seen_from_where_they_were(
         assert Path("bert/config.json").is_file()
     assert Path.cwd() == tmp_path
     shutil.rmtree(project / "bert")
-    with pytest.raises(UsageError, match=f"no model; 'bert' was seen from '{project}'"), where_it_was(run):
+    with (
+        pytest.raises(UsageError, match=f"no model; the run used 'bert' from the folder '{project}'"),
+        where_it_was(run),
+    ):
         raise UsageError("no model")

@@ -188,7 +188,7 @@ def test_what_writes_is_left_out_of_a_suite_for_an_encoder(tmp_path: Path) -> No
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(f'{{"q": "q{i}", "a": "a{i}"}}\n' for i in range(30)))
     task = f"jsonl:path={file}:prompt=q:completion=a"
-    assert "does not write text" in (_refusal("tiny-encoder", task) or "")
+    assert "does not generate text" in (_refusal("tiny-encoder", task) or "")
     assert _refusal("tiny-decoder", task) is None and _refusal("tiny-encoder", "synthetic") is None
 
 
@@ -236,7 +236,7 @@ def test_of_several_models_one_that_fails_is_a_row_and_alone_it_is_the_commands_
     shutil.copytree(checkpoint("bert"), cut)
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    for bad, said in ((str(cut), "model.safetensors does not read"), ("no-such-model", "unknown model")):
+    for bad, said in ((str(cut), "model.safetensors can't be read"), ("no-such-model", "unknown model")):
         planned = planned_on(("tiny-encoder", bad))
         assert {(p.run.method, p.run.model) for p in planned if p.refusal is None} == {
             ("lora", "tiny-encoder"),

@@ -26,9 +26,9 @@ def record(run: Run, losses: list[float], score: float, **changes: Any) -> Recor
     ("losses", "score", "said"),
     [
         ([0.7] * 30 + [0.3] * 10, 0.85, None),
-        ([0.7] * 40, 0.85, "its loss ends at 0.7, that of one answer to all is 0.693"),
+        ([0.7] * 40, 0.85, "its loss ends at 0.7, that of the best constant answer is 0.693"),
         ([0.3] * 30 + [0.69] * 10, 0.85, "its loss ends at 0.69"),  # it fell back
-        ([0.69] * 30 + [0.3] * 10, 0.51, "its accuracy of 0.51 is that of one answer to all, 0.51"),
+        ([0.69] * 30 + [0.3] * 10, 0.51, "its accuracy of 0.51 is that of the best constant answer, 0.51"),
         ([0.69] * 30 + [0.3] * 10, 0.49, "its accuracy"),  # the rarer label for all
         ([0.69] * 30 + [0.3] * 10, 0.52, None),
         ([0.7], 0.85, "its loss ends"),

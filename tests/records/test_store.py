@@ -68,9 +68,9 @@ def test_weights_are_read_where_they_are_used_alone(
     (folder / "adapter.safetensors").write_bytes(b"WEIGHTS")
     assert [stored.folder for stored in store.all()] == [folder]
     assert store.get(run.key) is None
-    with pytest.raises(UsageError, match="not what was written"):
+    with pytest.raises(UsageError, match="changed after they were written"):
         store.find(run.key[:8])
-    assert "adapter.safetensors is not what was written" in capsys.readouterr().err
+    assert "adapter.safetensors changed after it was written" in capsys.readouterr().err
     (folder / "adapter.safetensors").write_bytes(b"cut")
     assert store.all() == []
 

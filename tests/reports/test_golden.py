@@ -196,7 +196,7 @@ def test_few_groups_are_named(make_run: Callable[..., Run], tmp_path: Path) -> N
         frame["group"] = np.where(np.arange(200) < 150, "large", frame["group"])
         frame.to_parquet(one.folder / "predictions.parquet")
     (table,) = tabulate(found, "full", ("full",))
-    assert any("they tell as much as 2 of one size" in note for note in table.footnotes)
+    assert any("they count as 2 groups of one size" in note for note in table.footnotes)
     for one in found:
         frame = pd.read_parquet((one.folder or tmp_path) / "predictions.parquet").assign(group="all")
         frame.to_parquet((one.folder or tmp_path) / "predictions.parquet")
@@ -251,7 +251,7 @@ def test_results_of_an_older_source_are_left_out(make_run: Callable[..., Run], t
     (table,) = tabulate(results, "full", ("full",))
     (row,) = table.rows
     assert row.score is not None and row.score.value == pytest.approx(0.8) and row.seeds_tried == 1
-    assert any("1 results of an older source" in note for note in table.footnotes)
+    assert any("1 results in the store come from older code" in note for note in table.footnotes)
 
 
 def test_two_rates_of_one_method_are_two_rows_with_names(
@@ -324,7 +324,7 @@ def test_compact_fits_and_keeps_what_warns(
         "not tuned here",
     ):
         assert warning in whole, warning
-    for explained in ("best, alone", "Train peak: resident", "Noise floor", "shown is passed/claimed"):
+    for explained in ("the best alone", "Train peak: resident", "Noise floor", "Checks (passed/claimed)"):
         assert explained in text(tables, "markdown") and explained not in whole
     assert "--format markdown" in whole
 

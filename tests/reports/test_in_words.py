@@ -22,7 +22,7 @@ tables = results.tables  # the fixture
         (("open", "equivalent", ""), "In accuracy, full and lora can't be told apart with these seeds and items; head is shown to be worse."),
         (("equivalent", "equivalent", "open"), "In accuracy, lora and full are among the best and equal to the top within 1 point; head can't be told from the best with these seeds and items."),
         (("equivalent", "equivalent", "equivalent"), "In accuracy, lora, full and head are among the best and equal to the top within 1 point."),
-        (("", "", ""), "One seed tells no method from another."),
+        (("", "", ""), "One seed can't show a difference between methods."),
     ],
 )  # fmt: skip
 def test_it_says_what_the_marks_say(tables: list[Table], marks: tuple[str, ...], said: str) -> None:
@@ -33,6 +33,6 @@ def test_it_says_what_the_marks_say(tables: list[Table], marks: tuple[str, ...],
 
 def test_a_row_that_fails_is_not_judged(tables: list[Table]) -> None:
     said = in_words(tables[0])
-    assert said.endswith("Not judged: lora, with a check that fails or seeds that learned nothing.")
+    assert said.endswith("Not judged: lora, because a check fails or seeds learned nothing.")
     alone = [row for row in tables[0].rows if row.method == "full"]
     assert in_words(dataclasses.replace(tables[0], rows=tuple(alone))) == ""

@@ -76,7 +76,7 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(
     assert "these can't be told from the best: " in said and "the cheapest of them to store is" in said
     assert "seeds" in said
     one_seed = [r for r in both if r.record.run.seed == 0]
-    assert "one seed tells no method from another" in advice_text(advise_on(one_seed, "full", {}))
+    assert "one seed can't show a difference between methods" in advice_text(advise_on(one_seed, "full", {}))
 
 
 def test_a_rate_keeps_its_name_where_another_one_is_excluded(
@@ -147,11 +147,11 @@ def test_limits_in_words() -> None:
     }
     assert limits_of({"peak": "1GiB", "stored": None}) == {"peak": 2**30}
     for name, text, said in (
-        ("peak", "x", "--max-vram 'x' is no size"),
-        ("peak", "3 parsecs", "is no size"),
-        ("slowdown", "2", "is no share"),
-        ("slowdown", "x%", "is no number"),
-        ("energy", "2MJ", "is no energy"),  # mega or milli?
+        ("peak", "x", "--max-vram 'x' is not a size"),
+        ("peak", "3 parsecs", "is not a size"),
+        ("slowdown", "2", "is not a share"),
+        ("slowdown", "x%", "is not a number"),
+        ("energy", "2MJ", "is not an energy"),  # mega or milli?
     ):
         with pytest.raises(UsageError, match=said):
             limits_of({name: text})
@@ -159,4 +159,4 @@ def test_limits_in_words() -> None:
 
 def test_limits_without_advice_are_a_mistake(tmp_path: Path) -> None:
     done = peftbench("report", "--max-vram", "16GB", cwd=tmp_path)
-    assert done.returncode == 2 and "are limits of --advise" in done.stderr
+    assert done.returncode == 2 and "belong to --advise" in done.stderr

@@ -133,7 +133,7 @@ def test_what_can_not_be_read_says_what_it_needs(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=said):
             published_rows(asked)
     wrong = peftbench("report", "--published", "lora-paper", "--format", "csv", cwd=tmp_path)
-    assert wrong.returncode == 2 and "--published goes with --format markdown" in wrong.stderr
+    assert wrong.returncode == 2 and "--published works only with --format markdown" in wrong.stderr
 
 
 def test_ranks_are_as_open_as_the_items_leave_them() -> None:

@@ -222,14 +222,14 @@ def test_a_method_without_seeds_does_not_keep_the_gate_open(
         (found,) = verdict(paired, text)
         assert found.outcome == PASSED, found
     (peak,) = verdict(paired, "peak:+5%")
-    assert "not judged, as it runs once" in peak.reasons[-1] and "head" in peak.reasons[-1]
+    assert "not judged, because it runs once" in peak.reasons[-1] and "head" in peak.reasons[-1]
 
 
 def test_what_a_has_and_b_lacks_is_not_passed(runs: Callable[..., list[Result]]) -> None:
     fewer = [r for r in runs("b") if r.record.run.method == "full"]
     paired = pair(runs("a"), fewer)
     (found,) = judge([limit_of("accuracy:-1.0")], paired.pairs, paired.only_a)
-    assert found.outcome == INCONCLUSIVE and "in A alone" in found.reasons[0] and "lora" in found.reasons[0]
+    assert found.outcome == INCONCLUSIVE and "only in A" in found.reasons[0] and "lora" in found.reasons[0]
 
 
 def test_each_side_is_cut_by_its_settings_and_the_newest_pairs(
@@ -279,8 +279,8 @@ def test_what_is_not_comparable_is_refused_and_named(runs: Callable[..., list[Re
     check_comparable(paired, force=True)
     said = pairs_text(paired, [], "a", "b")
     assert (
-        "compared by force, although: gpu none" in said
-        and "also another: " in said
+        "compared with --force, although these differ: gpu none" in said
+        and "also different: " in said
         and "torch 2.13 in A, 9 in B" in said
     )
     other = [
@@ -289,7 +289,9 @@ def test_what_is_not_comparable_is_refused_and_named(runs: Callable[..., list[Re
     ]
     with pytest.raises(UsageError, match=r"dtype float32 in A, bfloat16 in B; the task's version"):
         check_comparable(pair(a, other), force=False)
-    with pytest.raises(UsageError, match="no run of A pairs with one of B .*A has no training run"):
+    with pytest.raises(
+        UsageError, match="no run of A has exactly one partner in B .*: A has no training run"
+    ):
         check_comparable(pair([], a), force=True)
 
 
@@ -327,8 +329,8 @@ def test_items_of_other_data_are_never_taken_for_the_same(runs: Callable[..., li
     paired = pair(a, others)
     (before,), (now,) = of(same, "lora").named("score"), of(paired, "lora").named("score")
     assert (now.change.half_width() or 0) > 2 * (before.change.half_width() or 0)
-    assert "the items are not the same, so that no score is paired" in pairs_text(paired, [], "a", "b")
-    assert "the items are not the same" not in pairs_text(same, [], "a", "b")
+    assert "the items differ, so scores are not paired" in pairs_text(paired, [], "a", "b")
+    assert "the items differ" not in pairs_text(same, [], "a", "b")
 
 
 def test_the_comparison_is_golden_and_strange_names_stay_text(

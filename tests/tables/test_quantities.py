@@ -67,14 +67,14 @@ CASES = [
         lambda much: {"meters": {"heat_k": 0.002 * much}},
     ),
     Case(
-        "energy", "energy_per_item_j", 0.01515, ("0.0152", "0.0303"), "energy an item J", "energy an item, J",
-        "- Energy an item: of scoring, over its items (a meter, neighbours included).",
-        ("--max-energy", "20mJ", "full: energy an item 0.0303 J, above 0.02 J"),
+        "energy", "energy_per_item_j", 0.01515, ("0.0152", "0.0303"), "energy per item J", "energy per item, J",
+        "- Energy per item: of scoring, over its items (a meter, other processes included).",
+        ("--max-energy", "20mJ", "full: energy per item 0.0303 J, above 0.02 J"),
         lambda much: {"scoring": {"items": 200, "taken_by": "a meter", "energy_j": 3.0 * much}},
     ),
     Case(
         "train_energy", "train_energy_j", 404.0, ("404", "808"), "train energy J", "train energy, J",
-        "- Train energy: of one training run (a meter, neighbours included).",
+        "- Train energy: of one training run (a meter, other processes included).",
         ("--max-train-energy", "0.5kJ", "full: train energy 808 J, above 500 J"),
         lambda much: {"training": {"fit_s": 1.0, "steps": 20, "taken_by": "a meter", "energy_j": 400.0 * much}},
     ),

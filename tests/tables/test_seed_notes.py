@@ -68,7 +68,7 @@ def test_a_reference_with_failed_seeds_gives_no_p(runs: Make) -> None:
     (whole,) = tables_of(runs("b", [("prefix", seed) for seed in range(3)]))
     prefix = next(row for row in whole.rows if row.method == "prefix")
     assert len(prefix.failed_seeds) == 3 and prefix.score_of_learned is None and prefix.p_holm is None
-    assert not any("is shown (p below" in note for note in table.footnotes)  # no test is made here
+    assert not any("is significant (p below" in note for note in table.footnotes)  # no test is made here
 
 
 def test_it_decides_no_task_and_has_no_place_on_a_front(runs: Make) -> None:
@@ -111,7 +111,7 @@ def test_a_seed_that_learned_in_a_alone_fails_the_gate(runs: Make) -> None:
 def test_what_the_seeds_can_decide_is_said(runs: Make) -> None:
     (table,) = tables_of(runs("a"))
     assert any(
-        note.startswith("With 3 seeds a difference among these 2 is shown") for note in table.footnotes
+        note.startswith("With 3 seeds a difference among these 2 is significant") for note in table.footnotes
     )
     (one,) = tables_of([r for r in runs("b") if r.record.run.seed == 0])
-    assert not any("is shown (p below" in note for note in one.footnotes)
+    assert not any("is significant (p below" in note for note in one.footnotes)

@@ -217,7 +217,7 @@ def test_the_reference_is_the_tuned_rate_or_the_one_named_and_never_guessed(
     for seed in range(2):
         (table,) = of(aged(runs, seed), "lora")
         assert table.reference is None and all(row.difference is None for row in table.rows)
-        assert "lora stands at 0.001 and 0.002" in table.footnotes[0] and len(table.rows) == 4
+        assert "lora has the learning rates 0.001 and 0.002" in table.footnotes[0] and len(table.rows) == 4
         (table,) = of(aged(runs, seed), "lora at 0.001")
         assert table.reference == "lora at 0.001" and "Differences are to lora at 0.001" in table.caption
         assert table.rows[1].difference and table.rows[1].difference.value == pytest.approx(0.6)
@@ -225,14 +225,16 @@ def test_the_reference_is_the_tuned_rate_or_the_one_named_and_never_guessed(
         # Of the tuned method its tuned rate alone, which is the reference; of the other one both.
         assert [row.label for row in table.rows] == ["ia3 at 0.001", "ia3 at 0.002", "lora"]
         assert table.reference == "lora" and table.rows[2].learning_rate == 0.002 and table.rows[2].tuned
-        assert any("the store holds lora at 0.001, not shown" in note for note in table.footnotes)
+        assert any(
+            "other learning rates, which are not shown: lora at 0.001" in note for note in table.footnotes
+        )
     begun = dataclasses.replace(runs[2].record.run, learning_rate=0.005)  # interrupted after its first seed
     (as_before,) = of([*runs, *trials, *tried(begun, tmp_path, 0.05)[:1]], "lora")
     assert (
         as_before.reference == "lora" and as_before.rows[2].tuned and as_before.footnotes == table.footnotes
     )
     assert reference_among(runs, "lora at 2e-3") == "lora at 0.002"
-    with pytest.raises(UsageError, match=r"lora stands at 0.001, 0.002"):
+    with pytest.raises(UsageError, match=r"lora has the learning rates 0.001, 0.002"):
         reference_among(runs, "lora at 0.5")
 
 

@@ -228,7 +228,7 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "fields", "said"),
     [
-        ("a.csv", "text,label\na,x\n,y\n", "", "row 2, column 'text': it is empty; mend or remove such rows (here 1 of 2"),
+        ("a.csv", "text,label\na,x\n,y\n", "", "row 2, column 'text': it is empty; fix or remove such rows (here 1 of 2"),
         ("a.csv", "text,label\na,x\nb\xff,y\n", "", "row 2: CSV conversion error to string: invalid UTF8"),
         ("a.csv", "text,label\na,x\nb,y,z\n", "", "row 2: Expected 2 columns, got 3"),
         ("a.csv", "", "", "Empty CSV file"),
@@ -242,7 +242,7 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.csv", "text,label\na,x\nb,y\n", "", "too few rows to cut a validation split from (2 rows, 2 different texts)"),
         ("a.csv", "text,label\n" + "".join(f"t{i},{i}.5\n" for i in range(50)), "", "which are no classes; if they are"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "", "line 2 is not JSON"),
-        ("a.jsonl", '["a"]\n', "", "line 1 is no JSON object"),
+        ("a.jsonl", '["a"]\n', "", "line 1 is not a JSON object"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "", "row 2, column 'label': it is empty"),
         ("a.jsonl", '{"text": "a", "label": 1}\n' * 10_000 + '{"text": "b"}\n', "", "row 10001, column 'label': it is empty"),
         ("a.jsonl", '{"text": "b"}\n' * 10_001 + '{"text": "a", "label": 1}\n', "", "row 1, column 'label': it is empty"),
@@ -255,7 +255,7 @@ def test_repeated_texts_are_said_with_counts(tmp_path: Path) -> None:
         ("a.csv", "text,label\nb\xe9,x\n", "", "save the file as UTF-8"),
         ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', "", "save the file as UTF-8"),
         ("a.jsonl", '{"text": "a", "label": [1]}\n', ":value=label", "is no text"),
-        ("a.parquet", "no parquet", "", "does not read: Parquet"),
+        ("a.parquet", "no parquet", "", "can't be read: Parquet"),
         ("a.csv", "\xff\xfet\0e\0", "", "it is no UTF-8, but UTF-16 or no text; save the file as UTF-8"),
         ("a.jsonl", "{\0}\0", "", "it is no UTF-8, but UTF-16 or no text; save the file as UTF-8"),
         ("a.csv", 'text,label\nb,y\n"say \\"yes\\" now",x\n', "", "row 2: a quoted text goes on behind its closing quote"),
@@ -360,7 +360,7 @@ def test_a_folder_of_csv_gives_the_same_rows_by_either_name(labels: tuple[str, s
     ("column", "said"),
     [
         ([1, 2], "column 'text' is of type list<"),
-        (b"\xff", "column 'text' does not read: Invalid UTF8"),
+        (b"\xff", "column 'text' can't be read: Invalid UTF8"),
         ("2021-01-0{}", "column 'text' is of type timestamp[s], and no text"),
     ],
 )

@@ -218,7 +218,7 @@ def test_a_layout_that_is_not_the_published_one_is_said(data: Path, monkeypatch:
     with pytest.raises(UsageError, match="dart/validation.json is not laid out as published"):
         build_task("dart:cut_from=validation").splits()
     written(data / "dart" / "validation.json", "[")
-    with pytest.raises(UsageError, match="does not read as JSON"):
+    with pytest.raises(UsageError, match="can't be read as JSON"):
         build_task("dart:cut_from=validation").splits()
     monkeypatch.delenv(published.VARIABLE)
     with pytest.raises(UsageError, match="give --data-dir DIR with webnlg/train.json"):
