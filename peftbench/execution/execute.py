@@ -97,8 +97,12 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             raise ValueError(
                 "fit() learns from train and may choose on validation; the test split is not for it"
             )
-        whole = split != "train" or adaptation.whole_split
-        chosen = np.arange(len(encoded[split])) if whole else batches.drawn(run, encoded[split].lengths)
+        if adaptation.whole_split:
+            chosen = np.arange(len(encoded[split]))
+        elif split != "train":  # a part of validation is enough where a part of test is
+            chosen = batches.scored_items(encoded[split], run.budget.scored_items)
+        else:
+            chosen = batches.drawn(run, encoded[split].lengths)
         for items in batches.scoring_order(encoded[split].lengths[chosen], at_once):
             batch = batches.collate(encoded[split], chosen[items], pad, device)
             with accelerator.autocast():

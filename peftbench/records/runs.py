@@ -15,7 +15,7 @@ from typing import Any
 from ..from_json import from_json
 
 MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
-RESULT_VERSION = 6  # raise it when the trainer or a meter changes what it computes
+RESULT_VERSION = 7  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 
 
@@ -33,7 +33,9 @@ class Budget:
     warmup_share: float = 0.06  # of the steps, linear from 0
     clip_norm: float = 1.0  # of the gradient over all that trains
     train_items: int | None = None  # of the training split, the same for all; None: all of it
-    scored_items: int | None = None  # of the test split, in whole groups, the same for all; None: all of it
+    scored_items: int | None = (
+        None  # of the test split, and of validation in a `fit`, in whole groups, the same for all; None: all
+    )
 
     def resolve_steps(self, train_items: int) -> int:
         """Optimizer steps on a training split of that size, which is one batch where it fills none."""
