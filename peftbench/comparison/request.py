@@ -178,6 +178,10 @@ class Comparison:
         TEXT,
         choices=("auto", "float32", "bfloat16"),
     )
+    weights: str = option(
+        "auto", "Data type of the frozen model: float32 or bfloat16; auto: the checkpoint's own on a GPU, float32 on a CPU.",
+        EXECUTION, TEXT, choices=("auto", "float32", "bfloat16"),
+    )  # fmt: skip
     attention: str | None = option(
         None, "The library's implementation: eager, sdpa, flash_attention_2, ...; default: the model's.", EXECUTION,
         TEXT,
