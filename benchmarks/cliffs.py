@@ -48,7 +48,9 @@ def end_over_chance(run: Run) -> float:
     pad = {"input_ids": int(prepared.tokenizer.pad_token_id)}
     accelerator = accelerator_for(run.device, run.dtype)
     try:
-        seen = train(prepared.adaptation, prepared.head, encoded["train"], task.objective, run, pad, accelerator)
+        seen = train(
+            prepared.adaptation, prepared.head, encoded["train"], task.objective, run, pad, accelerator
+        )
     except Diverged:
         return float("inf")
     chance = best_constant(task.objective, encoded["train"], pd.DataFrame())["loss"]
@@ -60,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("--methods", default="prefix")
-    parser.add_argument("--above", type=int, default=1, help="half decades above the preset to look at, besides it")
+    parser.add_argument(
+        "--above", type=int, default=1, help="half decades above the preset to look at, besides it"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     asked = parser.parse_args()
     with engine_named() as engine:
@@ -71,7 +75,9 @@ def main() -> None:
         runs = [item.run for item in planned_runs(comparison, engine, None) if item.run.kind == "training"]
     places = {0, asked.above}
     wanted = [
-        dataclasses.replace(run, learning_rate=rate(run.learning_rate, j), half_decade=j) for run in runs for j in places
+        dataclasses.replace(run, learning_rate=rate(run.learning_rate, j), half_decade=j)
+        for run in runs
+        for j in places
     ]
     lines = asked.file.read_text().splitlines() if asked.file.exists() else []
     found = {line["key"]: line["end"] for line in map(json.loads, lines)}
@@ -86,7 +92,11 @@ def main() -> None:
                 "end": found[run.key],
             }  # fmt: skip
             print(json.dumps(line), file=out, flush=True)
-    print("| method | rate | " + " | ".join(f"{task}: failed of {SEEDS} | end / chance" for task in TASKS) + " |")
+    print(
+        "| method | rate | "
+        + " | ".join(f"{task}: failed of {SEEDS} | end / chance" for task in TASKS)
+        + " |"
+    )
     print("|---" * (2 + 2 * len(TASKS)) + "|")
     for method in dict.fromkeys(run.method for run in runs):
         for j in sorted(places):

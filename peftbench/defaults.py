@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 METHODS = "lora,adapter,prefix"
 MODEL = "minilm-l6"
 TASK = "rotten-tomatoes"
@@ -16,15 +18,40 @@ WIDE_REPORT, NARROW_REPORT = "markdown", "compact"
 PAGE_REPORT = "html"  # that `run` leaves in its store
 STORE = "runs"
 ENGINE = "local"
-BUDGETS: dict[str, dict[str, float | int | None]] = {
-    # A smoke test: its costs mean something, its ranking does not.
-    "quick": {"steps": 60, "epochs": None, "seeds": 3, "tune": 0, "cost_runs": 1, "scored_items": 1_000},
+
+
+@dataclass(frozen=True)
+class NamedBudget:
+    """What a name of `--budget` stands for."""
+
+    steps: int | None  # optimizer steps; None: `epochs` says
+    epochs: float | None
+    batch_size: int
+    seeds: int
+    tune: int  # learning rates that are tried for each method; 0: presets
+    cost_runs: int
+    scored_items: int | None  # of the test split; None: all
+
+    @property
+    def in_words(self) -> str:
+        """As its help says it."""
+        length = f"{self.steps} steps" if self.steps is not None else f"{self.epochs:g} epoch"
+        rates = f"{self.tune} learning rates each" if self.tune else "presets"
+        return f"{length}, batches of {self.batch_size}, {self.seeds} seeds, {rates}"
+
+
+BUDGETS = {
+    # A first look, in minutes (docs/results/budget.md): what costs are, and that methods learn.
+    "quick": NamedBudget(
+        steps=60, epochs=None, batch_size=16, seeds=3, tune=0, cost_runs=1, scored_items=1_000
+    ),
     # For every claim of quality.
-    "standard": {"steps": None, "epochs": 1.0, "seeds": 5, "tune": 3, "cost_runs": 3, "scored_items": None},
+    "standard": NamedBudget(
+        steps=None, epochs=1.0, batch_size=16, seeds=5, tune=3, cost_runs=3, scored_items=None
+    ),
 }
 BUDGET = "quick"
 MAX_SEEDS = 12  # of --until
-BATCH_SIZE = 16
 MAX_LENGTH = 48
 COST_STEPS = 24  # of a cost run, the first few of them warm-up
 SMALL_MODEL = (

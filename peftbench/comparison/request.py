@@ -102,7 +102,7 @@ class Comparison:
     plugins: tuple[str, ...] = plugins_option()
     data_dir: str | None = data_dir_option()
     budget: str = option(
-        defaults.BUDGET, "quick: 60 steps, 3 seeds, presets; standard: 1 epoch, 5 seeds, tuned.", BUDGET, TEXT,
+        defaults.BUDGET, "; ".join(f"{name}: {own.in_words}" for name, own in defaults.BUDGETS.items()) + ".", BUDGET, TEXT,
         choices=defaults.BUDGETS, check=_known_budget,
     )  # fmt: skip
     seeds: int | None = option(
@@ -136,8 +136,8 @@ class Comparison:
     max_seeds: int = option(
         defaults.MAX_SEEDS, "Number of seeds at which --until stops.", BUDGET, WHOLE, check=up_to(MOST_SEEDS)
     )
-    batch_size: int = option(
-        defaults.BATCH_SIZE, "Items in an optimizer step.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
+    batch_size: int | None = option(
+        None, "Items in an optimizer step; default: the budget's.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
     )
     accumulate: int = option(
         1, "Gradient accumulation: parts of a batch, to save memory.", BUDGET, WHOLE, check=up_to(MOST_ITEMS)
@@ -184,6 +184,10 @@ class Comparison:
         TEXT,
         choices=("auto", "float32", "bfloat16"),
     )
+    weights: str = option(
+        "auto", "Data type of the frozen model: float32 or bfloat16; auto: the checkpoint's own on a GPU, float32 on a CPU.",
+        EXECUTION, TEXT, choices=("auto", "float32", "bfloat16"),
+    )  # fmt: skip
     attention: str | None = option(
         None, "Attention implementation of transformers: eager, sdpa, flash_attention_2, ...; default: the model's.", EXECUTION,
         TEXT,
@@ -210,45 +214,51 @@ class Comparison:
             train_items: of the training split; None: all of it.
         """
         max_length = self.max_length or task_length
-        own = defaults.BUDGETS[self.budget]
+        own = self._own
         steps, epochs = self.steps, self.epochs
         if steps is None and epochs is None:
-            steps, epochs = own["steps"], own["epochs"]  # type: ignore[assignment]
-        scored = own["scored_items"] if self.scored_items is None else self.scored_items
-        sizes = (steps, epochs, self.batch_size, max_length, scored)
-        usual = (own["steps"], own["epochs"], defaults.BATCH_SIZE, task_length, own["scored_items"])
+            steps, epochs = own.steps, own.epochs
+        scored = own.scored_items if self.scored_items is None else self.scored_items
+        sizes = (steps, epochs, self.items_a_step, max_length, scored)
+        usual = (own.steps, own.epochs, own.batch_size, task_length, own.scored_items)
         same = sizes == usual and not train_items
         return Budget(
             name=self.budget if same else "custom",
             steps=steps,
             epochs=epochs,
-            batch_size=self.batch_size,
+            batch_size=self.items_a_step,
             accumulate=self.accumulate,
             max_length=max_length,
             train_items=train_items,
-            scored_items=int(scored) if scored else None,
+            scored_items=scored or None,
         )
+
+    @property
+    def _own(self) -> defaults.NamedBudget:
+        return defaults.BUDGETS[self.budget]
+
+    @property
+    def items_a_step(self) -> int:
+        """Items of an optimizer step."""
+        return self.batch_size if self.batch_size is not None else self._own.batch_size
 
     @property
     def first_seeds(self) -> int:
         """Seeds before any are added."""
-        return self.seeds if self.seeds is not None else int(defaults.BUDGETS[self.budget]["seeds"] or 1)
+        return self.seeds if self.seeds is not None else self._own.seeds
 
     @property
     def cost_processes(self) -> int:
         """Cost runs of each method; 0 where none are asked for."""
-        own = (
-            self.cost_runs
-            if self.cost_runs is not None
-            else int(defaults.BUDGETS[self.budget]["cost_runs"] or 1)
-        )
-        return own if self.profile else 0
+        if not self.profile:
+            return 0
+        return self.cost_runs if self.cost_runs is not None else self._own.cost_runs
 
     @property
     def trials(self) -> int:
         """Learning rates that each method is tuned over; 0 where it is not."""
         if self.tune is None:
-            return 0 if self.learning_rate is not None else int(defaults.BUDGETS[self.budget]["tune"] or 0)
+            return 0 if self.learning_rate is not None else self._own.tune
         return self.tune
 
     @property
@@ -272,9 +282,9 @@ def check_request(asked: Comparison) -> None:
         raise UsageError("--steps and --epochs exclude each other; give one")
     if asked.tune and asked.learning_rate is not None:
         raise UsageError("--tune searches learning rates and --lr sets one; leave one of them out")
-    if asked.accumulate > asked.batch_size:
+    if asked.accumulate > asked.items_a_step:
         raise UsageError(
-            f"--accumulate {asked.accumulate} cuts a batch of {asked.batch_size} into empty parts"
+            f"--accumulate {asked.accumulate} cuts a batch of {asked.items_a_step} into empty parts"
         )
     if asked.until is not None and asked.first_seeds < 2:
         raise UsageError("--until needs --seeds 2 or more to begin with: one seed does not show a spread")

@@ -79,7 +79,11 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     before = forgetting.before(run, loaded, accelerator)
     encoded = encode(run, task, loaded.tokenizer)
     pad = batches.padding(loaded.tokenizer)
-    short, long = short_probe(encoded["train"], pad, device), long_probe(encoded["train"], pad, device)
+    computed = None if run.weights == "float32" else DTYPES[run.dtype]
+    short, long = (
+        dataclasses.replace(probe(encoded["train"], pad, device), autocast=computed)
+        for probe in (short_probe, long_probe)
+    )
     base = Before.of(loaded.model, loaded.head, objective.outputs)
     prepared = inject(run, loaded, run.device)
     adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
@@ -97,8 +101,12 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             raise ValueError(
                 "fit() learns from train and may choose on validation; the test split is not for it"
             )
-        whole = split != "train" or adaptation.whole_split
-        chosen = np.arange(len(encoded[split])) if whole else batches.drawn(run, encoded[split].lengths)
+        if adaptation.whole_split:
+            chosen = np.arange(len(encoded[split]))
+        elif split != "train":  # a part of validation is enough where a part of test is
+            chosen = batches.scored_items(encoded[split], run.budget.scored_items)
+        else:
+            chosen = batches.drawn(run, encoded[split].lengths)
         for items in batches.scoring_order(encoded[split].lengths[chosen], at_once):
             batch = batches.collate(encoded[split], chosen[items], pad, device)
             with accelerator.autocast():
@@ -218,7 +226,8 @@ def _of_predictions(
 ) -> list[Check]:
     """What predictions depend on, and whether merged ones are the same."""
     kind = torch.device(run.device).type
-    in_type = None if run.dtype == "float32" else torch.autocast(kind, DTYPES[run.dtype])
+    computes_apart = run.dtype != run.weights  # else the probes' outputs are in it already
+    in_type = torch.autocast(kind, DTYPES[run.dtype]) if computes_apart else None
     adaptation = prepared.adaptation
     found = [
         relations.each_alone(adaptation, probes[0], trained.settled),

@@ -17,6 +17,7 @@ class Tensors:
     def __init__(self, model: nn.Module, without: Iterable[Tensor]) -> None:
         skipped = {id(tensor) for tensor in without}
         self.parameters = {n: p for n, p in model.named_parameters() if id(p) not in skipped}
+        self.types = {n: p.dtype for n, p in self.parameters.items()}
         # A buffer is another tensor on another device, so it is asked for at its module.
         self.buffers = {
             f"{prefix}.{name}": (module, name)
@@ -25,8 +26,11 @@ class Tensors:
         }
 
     def now(self) -> dict[str, Tensor]:
-        """The tensors by name."""
-        found: dict[str, Tensor] = dict(self.parameters)
+        """The tensors by name, in the type that they had: what trains has become float32."""
+        found: dict[str, Tensor] = {
+            n: p if p.dtype == self.types[n] else p.detach().to(self.types[n])
+            for n, p in self.parameters.items()
+        }
         for place, (module, name) in self.buffers.items():
             buffer = module._buffers.get(name)
             if buffer is not None:

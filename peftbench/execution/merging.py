@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..models.adaptation import Adaptation
+from ..models.adaptation import Adaptation, uncast
 from ..plugins.contracts import Claims
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from .fingerprints import changed, fingerprints, some
@@ -33,12 +35,49 @@ class FoldOnCall(nn.Module):
         self.strange: str | None = None  # what it folds to, where that is no plain layer
         self.__dict__["weight"] = getattr(wrapper, "weight", None)  # T5 reads its type
 
-    def forward(self, x: Tensor) -> Tensor:
-        layer: nn.Module = self.wrapper.fold()  # type: ignore[operator]
+    def folded(self, device: torch.device) -> nn.Module:
+        """The plain layer, made without autocast, in which it is to be used and not made."""
+        with torch.autocast(device.type, enabled=False):
+            layer: nn.Module = self.wrapper.fold()  # type: ignore[operator]
         if layer is self.wrapper or type(layer) not in self.plain_kinds:
             self.strange = type(layer).__name__
-        folded: Tensor = layer.train(self.training)(x)
-        return folded
+        return layer.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.folded(x.device)(x)  # type: ignore[no-any-return]
+
+
+class Compared(nn.Module):
+    """A wrapper that, for each call, also computes in float32 what its base gives and what it gives unmerged, merged, and cast."""
+
+    def __init__(self, fold: FoldOnCall, wrapper: nn.Module, base: nn.Module) -> None:
+        super().__init__()
+        self.fold, self.wrapper, self.base = fold, wrapper, base
+        self.squares = dict.fromkeys(("base", "change", "merge", "cast"), 0.0)  # of norms, over the calls
+        self.__dict__["weight"] = getattr(wrapper, "weight", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        base, trained = in_float32(self.base, self.base, x), in_float32(self.wrapper, self.base, x)
+        with uncast():
+            merged = self.fold.folded(x.device)
+        cast = self.fold.folded(x.device)
+        off, rounded = in_float32(merged, merged, x) - trained, in_float32(cast, cast, x) - trained
+        for what, values in (("base", base), ("change", trained - base), ("merge", off), ("cast", rounded)):
+            self.squares[what] += float(values.square().sum())
+        return self.wrapper(x)  # type: ignore[no-any-return]
+
+
+def in_float32(layer: nn.Module, held: nn.Module, x: Tensor) -> Tensor:
+    """What a layer gives in float32, the weights that it holds in another type too for the length of the call."""
+    kept = {p: p.data for p in held.parameters() if p.is_floating_point()}
+    for p, data in kept.items():
+        p.data = data.float()
+    try:
+        with torch.autocast(x.device.type, enabled=False):
+            return layer(x.float()).float()  # type: ignore[no-any-return]
+    finally:
+        for p, data in kept.items():
+            p.data = data
 
 
 def merge(
@@ -60,7 +99,8 @@ def merge(
         return Check(NAME, PASS, "nothing to fold: it is the model's own layers")
     kept = fingerprints(_kept(adaptation))
     folds = {name: FoldOnCall(wrapper, base) for name, (base, wrapper) in adaptation.swaps.items()}
-    found = [_compare(adaptation, folds, probe) for probe in probes]
+    half = probes[0].autocast is not None
+    found = [(_compare_layers if half else _compare)(adaptation, folds, probe) for probe in probes]
     if autocast is not None:
         found.append(_compare(adaptation, folds, probes[0], autocast))
     if spoiled := changed(kept, fingerprints(_kept(adaptation))):
@@ -147,6 +187,31 @@ def _compare(
         )
         return Check(NAME, FAIL, said)
     return _verdict(trained, merged, change, Rounding(rounding, float(base.norm()), where))
+
+
+def _compare_layers(adaptation: Adaptation, folds: dict[str, FoldOnCall], probe: Probe) -> Check:
+    """The same where the base's weights are no float32: layer by layer, on the inputs that each gets.
+
+    The rounding of all layers after it would drown what one layer's merging is off by. Each computes in float32 for it, so that what
+    merging is off by is told from what the cast of the merged weights adds.
+    """
+    layers = {
+        name: Compared(folds[name], wrapper, base) for name, (base, wrapper) in adaptation.swaps.items()
+    }
+    try:
+        with adaptation.placed(layers):
+            outputs(adaptation.model, probe)
+    except Exception as error:  # noqa: BLE001  a plugin's fold() may raise anything; the run is good all the same
+        return Check(NAME, FAIL, f"fold() raises {type(error).__name__}: {error}"[:200])
+    norm, change, off, cast = (
+        math.sqrt(sum(layer.squares[what] for layer in layers.values()))
+        for what in ("base", "change", "merge", "cast")
+    )
+    if not change > LEAST_CHANGE * norm:
+        return Check(NAME, NOT_TESTED, "training changed the layers' outputs by less than rounding does")
+    figures = {"merge": off / change, "cast": cast / change}
+    said = f"differs by {figures['merge']:.1e} of what the adapter changes, cast to the type of the weights by {figures['cast']:.1e}"
+    return Check(NAME, PASS if figures["merge"] <= MERGE_TOLERANCE else FAIL, said, figures)
 
 
 @dataclass(frozen=True)

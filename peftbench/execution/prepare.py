@@ -12,7 +12,7 @@ from ..errors import Mistaken, NotSupported, UsageError
 from ..models.adaptation import Adaptation
 from ..models.graph import graph_of, is_the_base
 from ..models.load import Loaded, decoder_start, load_model
-from ..models.precision import checkpoint_activations
+from ..models.precision import DTYPES, checkpoint_activations
 from ..models.resolve import resolve_model
 from ..models.streams import init_streams
 from ..objectives.base import Objective
@@ -77,8 +77,9 @@ def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:
 
 def load_base(run: Run, objective: Objective | None, device: str) -> Loaded:
     """The run's model as its checkpoint and its seed make it; without weights on the "meta" device."""
-    where = "meta" if device == "meta" else "cpu"
-    return load_model(resolve_model(run.model), objective, run.seed, where, run.attention)
+    return load_model(
+        resolve_model(run.model), objective, run.seed, device, run.attention, DTYPES[run.weights]
+    )
 
 
 def inject(run: Run, loaded: Loaded, device: str) -> Prepared:

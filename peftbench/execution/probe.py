@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,13 @@ class Probe:
     pad: dict[str, int]
     device: torch.device
     room: int  # tokens of the run's longest item
+    autocast: torch.dtype | None = (
+        None  # the compute's type, where the weights are no float32; None: outputs are float32's
+    )
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """In what its outputs are computed."""
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
     def batch(self, rows: Sequence[int], padded: bool = False) -> Batch:
         """Some of its items in that order, padded to the longest of them, or to the run's longest."""
@@ -89,7 +98,8 @@ def outputs(
         padded: with padding up to the run's longest item.
     """
     rows = range(len(probe)) if rows is None else rows
-    logits = model(**probe.batch(rows, padded)).logits.detach()
+    with probe.computing():
+        logits = model(**probe.batch(rows, padded)).logits.detach()
     if logits.ndim > 2:
         kept = [
             logits[at, max(0, (end := probe.places(row)) - MOST_PLACES) : end] for at, row in enumerate(rows)

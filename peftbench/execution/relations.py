@@ -133,7 +133,8 @@ def _leak(model: nn.Module, probe: Probe) -> float | None:
             others = [t for t in tokens[at, :half].tolist() if t != int(tokens[at, place])]
             if others:
                 changed[at, place] = others[place % len(others)]
-    one, other = (_states(model, {**batch, probe.answered: ids}) for ids in (tokens, changed))
+    with probe.computing():
+        one, other = (_states(model, {**batch, probe.answered: ids}) for ids in (tokens, changed))
     if one is None or other is None or bool((tokens == changed).all()):
         return None
     before = [(one[at, :half], other[at, :half]) for at, half in enumerate(halves)]

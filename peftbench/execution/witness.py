@@ -221,7 +221,7 @@ class Witness:
         def count(*_: Any) -> None:
             counts[0] += 1
 
-        with ExitStack() as hooks, self.adaptation.without() as model:
+        with ExitStack() as hooks, self.adaptation.without() as model, probe.computing():
             for embedding in self.embeddings:
                 hooks.callback(embedding.register_forward_pre_hook(count).remove)
             model(**probe.batch([0]))

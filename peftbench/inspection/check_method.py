@@ -30,7 +30,7 @@ from .larger_weights import on_larger_weights, worst
 
 # BERT, Llama, GPT-2 with its fused projections; of four blocks, for what goes wrong behind the second one.
 MODELS = ("tiny-encoder-x4", "tiny-decoder-x4", "tiny-fused-x4")
-STEPS, LEARNING_RATE = 8, 1e-2
+STEPS, BATCH_SIZE, LEARNING_RATE = 8, 16, 1e-2
 SEEDLESS_TOLERANCE = 1e-4  # nats: solvers stop near the same point
 MAX_LENGTH = 64  # tokens: texts are of 11 to 64
 TASK = f"{defaults.CHECK_TASK}:train_items=64:test_items=8:words=3:longest=25"
@@ -109,7 +109,7 @@ def tiny_run(method: str, family: str) -> Run:
         learning_rate=LEARNING_RATE,
         head_learning_rate=LEARNING_RATE,
         weight_decay=0.0,
-        budget=Budget("custom", STEPS, None, defaults.BATCH_SIZE, 1, MAX_LENGTH),
+        budget=Budget("custom", STEPS, None, BATCH_SIZE, 1, MAX_LENGTH),
         device="cpu",
         dtype="float32",
         grid=None,
@@ -138,7 +138,7 @@ def _on(method: str, family: str, folder: Path) -> list[Checked]:
     finally:
         fence.restore()
     done = [Checked(method, family, "runs", PASS, f"{STEPS} steps")]
-    return done + [Checked(method, family, **vars(one)) for one in worst(found)]
+    return done + [Checked(method, family, one.name, one.outcome, one.detail) for one in worst(found)]
 
 
 def _another_seed(run: Run, folder: Path) -> Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -274,6 +275,19 @@ def weight_of(layer: nn.Module) -> Tensor:
     raise NotSupported(f"{type(layer).__name__} is not a linear layer; this method adapts linear layers only")
 
 
+_uncast: ContextVar[bool] = ContextVar("peftbench_uncast", default=False)
+
+
+@contextmanager
+def uncast() -> Iterator[None]:
+    """Inside the block, folded layers keep float32: what the cast to the base's data type costs is then apart from merging."""
+    token = _uncast.set(True)
+    try:
+        yield
+    finally:
+        _uncast.reset(token)
+
+
 def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A fresh layer of `base`'s class with this weight, (out_features, in_features), cast once to its data type."""
     out_features, in_features = weight.shape
@@ -286,7 +300,7 @@ def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
             if isinstance(base, Conv1D)
             else nn.Linear(in_features, out_features, bias=bias is not None)
         )
-    layer = layer.to(old.dtype).to_empty(device=old.device)
+    layer = layer.to(torch.float32 if _uncast.get() else old.dtype).to_empty(device=old.device)
     with torch.no_grad():
         weight_of(layer).copy_(weight)
         if bias is not None:

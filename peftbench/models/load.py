@@ -54,8 +54,9 @@ def load_model(
     seed: int,
     device: str = "cpu",
     attention: str | None = None,
+    weights: torch.dtype = torch.float32,
 ) -> Loaded:
-    """The model with its head, in float32, in evaluation mode. With `device="meta"` it has shapes and no weights.
+    """The model in one data type, its head in float32, on its device, in evaluation mode. On "meta" it has shapes and no weights.
 
     Without an objective it is what its checkpoint says: a language model with its own output layer, else an encoder
     with two classes. That serves for measurements of inference.
@@ -69,7 +70,7 @@ def load_model(
         UsageError: such attention does not go with it.
     """
     kind = head_for(source, objective)
-    arguments: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+    arguments: dict[str, Any] = {"dtype": weights, "trust_remote_code": False}
     if attention is not None:
         arguments["attn_implementation"] = attention
     if kind == "sequence":
@@ -85,7 +86,7 @@ def load_model(
                     local_files_only=True,
                     ignore_mismatched_sizes=True,  # what does not match is looked at below
                     adapter_kwargs=NO_ADAPTER,
-                    **({"device_map": "meta"} if device == "meta" else {}),
+                    **({} if device == "cpu" else {"device_map": device}),  # straight to where it is needed
                     **arguments,
                 )
                 fresh = fresh_of(model, info, source.name)
@@ -118,6 +119,8 @@ def load_model(
             ) from error
         raise unloadable(source, error) from error
     head = {name: p for name, p in model.named_parameters() if name in head_names}
+    for parameter in head.values():
+        parameter.data = parameter.data.float()  # it trains, so it is drawn in full
     _draw_head(model, head, seed)
     model.requires_grad_(False)
     return Loaded(model.eval(), tokenizer, head, source, tuple(notices))
@@ -183,8 +186,8 @@ def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) ->
     of_model = {name: arguments[name] for name in ("dtype", "attn_implementation") if name in arguments}
     of_config = {name: value for name, value in arguments.items() if name not in of_model}
     config = transformers.AutoConfig.from_pretrained(source.location, local_files_only=True, **of_config)
-    with torch.device(device), stream(0, "weights"):
-        return head.from_config(config, **of_model)
+    with torch.device("meta" if device == "meta" else "cpu"), stream(0, "weights"):
+        return head.from_config(config, **of_model).to(device)
 
 
 def _draw_head(model: nn.Module, head: dict[str, nn.Parameter], seed: int) -> None:
@@ -193,7 +196,8 @@ def _draw_head(model: nn.Module, head: dict[str, nn.Parameter], seed: int) -> No
     for name, parameter in head.items():
         with stream(seed, "head", name), torch.no_grad():
             if parameter.ndim > 1:
-                parameter.normal_(0.0, spread)
+                drawn = torch.empty(parameter.shape, device="meta" if parameter.is_meta else "cpu")
+                parameter.copy_(drawn.normal_(0.0, spread))
             elif name.endswith("bias"):
                 parameter.zero_()
 

@@ -25,10 +25,12 @@ def stream_seed(seed: int, *names: str) -> int:
 
 @contextmanager
 def stream(seed: int, *names: str) -> Iterator[None]:
-    """Run the block on torch's CPU generator seeded for this stream, then put the generator back."""
-    with torch.random.fork_rng(devices=[]):
-        # Of the CPU alone: torch.manual_seed turns to every device, and takes sixteen times as long.
-        torch.default_generator.manual_seed(stream_seed(seed, *names))
+    """Run the block on torch's generators, of the CPU and of a GPU in use, seeded for this stream; then put them back."""
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpus):
+        # Of these alone: torch.manual_seed turns to every device, and takes sixteen times as long.
+        for generator in (torch.default_generator, *(torch.cuda.default_generators[gpu] for gpu in gpus)):
+            generator.manual_seed(stream_seed(seed, *names))
         yield
 
 

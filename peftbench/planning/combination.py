@@ -29,6 +29,7 @@ class Combination:
     device: Device
     cores: int  # that the engine's jobs may share
     dtype: str  # of the compute
+    weights: str  # data type of the frozen base
     revision: str  # of the model's files
     of_task: dict[str, str]  # identity of the task and its data, and of the text that is forgotten
     refusal: str | None = None  # why the model can't be used at all, where the command names others too
@@ -89,10 +90,10 @@ def _is_seedless(cell: Combination, claims: Claims, counts: Counts, budget: Budg
 def latency_processes(
     run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
 ) -> list[Run]:
-    """The runs that time a method's forward pass beside the others of a comparison: in float32."""
+    """The runs that time a method's forward pass beside the others of a comparison: in the data type of the weights."""
     grid = LatencyGrid(cells, defaults.LATENCY_ROUNDS)
     return [
-        dataclasses.replace(run, kind="latency", dtype="float32", grid=grid, seed=process)
+        dataclasses.replace(run, kind="latency", dtype=run.weights, grid=grid, seed=process)
         for process in range(processes)
     ]
 
@@ -144,6 +145,7 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         budget=asked.resolve_budget(build.length_of(cell.task), asked.train_sizes[0]),
         device=cell.device.kind,
         dtype=cell.dtype,
+        weights=cell.weights,
         grid=None,
         plugins=resolved_plugins(asked.plugins),
         identity=build.run_identity(method, cell.revision, cell.of_task),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..engine.protocol import Capacity, Device
 from ..errors import UsageError
+from ..models.resolve import config_of
+from ..models.source import Source
 
 
 def resolve_device(asked: str, capacity: Capacity) -> Device:
@@ -21,8 +23,29 @@ def resolve_device(asked: str, capacity: Capacity) -> Device:
     return device
 
 
-def resolve_dtype(asked: str, device: Device) -> str:
-    """The data type of the compute: of "auto" bfloat16 where the device runs it at speed."""
+def resolve_dtype(asked: str, device: Device, weights: str = "auto") -> str:
+    """The data type of the compute: of "auto" bfloat16 where the device runs it at speed, or the weights are asked for in it."""
     if asked == "auto":
-        return "bfloat16" if device.bfloat16 else "float32"
+        return "bfloat16" if device.bfloat16 or weights == "bfloat16" else "float32"
     return asked
+
+
+def resolve_weights(asked: str, device: Device, dtype: str, source: Source | None) -> str:
+    """The data type of the frozen base: of "auto" the checkpoint's own on a GPU, float32 on a processor.
+
+    A float16 checkpoint is read as bfloat16, in which the compute is.
+
+    Raises:
+        UsageError: the weights would be in a type that the compute is not in.
+    """
+    if asked == "bfloat16" and dtype != "bfloat16":
+        raise UsageError(
+            f"--weights bfloat16 with --dtype {dtype}: the compute would cast every weight in every pass; leave --dtype out"
+        )
+    if asked != "auto":
+        return asked
+    if device.kind != "cuda" or dtype != "bfloat16" or source is None:
+        return "float32"
+    said = config_of(source)
+    own = said.get("dtype", said.get("torch_dtype"))
+    return "bfloat16" if own in ("bfloat16", "float16") else "float32"

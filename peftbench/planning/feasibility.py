@@ -77,13 +77,13 @@ def why_not_fitting(
     """Why it can't fit, or None.
 
     Args:
-        whole_first: the model is on the device without the method at first, its weights in float32.
+        whole_first: the model is on the device without the method at first.
     """
     needed, there = floor(prepared, trains), device.memory_bytes
     dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
     if dense > there:
         return (
-            f"it does not fit: --forgetting needs the model before training, {dense / 1e9:,.1f} GB in float32, and "
+            f"it does not fit: --forgetting needs the model before training, {dense / 1e9:,.1f} GB of weights, and "
             f"there are {there / 1e9:,.1f} GB"
         )
     if needed.total_bytes <= there:

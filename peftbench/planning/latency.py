@@ -58,6 +58,7 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
             budget=runs.NO_BUDGET,
             device=device.kind,
             dtype=asked.dtype,
+            weights=asked.dtype,
             grid=LatencyGrid(cells, asked.rounds, asked.execution, 0, asked.tasks),
             plugins=resolved_plugins(asked.plugins),
             identity={},

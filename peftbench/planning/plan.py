@@ -24,7 +24,7 @@ from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
 from .combination import Combination, runs_of
-from .devices import resolve_device, resolve_dtype
+from .devices import resolve_device, resolve_dtype, resolve_weights
 from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
@@ -61,7 +61,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
 
 def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     """The runs of every method on each model and task that go together."""
-    dtype = resolve_dtype(asked.dtype, device)
+    dtype = resolve_dtype(asked.dtype, device, asked.weights)
     methods = _methods(asked)
     reference = (
         build.canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
@@ -97,7 +97,11 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
                     here = dataclasses.replace(asked, forgetting=None)
                 else:
                     depends_on = of_task | beside
-            cell = Combination(here, model, task_name, device, cores, dtype, revision, depends_on, broken)
+            source = None if broken else resolve_model(model)
+            weights = resolve_weights(asked.weights, device, dtype, source)
+            cell = Combination(
+                here, model, task_name, device, cores, dtype, weights, revision, depends_on, broken
+            )
             for method, baseline in methods.items():
                 runs = runs_of(cell, method, baseline)
                 planned += [dataclasses.replace(item, reference=method == reference) for item in runs]

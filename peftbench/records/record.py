@@ -27,6 +27,7 @@ class Check:
     name: str
     outcome: str  # one of the four above
     detail: str = ""
+    figures: dict[str, float] | None = None  # what a table tells of it
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Record:
     serving: list[dict[str, Any]] | None = None  # by method: switching between tasks, batches of several
     profile: dict[str, Any] | None = None  # memory by kind at the peak, operations of steps
     meters: dict[str, Any] | None = None  # of a latency run: how it was timed, beside what, the GPU's state
-    checks: list[dict[str, str]] | None = None  # the fields of `Check`
+    checks: list[dict[str, Any]] | None = None  # the fields of `Check`
     notices: list[str] | None = None  # what a reader should know of the task's data
     model_notices: list[str] | None = None  # what of its checkpoint was left out, or taken otherwise
     sequence: dict[str, Any] | None = None  # the rule by which seeds were added when it was made

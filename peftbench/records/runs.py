@@ -15,7 +15,7 @@ from typing import Any
 from ..from_json import from_json
 
 MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
-RESULT_VERSION = 6  # raise it when the trainer or a meter changes what it computes
+RESULT_VERSION = 7  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 
 
@@ -33,7 +33,9 @@ class Budget:
     warmup_share: float = 0.06  # of the steps, linear from 0
     clip_norm: float = 1.0  # of the gradient over all that trains
     train_items: int | None = None  # of the training split, the same for all; None: all of it
-    scored_items: int | None = None  # of the test split, in whole groups, the same for all; None: all of it
+    scored_items: int | None = (
+        None  # of the test split, and of validation in a `fit`, in whole groups, the same for all; None: all
+    )
 
     def resolve_steps(self, train_items: int) -> int:
         """Optimizer steps on a training split of that size, which is one batch where it fills none."""
@@ -82,7 +84,7 @@ class Run:
     weight_decay: float
     budget: Budget
     device: str  # "cpu" or "cuda"
-    dtype: str  # of the compute: "float32" or "bfloat16"
+    dtype: str  # of the compute: "float32" or "bfloat16"; of a latency run also of the weights
     grid: LatencyGrid | None  # of a latency run
     plugins: tuple[str, ...]  # files and folders to load first
     identity: dict[str, Any]  # hashes of sources, data and weights
@@ -91,6 +93,7 @@ class Run:
     forgetting: str | None = (
         None  # SPEC of a task on whose texts a language model's loss is taken before and after
     )
+    weights: str = "float32"  # data type of the frozen base: "float32" or "bfloat16"; what trains is float32
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
     threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
@@ -147,6 +150,8 @@ class Run:
         for name in ("attention", "forgetting", "checkpointing"):
             if not parts[name]:
                 del parts[name]
+        if self.weights == "float32":
+            del parts["weights"]
         if self.threads == 1 or self.kind in MEASURED_ALONE:
             del parts["threads"]
         if self.kind in MEASURED_ALONE:

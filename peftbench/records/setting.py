@@ -25,6 +25,7 @@ class Setting:
     task: str  # SPEC
     device: str
     dtype: str
+    weights: str
     head_learning_rate: float
     attention: str | None
     checkpointing: bool
@@ -41,7 +42,7 @@ class Setting:
     def forward_pass(self) -> Hashable:
         """What a forward pass of a method is the same for, whatever it was trained on; `peftbench latency` has no task."""
         task_version, _, model_files = self.sources
-        return self.model, model_files, self.task, task_version, self.device, self.attention
+        return self.model, model_files, self.task, task_version, self.device, self.weights, self.attention
 
     @property
     def training_step(self) -> Hashable:
@@ -62,7 +63,7 @@ class Setting:
 
     def conditions(self) -> dict[str, Any]:
         """By name, what is neither model, task nor budget."""
-        names = ("device", "dtype", "head_learning_rate", "attention", "checkpointing", "threads")
+        names = ("device", "dtype", "weights", "head_learning_rate", "attention", "checkpointing", "threads")
         return {name: getattr(self, name) for name in names}
 
     def versions(self) -> dict[str, str | None]:
@@ -80,6 +81,7 @@ def setting_of(run: Run) -> Setting:
         task=run.task,
         device=run.device,
         dtype=run.dtype,
+        weights=run.weights,
         head_learning_rate=run.head_learning_rate,
         attention=run.attention,
         checkpointing=run.checkpointing,
@@ -94,6 +96,7 @@ def comparable_in(run: Run) -> dict[str, Any]:
     if run.kind == "latency":
         return {
             "dtype": run.dtype,
+            "weights": run.weights,
             "device": run.device,
             "attention": run.attention,
             "execution": run.grid and run.grid.execution,

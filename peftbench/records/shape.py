@@ -85,12 +85,12 @@ def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
     return check
 
 
-def _exactly(fields: Mapping[str, Check]) -> Check:
+def _exactly(needed: Mapping[str, Check], **possible: Check) -> Check:
     """These names and no other: what is made of it takes all that stands there."""
 
     def check(value: Any, place: str) -> None:
-        _fields(fields)(value, place)
-        refuse_unknown_fields(value, fields, f"its {place}")
+        _fields(needed, **possible)(value, place)
+        refuse_unknown_fields(value, {**needed, **possible}, f"its {place}")
 
     return check
 
@@ -211,7 +211,7 @@ _RECORD = _fields(
     meters=_maybe(
         _fields({}, adapter_parameters=_named(COUNT), base_parameters=COUNT, **_METERED)
     ),
-    checks=_maybe(_many(_exactly({"name": TEXT, "outcome": TEXT, "detail": TEXT}))),
+    checks=_maybe(_many(_exactly({"name": TEXT, "outcome": TEXT, "detail": TEXT}, figures=_maybe(_named(NUMBER))))),
     notices=_maybe(_many(TEXT)),
     model_notices=_maybe(_many(TEXT)),
     sequence=_maybe(_RULE),

@@ -27,7 +27,7 @@ def _of_judged(table: Table, rows: Sequence[Row]) -> str:
     equal, unclear, worse = by_mark["equivalent"], by_mark["open"], by_mark[""]
     parts = []
     if len(equal) > 1:
-        parts.append(f"{_and(equal)} are among the best and equal to the top {within}")
+        parts.append(f"{_and(equal)} are among the best and equal {within}")
     if unclear:
         others = [*(equal if len(equal) == 1 else []), *unclear]
         parts.append(

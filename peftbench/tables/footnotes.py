@@ -136,6 +136,17 @@ def _checks(table: Table) -> list[str]:
         for row in checked
         for check in row.failed_checks
     ]
+    cast = [
+        f"{row.label} by {check.figures['merge']:.1%} of what it changes before the cast, by {check.figures['cast']:.1%} after it"
+        for row in checked
+        for check in row.checks
+        if check.figures and "cast" in check.figures
+    ]
+    if cast:
+        notes.append(
+            "Merged weights are computed in float32 and cast once to the base's data type. Outputs then differ from the unmerged "
+            f"model's: {'; '.join(cast)}."
+        )
     untested = [
         f"{r.label} ({c.name}: {c.detail})" for r in checked for c in r.checks if c.outcome == "not tested"
     ]

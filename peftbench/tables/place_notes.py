@@ -84,7 +84,7 @@ def _machine(record: Record, measured: Sequence[Record]) -> str:
     apart = "" if own == threads else f" for costs and {own} for quality"
     versions = ", ".join(f"{name} {libraries[name]}" for name in ("python", "torch", "transformers"))
     return (
-        f"{run.device} ({there['gpu'] or there['processor']}), {threads} threads{apart}, compute {run.dtype}, weights float32; "
+        f"{run.device} ({there['gpu'] or there['processor']}), {threads} threads{apart}, compute {run.dtype}, weights {run.weights}; "
         f"{versions}, peftbench {libraries.get('peftbench', '?')}."
     )
 

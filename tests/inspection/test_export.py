@@ -1,4 +1,7 @@
-"""Exports give the same outputs in the libraries that read them, and a PEFT LoRA is read back with its rank and alpha."""
+"""Exports give the same outputs in the libraries that read them, and a PEFT LoRA is read back with its rank and alpha.
+
+Long because what is written and what is read back are tried on the same families with the same trained models.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_failing_is_shown_over_all_limits_together() -> None:
     of_one_group = dataclasses.replace(far.figures[0].change, one_group=True)
     far = dataclasses.replace(far, figures=(dataclasses.replace(fall, change=of_one_group),))
     (undecided,) = judge([limit_of("score:-0")], [far])
-    assert undecided.outcome == INCONCLUSIVE and "all test items are of one group" in undecided.reasons[0]
+    assert undecided.outcome == INCONCLUSIVE and "all test items are in one group" in undecided.reasons[0]
 
 
 def test_what_one_side_lacks_in_part_is_not_passed(

@@ -71,13 +71,9 @@ def test_what_ran_beside_matters_where_steps_were_timed_beside_it(
 ) -> None:
     a, b = (runs(side, environment={**ENVIRONMENT, "jobs": jobs}) for side, jobs in (("a", 1), ("b", 2)))
     assert pair(a, b).unlike == ("jobs 1 in A, 2 in B",)
-    alone = []
-    for method in ("lora", "full"):
-        run = make_run(method, kind="profile")
-        there = {**ENVIRONMENT, "jobs": 1}
-        alone.append(
-            Result(Record(run, run.key, "ok", training=a[0].record.training, environment=there), None)
-        )
+    steps, there = a[0].record.training, {**ENVIRONMENT, "jobs": 1}
+    costs = [make_run(method, kind="profile") for method in ("lora", "full")]
+    alone = [Result(Record(r, r.key, "ok", training=steps, environment=there), None) for r in costs]
     assert not pair([*a, *alone], [*b, *alone]).unlike and pair([*a, *alone], b).unlike
 
 
