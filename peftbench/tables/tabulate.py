@@ -313,7 +313,7 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
     if chosen.reference is None or not any(row.difference for row in rows):
         return ""
     method, rate = chosen.reference
-    return f" Differences are to {method}" + (f" at {rate:g}." if rate else ".")
+    return f" Differences are to {method}" + (f" at learning rate {rate:g}." if rate else ".")
 
 
 def _age_said(chosen: Selected) -> str:
