@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import torch
 
 from peftbench.measure.environment import has_bfloat16
+from peftbench.records.store import Store
 
 
 def tree_pss_bytes(root: psutil.Process) -> int:
@@ -54,6 +56,15 @@ def rates() -> str:
     return f"{'/'.join(each)} with 1/{of_all} threads in {str(dtype).removeprefix('torch.')}"
 
 
+def by_kind(store: Path) -> dict[str, tuple[int, float]]:
+    """Of each kind of run, how many there were and the seconds that they took together; several may have run at once."""
+    found: dict[str, tuple[int, float]] = {}
+    for stored in Store(store).all():
+        count, seconds = found.get(stored.record.run.kind, (0, 0.0))
+        found[stored.record.run.kind] = count + 1, seconds + stored.record.wall_s
+    return found
+
+
 def main() -> None:
     before = rates()
     with tempfile.TemporaryDirectory() as store:
@@ -77,12 +88,15 @@ def main() -> None:
                 break
             time.sleep(0.5)
         wall_s = time.monotonic() - started
+        kinds = by_kind(Path(store))
     status = job.wait()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     goal_min = 2.5 if has_bfloat16("cpu") else 6
     print("\n| default job | measured | goal |\n|---|---|---|")
     print(f"| wall time, min | {wall_s / 60:.1f} | {goal_min} |\n| peak PSS, GB | {peak / 1e9:.2f} | 3 |")
     print(f"| CPU time, min | {(used.ru_utime + used.ru_stime) / 60:.1f} | |")
+    for kind, (count, seconds) in sorted(kinds.items()):
+        print(f"| {count} {kind} runs, s each added up | {seconds:,.0f} | |")
     print(f"| products of matrices, GFLOP/s, before | {before} | |\n| after | {rates()} | |")
     sys.exit(status)
 

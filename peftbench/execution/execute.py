@@ -6,13 +6,12 @@ import dataclasses
 import datetime
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from .. import progress
 from ..measure import nvml
@@ -24,20 +23,19 @@ from ..measure.parameters import count, count_parameters, save
 from ..models.adaptation import Batch
 from ..models.precision import DTYPES, frozen_in
 from ..objectives import figures
-from ..objectives.base import Objective
 from ..objectives.jackknife import pseudo_values
 from ..plugins.build import build_task, notices_of
 from ..plugins.fence import fenced
-from ..records.record import FAIL, Check, Record
+from ..records.record import Check, Record
 from ..records.runs import Conditions, Run
-from . import batches, constant, forgetting, learning_curve, proof, relations, score
+from . import batches, constant, forgetting, learning_curve, proof, relations, reload, score
 from .before import Before
 from .cost import measure_costs
-from .fingerprints import fingerprints
 from .finite import check_figures
 from .hidden import added_bytes
 from .inference import measure_inference
 from .merging import merge
+from .out_of_memory import within_memory
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, outputs, short_probe
 from .train import accelerator_for, train
@@ -143,6 +141,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             if not adaptation.whole_split and run.budget.is_below_an_epoch(len(encoded["train"])):
                 claims = dataclasses.replace(claims, seedless=False)  # the seed draws what it sees
     train_peak = memory.last
+    accelerator.free_memory()  # it holds the optimizer's state
     training |= {
         "train_items": len(encoded["train"]),
         "steps": steps,
@@ -183,20 +182,24 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
 
     progress.phase("check")
     found = proof.after_training(start, trained, prepared, base, witness)
-    with fenced(prepared.changed, "in a forward pass"):
-        found += _of_predictions(run, prepared, trained, (long, short))
-        hidden = proof.all_stored(prepared, base, short)
-        final = outputs(adaptation.model, short)
-    last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
+    shown = run.kind != "tuning"  # a trial's loss is all that anyone sees of it
+    if shown:
+        with fenced(prepared.changed, "in a forward pass"):
+            found += _of_predictions(run, prepared, trained, (long, short))
+            hidden = proof.all_stored(prepared, base, short)
+            final = outputs(adaptation.model, short)
+        last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
     progress.phase("save")
     stored, file = adaptation.state(), out / "adapter.safetensors"
     stored_bytes = save(stored, file) if stored else 0
     save(head, out / "head.safetensors")
     progress.phase("check")
-    loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
-    gc.collect()  # the trained model goes before another one comes
-    found += _reloaded(run, objective, out, start, last, short)
-    if run.kind == "tuning" or not (claims.exact_base or conditions.keep_weights):
+    if shown:
+        again = reload.base_again(loaded, prepared, found)
+        loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
+        gc.collect()  # the trained model goes before another one comes
+        found += reload.reloaded(run, again, out, start, last, short)
+    if not shown or not (claims.exact_base or conditions.keep_weights):
         file.unlink(
             missing_ok=True
         )  # a whole model a run would fill the disk; its size is what was asked for
@@ -229,40 +232,13 @@ def _of_predictions(
     computes_apart = run.dtype != run.weights  # else the probes' outputs are in it already
     in_type = torch.autocast(kind, DTYPES[run.dtype]) if computes_apart else None
     adaptation = prepared.adaptation
-    found = [
-        relations.each_alone(adaptation, probes[0], trained.settled),
-        relations.causal(adaptation, probes[0]),
-        merge(adaptation, prepared.claims, probes, in_type),
-    ]
+    looks: dict[str, Callable[[], Check | None]] = {
+        "items alone": lambda: relations.each_alone(adaptation, probes[0], trained.settled),
+        "causal": lambda: relations.causal(adaptation, probes[0]),
+        "merge": lambda: merge(adaptation, prepared.claims, probes, in_type),
+    }
+    found = [within_memory(name, look) for name, look in looks.items()]
     return [check for check in found if check is not None]
-
-
-def _reloaded(
-    run: Run, objective: Objective, out: Path, start: proof.Start, last: proof.Last, probe: Probe
-) -> list[Check]:
-    """Inject again with the same seed and with another one, and load into that what was saved."""
-    loaded = load_base(run, objective, run.device)
-    again = inject(run, loaded, run.device)
-    repeated = fingerprints({**again.adaptation.params, **again.adaptation.frozen})
-    again.adaptation.remove()
-    other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
-    adaptation = other.adaptation
-    differing = fingerprints({**adaptation.params, **adaptation.frozen})
-    found = [
-        proof.left_alone([*last.changed, *again.changed, *other.changed]),
-        proof.seeding(other, start.init, repeated, differing),
-    ]
-    file = out / "adapter.safetensors"
-    try:
-        adaptation.load(load_file(file, device=run.device) if file.is_file() else {})
-        saved_head = load_file(out / "head.safetensors", device=run.device)
-        for name, parameter in other.head.items():
-            parameter.data.copy_(saved_head[name])
-        found.append(proof.reloaded(last, outputs(adaptation.model, probe), start.outputs))
-    except Exception as error:  # noqa: BLE001  what can't be loaded is what this check is for; the run is good
-        said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
-        found.append(Check("save and load", FAIL, said))
-    return found
 
 
 def _now() -> str:

@@ -16,6 +16,7 @@ from ..models.adaptation import Adaptation, uncast
 from ..plugins.contracts import Claims
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from .fingerprints import changed, fingerprints, some
+from .out_of_memory import is_out_of_memory
 from .probe import Probe, agreement, distance, outputs
 
 MERGE_TOLERANCE = 0.05  # of what the adapter changes
@@ -179,7 +180,9 @@ def _compare(
                     merged = outputs(model, probe)
             rounding, where = distance(exact, base), " in the type of the run"
         again = trained if autocast is not None else outputs(model, probe)
-    except Exception as error:  # noqa: BLE001  a plugin's fold() may raise anything; the run is good all the same
+    except Exception as error:  # a plugin's fold() may raise anything; the run is good all the same
+        if is_out_of_memory(error):
+            raise
         return Check(NAME, FAIL, f"fold() raises {type(error).__name__}: {error}"[:200])
     if (back := distance(again, trained)) > LEAST_CHANGE * float(trained.norm()):
         said = (
@@ -201,7 +204,9 @@ def _compare_layers(adaptation: Adaptation, folds: dict[str, FoldOnCall], probe:
     try:
         with adaptation.placed(layers):
             outputs(adaptation.model, probe)
-    except Exception as error:  # noqa: BLE001  a plugin's fold() may raise anything; the run is good all the same
+    except Exception as error:  # a plugin's fold() may raise anything; the run is good all the same
+        if is_out_of_memory(error):
+            raise
         return Check(NAME, FAIL, f"fold() raises {type(error).__name__}: {error}"[:200])
     norm, change, off, cast = (
         math.sqrt(sum(layer.squares[what] for layer in layers.values()))
