@@ -132,6 +132,8 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
     """Write a plain model; returns what must be said of its head, and the code that loads it."""
     import transformers
 
+    from ..models.resolve import config_of, resolve_model
+
     if not _merges(prepared):
         raise UsageError(f"{record.run.method!r} does not merge into plain layers; leave --merged out")
     own = own_prefix(prepared.adaptation.model)
@@ -141,6 +143,8 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
             raise UsageError(
                 f"{record.run.method!r} trained a {type(plain).__name__}, which transformers does not load"
             )
+        if hasattr(plain.config, "use_cache"):  # off while it was trained
+            plain.config.use_cache = config_of(resolve_model(record.run.model)).get("use_cache", True)
         plain.save_pretrained(out)
     if prepared.head and not own:
         _name_labels(plain.config, out / "config.json")

@@ -17,6 +17,7 @@ from ..records.runs import ALONE, Conditions
 
 CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
+GPU_LIBRARIES = ("peft", "bitsandbytes", "triton", "flash-attn")  # whose kernels a run on a GPU may take
 
 
 @functools.cache
@@ -46,10 +47,10 @@ def git_commit() -> str | None:
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
-def versions() -> dict[str, str]:
+def versions(device: str = "cpu") -> dict[str, str]:
     """Versions of the libraries that a result depends on, and of this program."""
     found = {"python": platform.python_version()}
-    for name in ("peftbench", *LIBRARIES):
+    for name in ("peftbench", *LIBRARIES, *(GPU_LIBRARIES if device == "cuda" else ())):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -62,7 +63,7 @@ def describe(device: str, conditions: Conditions = ALONE) -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {
-        "libraries": versions(),
+        "libraries": versions(device),
         "git_commit": git_commit(),
         "machine": platform.node(),
         "platform": platform.platform(),
@@ -79,7 +80,12 @@ def describe(device: str, conditions: Conditions = ALONE) -> dict[str, Any]:
         found |= {
             "gpu": properties.name,
             "gpu_memory_bytes": properties.total_memory,
+            "gpu_uuid": str(getattr(properties, "uuid", None) or "")
+            or None,  # CUDA and the driver count cards in orders of their own
             "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "allocator": os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF"),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
         }
         found["driver"] = _driver()
     return found

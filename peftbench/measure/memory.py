@@ -98,6 +98,7 @@ class MemoryMeter:
     def _begin(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()  # else what an earlier phase reserved counts as this one's
             torch.cuda.reset_peak_memory_stats(self.device)
         elif not can_reset_high_water_mark():
             self.sampler = _Sampler()

@@ -103,6 +103,8 @@ def load_model(
                 head_names = frozenset({"classifier.weight", "classifier.bias"})
             _refuse_padding_read(model, source)
         config: Any = model.config
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # nobody reads one in training and scoring; `generate` asks for its own
         if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
             config.decoder_start_token_id = decoder_start(source)  # it writes as it was trained
         tokenizer = tokenizer_of(source)

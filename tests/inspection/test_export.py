@@ -158,6 +158,7 @@ def test_merged_is_a_plain_model(
     kind: Any = type(prepared.adaptation.model)
     plain = transformers.AutoModel if family == "tiny-encoder" else kind
     loaded = plain.from_pretrained(folder).eval()
+    assert getattr(loaded.config, "use_cache", True)
     assert not any("lora" in name for name, _ in loaded.named_parameters())
     assert same(outputs(loaded, folder), logits(prepared))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -219,7 +219,10 @@ def test_the_reference_is_the_tuned_rate_or_the_one_named_and_never_guessed(
         assert table.reference is None and all(row.difference is None for row in table.rows)
         assert "lora has the learning rates 0.001 and 0.002" in table.footnotes[0] and len(table.rows) == 4
         (table,) = of(aged(runs, seed), "lora at 0.001")
-        assert table.reference == "lora at 0.001" and "Differences are to lora at learning rate 0.001" in table.caption
+        assert (
+            table.reference == "lora at 0.001"
+            and "Differences are to lora at learning rate 0.001" in table.caption
+        )
         assert table.rows[1].difference and table.rows[1].difference.value == pytest.approx(0.6)
         (table,) = of(aged([*runs, *trials], seed), "lora")
         # Of the tuned method its tuned rate alone, which is the reference; of the other one both.
