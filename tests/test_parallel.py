@@ -20,7 +20,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_many_are_made_by_others_and_few_are_not() -> None:
-    made = parallel_map(lambda i: (i, "x" * 200_000, os.getpid()), 23, MANY_RUNS)  # more than a pipe holds
+    def make(i: int) -> tuple[int, str, int]:
+        time.sleep(0.05)  # else one process may be done with all before the other is there
+        return i, "x" * 200_000, os.getpid()  # more than a pipe holds
+
+    made = parallel_map(make, 23, MANY_RUNS)
     assert [i for i, _, _ in made] == list(range(23))
     assert len({pid for _, _, pid in made}) > 1 and os.getpid() not in {pid for _, _, pid in made}
     assert {pid for pid in parallel_map(lambda i: os.getpid(), 5, MANY_RUNS - 1)} == {os.getpid()}

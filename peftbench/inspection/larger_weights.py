@@ -23,7 +23,6 @@ from ..execution.relations import TOLERANCE, causal, each_alone
 from ..measure.arithmetic import count_flops
 from ..measure.latency import random_inputs
 from ..models.adaptation import Adaptation
-from ..objectives.completion import Completion
 from ..plugins.build import build_task
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from ..records.runs import Run
@@ -123,7 +122,9 @@ def _as_trained(model: nn.Module, modules: list[nn.Module], probe: Probe) -> Che
 def _as_written(run: Run) -> Check | None:
     """`causal` of the same model where it writes, and reads its past from a cache; None: it or the method does not serve for that."""
     try:
-        loaded = prepare.load_base(run, Completion(), run.device)
+        loaded = prepare.load_base(run, None, run.device)
+        if getattr(loaded.model, "get_output_embeddings", lambda: None)() is None:
+            return None
         prepared = prepare.inject(run, loaded, run.device)
         adaptation, model = prepared.adaptation, prepared.adaptation.model
         timed = _timed_items(prepared, batches.padding(loaded.tokenizer), run)

@@ -66,7 +66,7 @@ def test_what_is_forgotten_is_the_loss_on_another_text(make_run: Make, tmp_path:
     text = registry.get("report", "markdown").target([table])
     assert (
         "| forgetting |" in text.replace("  ", " ").replace("  ", " ")
-        and "texts of synthetic, nats a token" in text
+        and "texts of synthetic, nats per token" in text
     )
 
 
