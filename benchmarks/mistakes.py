@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from tests.support.mistakes import IN_DECODERS, MISTAKES
+from tests.support.mistake import IN_DECODERS
+from tests.support.mistakes import MISTAKES
 
 WIDEST = 150  # characters of what was said
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from peftbench.comparison.compare import planned_runs
 from peftbench.comparison.request import Comparison
+from peftbench.comparison.tuning import rate
 from peftbench.engine.named import engine_named
 from peftbench.engine.sweep import Execution, sweep
 from peftbench.records.results import Result
@@ -14,9 +15,8 @@ from peftbench.records.store import Store
 
 
 def trials(asked: Comparison, store: Path, half_decade: int = 0) -> list[Result]:
-    """What a comparison asks for, trained as asked and scored on validation; what the store holds is not done again."""
+    """What a comparison asks for, so many half decades above its rates, scored on validation; what the store holds is not done again."""
     with engine_named() as engine:
-        planned = planned_runs(asked, engine, None)
         wanted = [
             dataclasses.replace(
                 item,
@@ -24,10 +24,10 @@ def trials(asked: Comparison, store: Path, half_decade: int = 0) -> list[Result]
                     item.run,
                     kind="tuning",
                     half_decade=half_decade,
-                    learning_rate=float(f"{item.run.learning_rate * 10 ** (half_decade / 2):.2g}"),
+                    learning_rate=rate(item.run.learning_rate, half_decade),
                 ),
             )
-            for item in planned
+            for item in planned_runs(asked, engine, None)
             if item.run.kind == "training"
         ]
         done = sweep(wanted, Store(store), engine, Execution())

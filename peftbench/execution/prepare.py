@@ -10,7 +10,7 @@ from torch import nn
 from .. import spec
 from ..errors import Mistaken, NotSupported, UsageError
 from ..models.adaptation import Adaptation
-from ..models.graph import graph_of, is_the_base
+from ..models.graph import Graph, graph_of, is_the_base
 from ..models.load import Loaded, decoder_start, load_model
 from ..models.precision import DTYPES, checkpoint_activations
 from ..models.resolve import resolve_model
@@ -37,6 +37,7 @@ class Prepared:
     base: list[nn.Parameter]  # the parameters before the method came
     changed: list[str]  # settings and generators of the process that the method touched, put back since
     graph_is_base: bool  # at inference it is the base with other numbers in it
+    graph: Graph  # of the model before the method came
 
 
 def objective_of(run: Run) -> Objective | None:
@@ -110,7 +111,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
         checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
-    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed, same)
+    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed, same, before)
 
 
 def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:

@@ -82,14 +82,15 @@ def causal(adaptation: Adaptation, probe: Probe) -> Check | None:
 
 def _misread(adaptation: Adaptation, probe: Probe) -> Check | None:
     """A failure, where a model that writes does not read its past from the cache as it reads it from tokens."""
-    with adaptation.without():
+    with adaptation.without(), probe.computing():
         try:
             of_base = _in_steps(adaptation.model, probe)
         except Exception:  # noqa: BLE001  a base without such a cache: recurrent ones have another
             return None
     if of_base is None or of_base > MOST_OF_THE_BASE:
         return None
-    apart = _in_steps(adaptation.model, probe)
+    with probe.computing():
+        apart = _in_steps(adaptation.model, probe)
     if apart is None or apart <= max(TOLERANCE, OF_THE_BASE * of_base):
         return None
     said = (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from ..models.graph import graph_of
 from ..models.load import Loaded
 from ..records.record import FAIL, PASS, Check
 from ..records.runs import Run
@@ -24,7 +25,7 @@ NAME = "save and load"
 
 
 def base_again(loaded: Loaded, prepared: Prepared, found: Sequence[Check]) -> Loaded | None:
-    """The model without the method, where that is the base bit for bit; None where it has to be read anew.
+    """The model without the method, where that is the base, its weights bit for bit; None where it has to be read anew.
 
     Args:
         loaded: the model before the method came.
@@ -35,7 +36,7 @@ def base_again(loaded: Loaded, prepared: Prepared, found: Sequence[Check]) -> Lo
     if not unchanged or adaptation.toggle is not None or adaptation.head is not None:
         return None
     adaptation.remove()
-    return loaded
+    return loaded if graph_of(loaded.model) == prepared.graph else None
 
 
 def reloaded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,20 @@ def test_every_claim_holds_over_a_bfloat16_base(
         figures = outcomes["merge"]["figures"]
         # float32's sums are off by far less than bfloat16's eight bits of a weight.
         assert figures["merge"] < 1e-4 and 1e-3 < figures["cast"] < 0.1, figures
+
+
+def test_a_model_that_writes_is_checked_over_a_bfloat16_base(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Also where it reads its past from a cache; an adapter's own layers are float32."""
+    rows = [{"q": f"say {word}", "a": f"{word} again"} for word in ("one", "two", "six", "ten")] * 8
+    (tmp_path / "train.jsonl").write_text(
+        "\n".join(json.dumps({**row, "q": f"{row['q']} {i}"}) for i, row in enumerate(rows))
+    )
+    task = f"jsonl:path={tmp_path / 'train.jsonl'}:prompt=q:completion=a:max_new_tokens=4"
+    record = execute(make_run("adapter", "tiny-decoder", task=task, **HALF), tmp_path, Conditions(threads=1))
+    outcomes = {one["name"]: one["outcome"] for one in record.checks or ()}
+    assert outcomes["causal"] == "pass" and "fail" not in outcomes.values(), record.checks
 
 
 def test_the_base_is_bfloat16_and_what_trains_float32(make_run: Callable[..., Run]) -> None:

@@ -12,6 +12,7 @@ import torch
 from peftbench.execution import execute as executed
 from peftbench.execution import prepare, relations, reload
 from peftbench.execution.execute import execute
+from peftbench.records.record import PASS, Check
 from peftbench.records.runs import Conditions, Run
 
 ALONE = Conditions(threads=1)
@@ -40,6 +41,17 @@ def test_a_base_that_is_as_it_was_is_read_once(
         outcomes = {one["name"]: one["outcome"] for one in checks or ()}
         assert outcomes["save and load"] == "pass" and "fail" not in outcomes.values()
     assert loads == ["lora", "full", "full"]
+
+
+def test_a_base_that_keeps_a_hook_is_read_anew(make_run: Callable[..., Run]) -> None:
+    run = make_run("lora")
+    for hooked in (False, True):
+        loaded = prepare.load_base(run, prepare.objective_of(run), "cpu")
+        prepared = prepare.inject(run, loaded, "cpu")
+        if hooked:
+            loaded.model.register_forward_hook(lambda *_: None)
+        again = reload.base_again(loaded, prepared, [Check("base unchanged", PASS)])
+        assert again is (None if hooked else loaded)
 
 
 def test_a_trial_is_not_loaded_again(make_run: Callable[..., Run], loads: list[str], tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from peftbench.records.runs import Conditions
 from peftbench.render.checks import ADVICE, checks_text
 
 from ..support.commands import peftbench
-from ..support.mistakes import IN_DECODERS, MISTAKES
+from ..support.mistake import IN_DECODERS
+from ..support.mistakes import MISTAKES
 
 HEAD = """
 from dataclasses import dataclass
