@@ -30,6 +30,14 @@ from peftbench.plugins import build, registry
 from peftbench.records.runs import Budget, LatencyGrid, Run
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a GPU, tests that need one are skipped; with one, `pytest -m cuda` is those alone."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def short_collections() -> None:
     """A run collects garbage several times; here it would walk all libraries and tests each time: .2 s, half of a tiny run."""

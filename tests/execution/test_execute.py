@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from peftbench.errors import NotSupported
 from peftbench.execution import score
 from peftbench.execution.execute import execute
 from peftbench.execution.train import train
 from peftbench.measure import energy
 from peftbench.measure.memory import MemoryMeter
-from peftbench.records.record import Record
+from peftbench.plugins import registry
+from peftbench.records.record import FAIL, Record
 from peftbench.records.runs import Conditions, Run
 from peftbench.tables.quantities import ENERGY, TRAIN_ENERGY
 
@@ -60,3 +62,20 @@ def test_memory_is_above_the_same_in_a_cost_run_as_in_training(
     for kind in ("training", "profile"):
         execute(make_run("vera", kind=kind, steps=1), tmp_path, Conditions())
     assert marks[0] == marks[1] > 10_000
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("model", ["tiny-encoder", "tiny-decoder"])
+@pytest.mark.parametrize("method", sorted({*registry.load("method"), "peft-boft"} - {"peft"}))
+def test_every_method_keeps_its_claims_on_a_gpu(
+    method: str, model: str, make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """In 16 bit from the checkpoint on, as large models are trained."""
+    run = make_run(method, model, device="cuda", dtype="bfloat16", weights="bfloat16")
+    try:
+        record = execute(run, tmp_path, Conditions())
+    except NotSupported:
+        pytest.skip("not for this model")
+    assert [check for check in record.checks or [] if check["outcome"] == FAIL] == []
+    assert record.memory is not None and record.memory["train"]
+    assert record.memory["train"]["taken_by"] == "cuda allocator"

@@ -47,7 +47,7 @@ def test_peak_is_that_of_the_phase_above_the_model(by: str, monkeypatch: pytest.
     assert meter.last.taken_by == {"kernel": "kernel high-water mark", "sampler": "sampler"}[by]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.cuda
 def test_peak_on_cuda_is_that_of_the_phase() -> None:
     device = torch.device("cuda")
     big = torch.ones(50 * MB, device=device)

@@ -271,7 +271,7 @@ def test_what_is_frozen_is_still_the_models_after_a_move(method: str, make_run: 
     assert all(t.data_ptr() in used and t.dtype == torch.float64 for t in adaptation.frozen.values())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("method", ["qlora", "qlora:bits=8", "lora-fa", "vera:rank=8"])
 def test_the_base_can_be_had_back_on_a_gpu(method: str, make_run: Make, checkpoint: Of) -> None:
     prepared = prepare(make_run(method, checkpoint("bert"), device="cuda"), None, "cuda")
