@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,23 @@ def rare(train: Given, chosen: Any, labels: list[str]) -> Iterator[str]:
         own = list(train.labels)
         if lacking := sorted(own[code] for code in range(len(own)) if code not in here):
             yield f"the cut left no training row of the labels {', '.join(lacking[:5])}"
+
+
+def spelled_alike(labels: list[str]) -> Iterator[str]:
+    """Labels that may be one in two spellings: `1` and `1.0`, `Yes` and `yes`, a letter with its accent as one sign or as two."""
+    by_meaning: dict[str, list[str]] = {}
+    for label in labels:
+        by_meaning.setdefault(_meaning(label), []).append(label)
+    for same in by_meaning.values():
+        if len(same) > 1:
+            yield f"the labels {' and '.join(map(repr, same[:3]))} count as {len(same)}; if they mean one thing, spell them alike"
+
+
+def _meaning(label: str) -> str:
+    try:
+        return repr(float(label))
+    except ValueError:
+        return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def shared(given: Mapping[str, Given]) -> Iterator[str]:

@@ -29,7 +29,7 @@ from peftbench.objectives.base import SPLITS
 from peftbench.objectives.text_metrics import TEXT_METRICS
 from peftbench.printable import printable
 
-from ._given import MOST_LABELS, Given, groups_joined, rare, shared, units_of
+from ._given import MOST_LABELS, Given, groups_joined, rare, shared, spelled_alike, units_of
 
 if TYPE_CHECKING:
     import datasets
@@ -242,6 +242,7 @@ class OwnRows:
                 *shared(given),
                 *groups_joined(given["train"], units),
                 *rare(given["train"], where["train"], labels),
+                *spelled_alike(labels),
             ],
         }
         for one in given.values():

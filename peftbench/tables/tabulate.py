@@ -324,7 +324,7 @@ def _age_said(chosen: Selected) -> str:
     if not older:
         return ""
     return (
-        f" {older} of the {len(records)} runs are of an OLDER VERSION of the program, which computed some results differently: the "
+        f" {older} of the {len(records)} runs are of ANOTHER VERSION of the program, which computed some results differently: the "
         "same command runs them again."
     )
 

@@ -387,4 +387,4 @@ def test_a_run_of_an_older_version_gives_way_to_the_same_of_this_one(
         assert [row.seeds_tried for row in table.rows] == [2, 2]
         assert table.caption == expected.caption and table.rows == expected.rows
     (only_old,) = of(old)
-    assert "OLDER VERSION" in only_old.caption
+    assert "ANOTHER VERSION" in only_old.caption

@@ -329,6 +329,17 @@ def test_a_cut_that_leaves_one_label_or_lacks_one_is_said(tmp_path: Path) -> Non
     assert lacking and refused
 
 
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("Yes", "yes"), ("caf\u00e9", "cafe\u0301"), ("a  b", "a b")])
+def test_labels_that_may_be_one_in_two_spellings_are_said(one: str, other: str, tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": (one, other, "2")[i % 3]} for i in range(90)]
+    (said,) = (
+        notice
+        for notice in task(f"jsonl:path={write(tmp_path, 'rows.jsonl', rows)}").notices()
+        if "count as" in notice
+    )
+    assert "count as 2; if they mean one thing" in said and repr(one) in said and "'2'" not in said
+
+
 def test_columns_that_nobody_wants_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a number that is none, far behind what a reader looks at first."""
     monkeypatch.setattr("peftbench.data.files.BLOCK_BYTES", 2000)
