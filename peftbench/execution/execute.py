@@ -188,6 +188,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             found += _of_predictions(run, prepared, trained, (long, short))
             hidden = proof.all_stored(prepared, base, short)
             final = outputs(adaptation.model, short)
+        model_notices += relations.of_the_base(found)
         last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
     progress.phase("save")
     stored, file = adaptation.state(), out / "adapter.safetensors"

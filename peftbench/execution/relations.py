@@ -5,6 +5,7 @@ Held to rounding, and to what the base model itself does where its own operation
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ TOLERANCE = 1e-4  # of the outputs' norm
 OF_THE_BASE = (
     4.0  # times what the base's own outputs differ by: routing and batch-wise kernels are not the method's
 )
+TOLD_OF_THE_BASE = 0.01  # of the norm: more than any rounding
 MOST_OF_THE_BASE = 0.1  # of the norm: a base whose cache changes more tells nothing of a method's
+OF_BASE = "of_base"  # in a check's figures: what the base's own outputs differ by, of their norm
 STEPS = 2  # tokens that are read one by one
 
 
@@ -43,8 +46,20 @@ def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:
     with adaptation.without():
         of_base = _apart(adaptation.model, probe, outputs(adaptation.model, probe))[worst]
     if apart[worst] <= OF_THE_BASE * of_base:
-        return Check(name, PASS, f"within {apart[worst]:.1e}, the base within {of_base:.1e}")
+        return Check(
+            name, PASS, f"within {apart[worst]:.1e}, the base within {of_base:.1e}", {OF_BASE: of_base}
+        )
     return Check(name, FAIL, f"outputs differ by {apart[worst]:.1e} of their norm where items come {worst}")
+
+
+def of_the_base(found: Iterable[Check]) -> list[str]:
+    """What a reader should know of a model that does not score an item by itself, whatever method is in it."""
+    shares = [check.figures[OF_BASE] for check in found if check.figures and OF_BASE in check.figures]
+    return [
+        f"the model's own outputs for an item depend on its padding and on the items beside it, by {share:.0%} of their norm: so does every score"
+        for share in shares
+        if share > TOLD_OF_THE_BASE
+    ]
 
 
 def _apart(model: nn.Module, probe: Probe, whole: Tensor) -> dict[str, float]:

@@ -329,7 +329,9 @@ def test_a_cut_that_leaves_one_label_or_lacks_one_is_said(tmp_path: Path) -> Non
     assert lacking and refused
 
 
-@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("Yes", "yes"), ("caf\u00e9", "cafe\u0301"), ("a  b", "a b")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("1", "1.0"), ("Yes", "yes"), ("caf\u00e9", "cafe\u0301"), ("a  b", "a b")]
+)
 def test_labels_that_may_be_one_in_two_spellings_are_said(one: str, other: str, tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": (one, other, "2")[i % 3]} for i in range(90)]
     (said,) = (
