@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .fingerprints import Tensors, fingerprints
+from .fingerprints import Tensors
 from .hidden import tensors_of
 
 
@@ -57,7 +57,7 @@ class Before:
     @classmethod
     def of(cls, model: nn.Module, head: Mapping[str, nn.Parameter], outputs: int) -> Before:
         tensors = Tensors(model, without=head.values())
-        prints = fingerprints(tensors.now())
+        prints = tensors.prints()
         return cls(
             tensors, prints, tensors_of(model), {id(p) for p in head.values()}, outputs, BaseTerms(model)
         )

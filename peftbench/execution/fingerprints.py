@@ -26,33 +26,38 @@ class Tensors:
         }
 
     def now(self) -> dict[str, Tensor]:
-        """The tensors by name, in the type that they had: what trains has become float32."""
-        found: dict[str, Tensor] = {
-            n: p if p.dtype == self.types[n] else p.detach().to(self.types[n])
-            for n, p in self.parameters.items()
-        }
+        """The tensors by name, as they are."""
+        found: dict[str, Tensor] = dict(self.parameters)
         for place, (module, name) in self.buffers.items():
             buffer = module._buffers.get(name)
             if buffer is not None:
                 found[place] = buffer
         return found
 
+    def prints(self) -> dict[str, int]:
+        """Their fingerprints in the type that they had: what trains has become float32, and is cast one tensor at a time."""
+        return {
+            name: fingerprint(t.detach().to(self.types.get(name, t.dtype))) for name, t in self.now().items()
+        }
+
 
 def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """A 64-bit number for the exact bits of each tensor, computed where it lies: the same on every device.
+    """A fingerprint of each tensor."""
+    return {name: fingerprint(tensor) for name, tensor in tensors.items()}
+
+
+def fingerprint(tensor: Tensor) -> int:
+    """A 64-bit number for the exact bits of a tensor, computed where it lies: the same on every device.
 
     Each 32-bit word is multiplied by an odd number of its own and the products are summed modulo 2^64, so a change of
     any one word always shows, and one of several is missed with a chance of about 2^-63.
     """
-    found = {}
-    for name, tensor in tensors.items():
-        factors = _factors(tensor.device)
-        total = len(tensor.shape)
-        for part in _words(tensor).split(CHUNK):
-            summed = int((part.long() * factors[: len(part)]).sum())
-            total = (total * 6364136223846793005 + summed) % 2**64
-        found[name] = total
-    return found
+    factors = _factors(tensor.device)
+    total = len(tensor.shape)
+    for part in _words(tensor).split(CHUNK):
+        summed = int((part.long() * factors[: len(part)]).sum())
+        total = (total * 6364136223846793005 + summed) % 2**64
+    return total
 
 
 @functools.cache

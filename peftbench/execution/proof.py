@@ -107,7 +107,7 @@ def _identity(claims: Claims, before: Before, now: Tensor, of_the_base: Tensor) 
         return Check(name, NOT_CLAIMED, f"outputs differ by {apart:.1e} of their norm")
     if not apart <= tolerance:
         return Check(name, FAIL, f"outputs differ from the base's by {apart:.1e} of their norm")
-    if not claims.exact_base and (moved := changed(before.prints, fingerprints(before.tensors.now()))):
+    if not claims.exact_base and (moved := changed(before.prints, before.tensors.prints())):
         return Check(name, FAIL, f"injecting changed {some(moved)}")
     return Check(name, PASS, "bitwise" if apart == 0 else f"within {apart:.1e}")
 
@@ -161,7 +161,7 @@ def after_training(
     declared = {id(p) for p in (*adaptation.params.values(), *prepared.head.values())}
     moved = list(trained.moved)
     if claims.exact_base:
-        off_base = changed(before.prints, fingerprints(before.tensors.now()))
+        off_base = changed(before.prints, before.tensors.prints())
         undeclared = {n for n, p in before.tensors.parameters.items() if id(p) not in declared}
         undeclared |= set(before.tensors.buffers)
         moved += [f"{name} moved" for name in off_base if name in undeclared]

@@ -30,3 +30,14 @@ def test_a_fingerprint_sees_every_bit(dtype: torch.dtype) -> None:
 def test_a_negative_zero_is_another_bit() -> None:
     plus, minus = (fingerprints.fingerprints({"t": torch.tensor([value])}) for value in (0.0, -0.0))
     assert plus != minus
+
+
+def test_a_weight_that_became_float32_to_train_is_what_it_was() -> None:
+    model = torch.nn.Linear(3, 4).bfloat16()
+    before = fingerprints.Tensors(model, without=())
+    prints = before.prints()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
+    assert before.prints() == prints
+    model.bias.data[0] += 1
+    assert fingerprints.changed(prints, before.prints()) == ["bias"]
