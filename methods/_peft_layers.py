@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from peftbench import Adaptation, NotSupported, PeftExport, UsageError, layer_stream
 from peftbench.data.peft_files import PREFIX, PeftFiles, of_pattern
 from peftbench.execution.fingerprints import changed, fingerprints
+from peftbench.models.adaptation import folded_type
 
 from ._peft_names import DROPPED, also_trained, endings, listed, locate, relative_names
 
@@ -172,12 +173,14 @@ def _drawn_places(swaps: dict[str, tuple[nn.Module, nn.Module]], config: Any) ->
 
 
 def _fold(self: Any) -> nn.Module:
-    """One plain layer with the same outputs: the library merges a copy into the copy's own base."""
+    """One plain layer with the same outputs: the library merges a copy into the copy's own base, in float32; then it is cast once."""
     with quiet(), torch.no_grad():
         twin = copy.deepcopy(self)
-        twin.merge()
         layer: nn.Module = twin.get_base_layer()
-    return layer.requires_grad_(False)
+        kind = folded_type(next(layer.parameters()).dtype)
+        layer.float()
+        twin.merge()
+    return layer.requires_grad_(False).to(kind)
 
 
 def set_targets(

@@ -138,7 +138,7 @@ def settled(prepared: Prepared, before: Before, start: Start, witness: Witness, 
     if adaptation.settle is not None:
         adaptation.settle()
         apart = distance(outputs(adaptation.model, probe), trained) / max(float(trained.norm()), 1e-30)
-        if apart > SETTLE_TOLERANCE:
+        if apart > (SETTLE_TOLERANCE if probe.autocast is None else HALF_TOLERANCE):
             moved.append(f"settling changes outputs by {apart:.1e} of their norm: numbers kept aside")
     return Trained(moved, outputs(adaptation.model, probe))
 

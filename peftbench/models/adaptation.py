@@ -288,6 +288,11 @@ def uncast() -> Iterator[None]:
         _uncast.reset(token)
 
 
+def folded_type(own: torch.dtype) -> torch.dtype:
+    """The data type that a folded layer has in the place of one of type `own`."""
+    return torch.float32 if _uncast.get() else own
+
+
 def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A fresh layer of `base`'s class with this weight, (out_features, in_features), cast once to its data type."""
     out_features, in_features = weight.shape
@@ -300,7 +305,7 @@ def plain(base: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
             if isinstance(base, Conv1D)
             else nn.Linear(in_features, out_features, bias=bias is not None)
         )
-    layer = layer.to(torch.float32 if _uncast.get() else old.dtype).to_empty(device=old.device)
+    layer = layer.to(folded_type(old.dtype)).to_empty(device=old.device)
     with torch.no_grad():
         weight_of(layer).copy_(weight)
         if bias is not None:

@@ -64,6 +64,18 @@ def test_memory_is_above_the_same_in_a_cost_run_as_in_training(
     assert marks[0] == marks[1] > 10_000
 
 
+@pytest.mark.parametrize("method", ["prefix", "peft-boft"])
+def test_claims_hold_over_a_bfloat16_base(
+    method: str, make_run: Callable[..., Run], pairs: str, tmp_path: Path
+) -> None:
+    """What rounding a prefix, or a merged layer, adds is not what settling or merging is off by."""
+    run = make_run(method, "tiny-decoder", task=pairs, dtype="bfloat16", weights="bfloat16")
+    checks = {check["name"]: check for check in execute(run, tmp_path, Conditions()).checks or ()}
+    assert [name for name, check in checks.items() if check["outcome"] == FAIL] == []
+    if method == "peft-boft":
+        assert checks["merge"]["figures"]["merge"] < 1e-3 < checks["merge"]["figures"]["cast"]
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("model", ["tiny-encoder", "tiny-decoder"])
 @pytest.mark.parametrize("method", sorted({*registry.load("method"), "peft-boft"} - {"peft"}))
