@@ -77,7 +77,7 @@ def measure_inference(run: Run) -> dict[str, Any]:
         if grid.new_tokens:
             progress.phase("generate")
             sections["generation"] += measure_generation(
-                variants, grid.cells, device, grid.rounds, grid.new_tokens, progress.step
+                variants, grid.cells, device, grid.rounds, grid.new_tokens, grid.execution, progress.step
             )
         del variants, model  # its merged layers go before others come
     sections = {

@@ -190,7 +190,7 @@ def forward_of(
     Args:
         forward: what runs it, where that is not the model itself.
     """
-    options, run = last_logits(model), forward or model
+    options, run = last_logits(model), model if forward is None else forward
     return lambda: run(**inputs, **options)
 
 
