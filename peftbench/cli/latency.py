@@ -27,6 +27,7 @@ def latency_command(given: Mapping[str, Any]) -> None:
     from ..engine.named import engine_named
     from ..engine.sweep import Execution
     from ..plugins.rendering import render_latency
+    from ..records.joint import record_parts
     from ..records.store import Store
     from ..tables.latency import latency_tables
     from .display import Display
@@ -38,5 +39,5 @@ def latency_command(given: Mapping[str, Any]) -> None:
     with engine_named(session.engine) as engine, Display(printed.quiet) as display:
         records = compare_latency(asked, Store(Path(session.store)), engine, how, display)
     write(render_latency(latency_tables(records), printed.report))
-    if any(record.status != "ok" for record in records):
+    if any(part.status != "ok" for record in records for part in record_parts(record)):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from ..engine.jobs import Plan, PlanLatency
 from ..engine.protocol import Engine, Event
 from ..engine.sweep import ONE_BY_ONE, Execution, sweep
 from ..errors import UsageError
+from ..records.joint import by_method
 from ..records.record import FAIL, Record
 from ..records.results import Result
 from ..records.runs import Planned
@@ -18,6 +19,7 @@ from ..records.store import Store, Stored
 from ..stats.sequential import SeedSchedule
 from ..tables.table import Table
 from ..tables.tabulate import tables_of
+from .held import Held
 from .latency_request import LatencyRequest, check_latency_request
 from .more_processes import more_processes
 from .request import Comparison, check_request
@@ -42,7 +44,7 @@ class Compared:
         """Whether every reported run is, and keeps what its method claims; a trial may diverge."""
         return all(
             r.record.status == "ok" and not any(c["outcome"] == FAIL for c in r.record.checks or ())
-            for r in self.results
+            for r in by_method(self.results)
             if r.record.run.kind != "tuning"
         )
 
@@ -88,7 +90,8 @@ def compare(
     """
     sequence = asked.sequence
     how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
-    planned = select(planned_runs(asked, engine, how.timeout_s))
+    held = Held(store)
+    planned = held.used_for(select(planned_runs(asked, engine, how.timeout_s)))
     _check_jobs(planned, how, engine)
 
     def do(runs: list[Planned]) -> list[Result]:
@@ -101,7 +104,7 @@ def compare(
     if asked.trials:
         planned, results = _tune(planned, asked.trials, do)
     results += do(planned)
-    while timed := more_processes(planned, results):
+    while timed := held.used_for(more_processes(planned, results)):
         results += do(timed)
         planned += timed
     while sequence is not None and (more := _more_seeds(planned, results, reference, sequence)):

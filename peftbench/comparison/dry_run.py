@@ -16,6 +16,7 @@ from ..stats.estimate import ALPHA
 from ..stats.power import MOST_SEEDS, of_spread, seeds_for, smallest_difference
 from ..tables.rate_curve import grid
 from ..tables.table import MARGIN
+from .held import Held
 from .tuning import EXTENSIONS, trial_runs
 
 USUAL_SPREADS = (0.3, 1.0)  # points that seeds of a task lie apart by, where nothing is known of it
@@ -23,7 +24,8 @@ USUAL_SPREADS = (0.3, 1.0)  # points that seeds of a task lie apart by, where no
 
 def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> str:
     """A line for each method and kind of run, and the number of runs that are to be done."""
-    body = plan_rows(planned, trials, store, how)
+    planned = Held(store).used_for(planned)
+    body = _rows(planned, trials, store, how)
     text = tabulate(body, headers="keys", tablefmt="github", disable_numparse=True)
     total = sum(row["to do"] for row in body)
     notes = [f"{total} of {len(planned) + len(_trials(planned, trials))} runs to do; nothing was run."]
@@ -38,6 +40,10 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
 
 def plan_rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> list[dict[str, Any]]:
     """The lines alone."""
+    return _rows(Held(store).used_for(planned), trials, store, how)
+
+
+def _rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> list[dict[str, Any]]:
     everything = [*_trials(planned, trials), *planned]
     lines: dict[tuple[Any, ...], list[Planned]] = {}
     for item in everything:

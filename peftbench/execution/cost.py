@@ -135,6 +135,7 @@ def _energy_of_scoring(
     energy = EnergyMeter(accelerator.device.type)
     with frozen_in(model, DTYPES[run.dtype]):
         scored = scorer.predict(some)
+        scorer.write(some, scored)
     return {"items": len(scored), **dataclasses.asdict(energy.used())}
 
 

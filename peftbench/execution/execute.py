@@ -34,7 +34,7 @@ from .cost import measure_costs
 from .finite import check_figures
 from .hidden import added_bytes
 from .inference import measure_inference
-from .merging import merge
+from .merging import merge, merged_where_proven
 from .out_of_memory import within_memory
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, outputs, short_probe
@@ -155,6 +155,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     # What is kept may be less than what was there to train: triplets that went, a reparameterisation.
     counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
 
+    merging = None
+    if device.type == "cuda" and run.kind == "training" and objective.decoding and run.dtype == run.weights:
+        with fenced(prepared.changed, "in a forward pass"):  # before it writes: merged, if that is proven
+            merging = within_memory("merge", lambda: merge(adaptation, prepared.claims, (long, short)))
     progress.phase("score")
     energy = EnergyMeter(device.type)
     with (
@@ -165,13 +169,19 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         scored = encoded[run.scored_split]
         part = batches.scored_items(scored, run.budget.scored_items if run.kind == "training" else None)
         whole = len(part) == len(scored)
-        predictions = scorer.predict(scored if whole else scored.some(part), write=run.kind != "tuning")
+        of_part = scored if whole else scored.some(part)
+        predictions = scorer.predict(of_part)
+        written = None
+        if run.kind != "tuning":
+            with merged_where_proven(adaptation, merging, device) as merged:
+                written = scorer.write(of_part, predictions)
     scoring = {
         "items": len(predictions),
         "rows": len(part),  # of the split; several may be of one item, as an answer is of its question
         "of_items": len(scored),
         "graph_is_base": prepared.graph_is_base,
         **dataclasses.asdict(energy.used()),
+        **({"writing": {"merged": merged, **written.how}} if written is not None else {}),
     }
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
@@ -185,7 +195,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     shown = run.kind != "tuning"  # a trial's loss is all that anyone sees of it
     if shown:
         with fenced(prepared.changed, "in a forward pass"):
-            found += _of_predictions(run, prepared, trained, (long, short))
+            found += _of_predictions(run, prepared, trained, (long, short), merging)
             hidden = proof.all_stored(prepared, base, short)
             final = outputs(adaptation.model, short)
         model_notices += relations.of_the_base(found)
@@ -226,9 +236,13 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
 
 
 def _of_predictions(
-    run: Run, prepared: Prepared, trained: proof.Trained, probes: Sequence[Probe]
+    run: Run, prepared: Prepared, trained: proof.Trained, probes: Sequence[Probe], merging: Check | None
 ) -> list[Check]:
-    """What predictions depend on, and whether merged ones are the same."""
+    """What predictions depend on, and whether merged ones are the same.
+
+    Args:
+        merging: what was found of merging already.
+    """
     kind = torch.device(run.device).type
     computes_apart = run.dtype != run.weights  # else the probes' outputs are in it already
     in_type = torch.autocast(kind, DTYPES[run.dtype]) if computes_apart else None
@@ -236,7 +250,7 @@ def _of_predictions(
     looks: dict[str, Callable[[], Check | None]] = {
         "items alone": lambda: relations.each_alone(adaptation, probes[0], trained.settled),
         "causal": lambda: relations.causal(adaptation, probes[0]),
-        "merge": lambda: merge(adaptation, prepared.claims, probes, in_type),
+        "merge": lambda: merging or merge(adaptation, prepared.claims, probes, in_type),
     }
     found = [within_memory(name, look) for name, look in looks.items()]
     return [check for check in found if check is not None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,23 @@ from transformers import (
 from ..objectives.decoding import Decoding
 from . import batches
 from .finite import check_logits
+from .out_of_memory import is_out_of_memory
+from .text_room import TextRoom
+
+
+@dataclass(frozen=True)
+class Written:
+    """Texts, and in which batches they were written."""
+
+    texts: list[str]
+    batches: int
+    largest_batch: int  # texts
+    halved: int  # times that there was no memory for a batch
+
+    @property
+    def how(self) -> dict[str, int]:
+        """All but the texts, for the record."""
+        return {"batches": self.batches, "largest_batch": self.largest_batch, "halved": self.halved}
 
 
 @torch.inference_mode()
@@ -27,46 +46,92 @@ def generate(
     sources: batches.Encoded,
     decoding: Decoding,
     accelerator: Any,
-    batch_tokens: int,
-) -> list[str]:
+    room: TextRoom,
+) -> Written:
     """A text for each source, in their order.
+
+    Where there is no memory for a batch, it and those after it are written in halves.
 
     Args:
         sources: the tokens that stand before what is to be written, or an encoder-decoder's input.
-        batch_tokens: of a batch with all its beams and new tokens, at the most.
+        room: what a batch may hold.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory for a single text.
+        Diverged: the model's outputs are no numbers.
     """
+    order = np.argsort(-sources.lengths, kind="stable")  # longest first, as in `batches.scoring_order`
+    texts: list[str] = [""] * len(sources)
+    sizes: list[int] = []
+    tokens, begun, halved = room.tokens, 0, 0
+    while begun < len(order):
+        longest = int(sources.lengths[order[0 if room.by_longest_of_all else begun]])
+        each = room.of_a_text(longest, decoding)
+        items = order[begun : begun + max(1, tokens // each)]
+        try:
+            said = _write(model, tokenizer, sources, items, decoding, accelerator)
+        except Exception as error:
+            if len(items) == 1 or not is_out_of_memory(error):
+                raise
+            said = None  # not here: the error still holds what the batch took
+        if said is None:
+            gc.collect()
+            if accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+            tokens, halved = each * (len(items) // 2), halved + 1
+            continue
+        for item, text in zip(items, said, strict=True):
+            texts[item] = text.strip()
+        begun += len(items)
+        sizes.append(len(items))
+    return Written(texts, len(sizes), max(sizes, default=0), halved)
+
+
+def _write(
+    model: Any,
+    tokenizer: Any,
+    sources: batches.Encoded,
+    items: batches.IntArray,
+    decoding: Decoding,
+    accelerator: Any,
+) -> Sequence[str]:
+    """The texts for some sources, in one batch."""
     config = model.config
     decoder_alone = not config.is_encoder_decoder
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    ends = ends_of(model, tokenizer)
     settings = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.beams,
         length_penalty=decoding.length_penalty,
         do_sample=False,
-        eos_token_id=end,
+        eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
     )
-    longest = int(sources.lengths.max()) + decoding.max_new_tokens
-    at_once = max(1, batch_tokens // (longest * decoding.beams))
-    texts: list[str] = [""] * len(sources)
     pad = batches.padding(tokenizer)
-    for items in batches.scoring_order(sources.lengths, at_once):
-        batch = batches.collate(sources, items, pad, accelerator.device, left=decoder_alone)
-        before = batch["input_ids"].shape[1] if decoder_alone else 1  # tokens that nobody wrote
-        also = LogitsProcessorList([_Numbers()])
-        if decoding.no_repeat_ngram:
-            also.append(_OfWritten(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram), before))
-        with accelerator.autocast(), _alone(model):
-            made = model.generate(**batch, generation_config=settings, logits_processor=also)
-        new = made[:, before:]
-        # As it was written: by default some tokenizers take the space before a comma away, which references keep.
-        said: Sequence[str] = tokenizer.batch_decode(
-            new, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        for item, text in zip(items, said, strict=True):
-            texts[item] = text.strip()
-    return texts
+    batch = batches.collate(sources, items, pad, accelerator.device, left=decoder_alone)
+    before = batch["input_ids"].shape[1] if decoder_alone else 1  # tokens that nobody wrote
+    also = LogitsProcessorList([_Numbers()])
+    if decoding.no_repeat_ngram:
+        also.append(_OfWritten(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram), before))
+    with accelerator.autocast(), _alone(model):
+        made = model.generate(**batch, generation_config=settings, logits_processor=also)
+    new = made[:, before:]
+    # An end that the tokenizer does not call special would be read as a part of the text.
+    new = new.masked_fill(torch.isin(new, torch.tensor(ends, device=new.device)), tokenizer.pad_token_id)
+    # As it was written: by default some tokenizers take the space before a comma away, which references keep.
+    said: Sequence[str] = tokenizer.batch_decode(
+        new, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return said
+
+
+def ends_of(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a text: the tokenizer's own, and those that the checkpoint lists beside it (Llama 3 has three)."""
+    own = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    listed = model.generation_config.eos_token_id
+    # A list that lacks the tokenizer's own is of another tokenizer.
+    return sorted(listed) if isinstance(listed, list) and own in listed else [own]
 
 
 @contextmanager

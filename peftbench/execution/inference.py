@@ -8,7 +8,8 @@ data type, without autocast; merged layers are folded in float32 and cast once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,16 +21,26 @@ from ..measure import nvml
 from ..measure.bystanders import Bystanders
 from ..measure.clock import taken_by
 from ..measure.generation import measure_generation
-from ..measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
+from ..measure.latency import (
+    forward_of,
+    into_own_memory,
+    measure_latency,
+    over_shared_weights,
+    random_inputs,
+    turn_sets,
+    variants_of,
+)
 from ..measure.parameters import count
 from ..measure.serving import measure_serving
 from ..models.adaptation import Adaptation
 from ..models.load import Loaded
 from ..models.precision import DTYPES
-from ..records.runs import LatencyGrid, Run
+from ..records.runs import BASE, LatencyGrid, Run, merged_name
+from .out_of_memory import is_out_of_memory
 from .prepare import inject, load_base, objective_of
 
 TRAINED_SPREAD = 0.02  # of what training adds to a weight, in order of size
+SHORT_CELL = 1, 8  # batch and length of a pass that tells whether a method runs at all
 
 
 def measure_inference(run: Run) -> dict[str, Any]:
@@ -45,32 +56,44 @@ def measure_inference(run: Run) -> dict[str, Any]:
     if run.device == "cpu":
         into_own_memory(loaded.model)
     methods = [str(one) for one in spec.parse_list(run.method)]
-    adaptations = {}
-    for method in methods:
-        adaptations[method], claims = moved(run, method, loaded)
+    adaptations, left_out = _let_in(run, methods, loaded)
     device = torch.device(run.device)
     loaded.model.to(device)
-    variants = variants_of(loaded.model, adaptations)
-    for model in variants.values():
-        model.eval().to(DTYPES[run.dtype])
-    progress.phase("latency")
-    bystanders, before = Bystanders(device), nvml.state_now(device)
-    cells = measure_latency(variants, grid.cells, device, grid.rounds, grid.execution, watch=progress.step)
-    sections: dict[str, Any] = {"latency": [dataclasses.asdict(cell) for cell in cells]}
-    if grid.new_tokens:
-        progress.phase("generate")
-        generated = measure_generation(
-            variants, grid.cells, device, grid.rounds, grid.new_tokens, progress.step
+    bystanders, before, begun_s = Bystanders(device), nvml.state_now(device), time.perf_counter()
+    sections: dict[str, Any] = {"latency": [], "generation": []}
+    sets = turn_sets(loaded.model, adaptations)
+    for number, methods_in_turn in enumerate(sets):
+        chosen = {method: adaptations[method] for method in methods_in_turn}
+        variants = variants_of(loaded.model, chosen, with_copy=number == 0)
+        for model in variants.values():
+            model.eval().to(DTYPES[run.dtype])
+        if len(methods) > 1:
+            left_out |= _take_out_failing(variants, chosen, device)
+        progress.phase("latency")
+        budget_s = None if grid.budget_s is None else grid.budget_s / len(sets)
+        sections["latency"] += measure_latency(
+            variants, grid.cells, device, grid.rounds, grid.execution, budget_s, progress.step
         )
-        sections["generation"] = [dataclasses.asdict(cell) for cell in generated]
+        if grid.new_tokens:
+            progress.phase("generate")
+            sections["generation"] += measure_generation(
+                variants, grid.cells, device, grid.rounds, grid.new_tokens, grid.execution, progress.step
+            )
+        del variants, model  # its merged layers go before others come
+    sections = {
+        name: [dataclasses.asdict(cell) for cell in cells] or None for name, cells in sections.items()
+    }
+    timed_s = time.perf_counter() - begun_s
     if grid.tasks:
         progress.phase("serve")
-        sections["serving"] = _serving(run, grid, methods, loaded, device)
+        good = [method for method in methods if method not in left_out]
+        sections["serving"] = _serving(run, grid, good, loaded, device)
     return {
         **sections,
-        "claims": dataclasses.asdict(claims),
         "meters": {
             "timer": taken_by(device),
+            "timed_s": timed_s,
+            "left_out": left_out or None,
             "adapter_parameters": {m: count(a.params.values()) for m, a in adaptations.items()},
             "base_parameters": count(loaded.model.parameters()),
             "gpu_before": before,
@@ -80,7 +103,46 @@ def measure_inference(run: Run) -> dict[str, Any]:
     }
 
 
-def moved(run: Run, method: str, loaded: Loaded) -> tuple[Adaptation, Any]:
+def _let_in(run: Run, methods: Sequence[str], loaded: Loaded) -> tuple[dict[str, Adaptation], dict[str, str]]:
+    """Each method in a tree of its own, and why those that raise are left out: the others are measured all the same."""
+    found, left_out = {}, {}
+    for method in methods:
+        try:
+            found[method] = moved(run, method, loaded)
+        except Exception as error:  # a plugin's inject may raise anything
+            if len(methods) == 1 or is_out_of_memory(error):
+                raise
+            left_out[method] = _said(error)
+    return found, left_out
+
+
+def _take_out_failing(
+    variants: dict[str, nn.Module], methods: Iterable[str], device: torch.device
+) -> dict[str, str]:
+    """Take out the methods of which a forward pass raises, and return why."""
+    config: Any = variants[BASE].config
+    inputs = random_inputs(config.vocab_size, *SHORT_CELL, device)
+    left_out = {}
+    for method in methods:
+        names = [name for name in (method, merged_name(method)) if name in variants]
+        try:
+            with torch.inference_mode():
+                for name in names:
+                    forward_of(variants[name], inputs)()
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            left_out[method] = _said(error)
+            for name in names:
+                del variants[name]
+    return left_out
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def moved(run: Run, method: str, loaded: Loaded) -> Adaptation:
     """A method in a tree of its own, its own weights as far from their start as training brings them, settled."""
     tree = over_shared_weights(loaded.model)
     head = {name: p for name, p in tree.named_parameters() if name in loaded.head}
@@ -91,7 +153,7 @@ def moved(run: Run, method: str, loaded: Loaded) -> tuple[Adaptation, Any]:
     move(own.values(), TRAINED_SPREAD, run.seed)
     if prepared.adaptation.settle is not None:
         prepared.adaptation.settle()
-    return prepared.adaptation, prepared.claims
+    return prepared.adaptation
 
 
 def _serving(
@@ -100,11 +162,11 @@ def _serving(
     """Several adapters of each method on one base: switched between, and mixed in one batch."""
     found: list[dict[str, Any]] = []
     for method in methods:
-        if not moved(run, method, loaded)[0].swaps:  # it trains the base itself, which all share
+        if not moved(run, method, loaded).swaps:  # it trains the base itself, which all share
             continue
         tasks: list[Adaptation] = []
         for task in range(grid.tasks):
-            adaptation, _ = moved(dataclasses.replace(run, seed=run.seed + 1000 * (task + 1)), method, loaded)
+            adaptation = moved(dataclasses.replace(run, seed=run.seed + 1000 * (task + 1)), method, loaded)
             _randomise(adaptation.params, task)
             adaptation.model.eval().to(DTYPES[run.dtype])
             tasks.append(adaptation)

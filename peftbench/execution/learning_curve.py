@@ -39,7 +39,7 @@ def recorder(
         if done not in wanted:
             return
         with memory.paused(), energy.paused():
-            predictions = scorer.predict(few, write=False)
+            predictions = scorer.predict(few)
             scorer.model.train()
         found = figures.figures(scorer.objective, predictions)
         taken.append({"step": done, "train_s": train_s, "items": len(few), **found})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,32 @@ def merge(
     bad = [check for check in found if check.outcome == FAIL]
     good = [check for check in found if check.outcome == PASS]
     return (bad or good or found)[0]
+
+
+@contextmanager
+def merged_where_proven(adaptation: Adaptation, check: Check | None, device: torch.device) -> Iterator[bool]:
+    """For the block, plain layers in the places of the wrappers, where the run proved that outputs stay the same.
+
+    On a GPU alone, where a token waits for each kernel that a wrapper adds. A small update that the cast of merged weights to a
+    16-bit type loses is a difference too.
+
+    Args:
+        check: what `merge` found, over weights in the type of the compute; None: it was not looked at.
+
+    Yields:
+        Whether they are.
+    """
+    proven = (
+        check is not None
+        and check.outcome == PASS
+        and (check.figures or {}).get("cast", 0.0) <= MERGE_TOLERANCE
+    )
+    folded: dict[str, nn.Module] = {}
+    if proven and device.type == "cuda":
+        with suppress(torch.OutOfMemoryError):  # it writes unmerged all the same
+            folded = adaptation.folded()
+    with adaptation.placed(folded):
+        yield bool(folded)
 
 
 def merge_in_half(adaptation: Adaptation, probe: Probe) -> Check | None:

@@ -14,7 +14,8 @@ from torch import nn
 from ..objectives.base import Objective
 from . import batches
 from .finite import check_columns, check_logits
-from .generate import generate, sources_of
+from .generate import Written, generate, sources_of
+from .text_room import text_room
 
 BATCH_TOKENS = 4096  # of a scoring batch: wide enough to fill the cores, small beside training
 
@@ -30,11 +31,10 @@ class Scorer:
     items_at_once: int
 
     @torch.inference_mode()
-    def predict(self, split: batches.Encoded, write: bool = True) -> pd.DataFrame:
+    def predict(self, split: batches.Encoded) -> pd.DataFrame:
         """Predictions for every item, one row an item in the split's order. Leaves the model in evaluation mode.
 
-        Args:
-            write: let a language model write, too. Without it its frame has `nll` and no prediction, which is enough to choose by.
+        The frame of a language model that writes has `nll` and no prediction, which is enough to choose by; `write` adds it.
 
         Raises:
             Diverged: the model's outputs, or what is made of them, are no numbers.
@@ -59,17 +59,31 @@ class Scorer:
             if split.has(column):
                 frame[column] = split.text(column, items)
         frame = self.objective.aggregate(frame.sort_values("item", ignore_index=True))
-        items = frame["item"].to_numpy()
-        if write and self.objective.decoding is not None:
-            frame["prediction"] = generate(
-                self.model,
-                self.tokenizer,
-                sources_of(split, items),
-                self.objective.decoding,
-                self.accelerator,
-                BATCH_TOKENS,
-            )
         return frame
+
+    def write(self, split: batches.Encoded, frame: pd.DataFrame) -> Written | None:
+        """Let a language model write for the items of a frame, which gets the column `prediction`.
+
+        Returns:
+            None where nothing is written.
+
+        Raises:
+            Diverged: the model's outputs are no numbers.
+        """
+        if self.objective.decoding is None:
+            return None
+        model: Any = self.model
+        dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else model.dtype
+        written = generate(
+            model,
+            self.tokenizer,
+            sources_of(split, frame["item"].to_numpy()),
+            self.objective.decoding,
+            self.accelerator,
+            text_room(model, self.accelerator.device, dtype, BATCH_TOKENS),
+        )
+        frame["prediction"] = written.texts
+        return written
 
 
 def items_at_once(max_length: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import NotSupported
 from ..models.adaptation import Adaptation, Servable, weight_of
-from .latency import Call, over_shared_weights, random_inputs, take_turns
+from .latency import Call, forward_of, over_shared_weights, random_inputs, take_turns
 
 UPDATE, COPY = "subtract and add updates", "copy merged weights"
 BASE, MIXED = "base, no task", "mixed in one pass"
@@ -92,10 +92,10 @@ def measure_serving(
             mixed.set_submodule(name, of_layer[0].mixed(of_layer, rows))
         models = [task.model for task in tasks]
         calls = {
-            BASE: _call(base, inputs),
-            MIXED: _call(mixed, inputs),
+            BASE: forward_of(base, inputs),
+            MIXED: forward_of(mixed, inputs),
             IN_TURN: _in_turn(
-                [_call(model, part) for model, part in zip(models, _cut(inputs, count), strict=True)]
+                [forward_of(model, part) for model, part in zip(models, _cut(inputs, count), strict=True)]
             ),
             SWITCHED: _in_turn([merged.serving(task, part) for task, part in enumerate(_cut(inputs, count))]),
         }
@@ -141,9 +141,11 @@ class _Merged:
     def serving(self, task: int, inputs: dict[str, Tensor]) -> Call:
         """A call that switches to a task and serves its rows."""
 
+        forward = forward_of(self.model, inputs)
+
         def serve() -> None:
             self.switch_by_update(task)
-            self.model(**inputs)
+            forward()
 
         return serve
 
@@ -168,10 +170,6 @@ def _cut(inputs: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
     """The rows of a batch, evenly."""
     chunks = {name: values.chunk(parts) for name, values in inputs.items()}
     return [{name: of_name[part] for name, of_name in chunks.items()} for part in range(parts)]
-
-
-def _call(model: nn.Module, inputs: dict[str, Tensor]) -> Call:
-    return lambda: model(**inputs)
 
 
 def _in_turn(calls: Sequence[Call]) -> Call:

@@ -15,6 +15,7 @@ from ..execution import forgetting
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
 from ..plugins.contracts import Claims
+from ..records.joint import joined
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Counts, counts_of
 
@@ -42,7 +43,7 @@ class Combination:
 
 
 def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
-    """The runs of a method: training by size and seed, costs and latency by process.
+    """The runs of a method: training by size and seed, costs by process, and one of latency, which `timed_together` joins.
 
     Args:
         method: canonical SPEC.
@@ -87,14 +88,18 @@ def _is_seedless(cell: Combination, claims: Claims, counts: Counts, budget: Budg
     return not budget.is_below_an_epoch(items)
 
 
-def latency_processes(
-    run: Run, cells: tuple[tuple[int, int], ...], processes: int = defaults.LATENCY_PROCESSES
-) -> list[Run]:
-    """The runs that time a method's forward pass beside the others of a comparison: in the data type of the weights."""
-    grid = LatencyGrid(cells, defaults.LATENCY_ROUNDS)
-    return [
-        dataclasses.replace(run, kind="latency", dtype=run.weights, grid=grid, seed=process)
-        for process in range(processes)
+def timed_together(planned: Sequence[Planned]) -> list[Planned]:
+    """The runs of a combination's methods, with one set of latency processes: in each all methods take turns with the base."""
+    rest = [item for item in planned if item.run.kind != "latency"]
+    # By name: the same methods have the same processes in whatever order they are asked for.
+    timed = sorted((item for item in planned if item.run.kind == "latency"), key=lambda item: item.run.method)
+    if not timed:
+        return rest
+    run = joined([item.run for item in timed])
+    together = Planned(run, all(item.baseline for item in timed), None, None, None)
+    return rest + [
+        dataclasses.replace(together, run=dataclasses.replace(run, seed=process))
+        for process in range(defaults.LATENCY_PROCESSES)
     ]
 
 
@@ -165,8 +170,14 @@ def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budg
     whole = dataclasses.replace(
         first.without_forgetting, threads=1, budget=dataclasses.replace(first.budget, train_items=None)
     )
-    timed = cell.latency_grid and not counts.graph_is_base
-    runs = latency_processes(whole, cell.latency_grid) if timed else []
+    runs = []
+    if cell.latency_grid and not counts.graph_is_base:
+        budget_s = cell.asked.latency_budget_s or defaults.LATENCY_BUDGET_S[cell.device.kind]
+        grid = LatencyGrid(
+            cell.latency_grid, defaults.LATENCY_ROUNDS, budget_s=budget_s / defaults.LATENCY_PROCESSES
+        )
+        # In the data type of the weights: it is that of a model in use.
+        runs.append(dataclasses.replace(whole, kind="latency", dtype=whole.weights, grid=grid))
     if counts.has_steps:
         steps = dict.fromkeys(budget.of_a_step for budget in budgets)
         runs += [

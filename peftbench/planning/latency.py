@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build, loader
 from ..records import runs
+from ..records.joint import joined
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import counts_of
 from .devices import resolve_device
@@ -95,13 +96,7 @@ def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Devic
             refused.append(_refused(run, method, source.revision, refusal))
     if not good:
         return refused
-    together = dataclasses.replace(
-        run,
-        method=",".join(one.method for one in good),
-        identity={**good[0].identity, "method": " ".join(one.identity["method"] for one in good)},
-        commits={name: commit for one in good for name, commit in one.commits.items()},
-    )
-    processes = [dataclasses.replace(together, seed=process) for process in range(asked.processes)]
+    processes = [dataclasses.replace(joined(good), seed=process) for process in range(asked.processes)]
     return [*refused, *(Planned(process, False, None, None, None) for process in processes)]
 
 

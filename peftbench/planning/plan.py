@@ -23,7 +23,7 @@ from ..models.source import Source
 from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
-from .combination import Combination, runs_of
+from .combination import Combination, runs_of, timed_together
 from .devices import resolve_device, resolve_dtype, resolve_weights
 from .places import placed, spelled
 
@@ -102,9 +102,11 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
             cell = Combination(
                 here, model, task_name, device, cores, dtype, weights, revision, depends_on, broken
             )
+            of_cell: list[Planned] = []
             for method, baseline in methods.items():
                 runs = runs_of(cell, method, baseline)
-                planned += [dataclasses.replace(item, reference=method == reference) for item in runs]
+                of_cell += [dataclasses.replace(item, reference=method == reference) for item in runs]
+            planned += timed_together(of_cell)
     if not planned:
         raise UsageError(
             f"none of the models {', '.join(asked.models)} can do any of the tasks {', '.join(tasks)}"

@@ -68,6 +68,8 @@ class LatencyGrid:
     execution: str = "eager"  # or "compile" (torch.compile), or "cuda-graphs"
     new_tokens: int = 0  # that a generative model decodes in each round after its prompt
     tasks: int = 0  # adapters of one method that are switched between, and served in one batch
+    # Seconds after which its rounds end early; None: never. In no key: it tells how sure a figure is, and not what it is of.
+    budget_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Run:
         """The SHA-256 of what determines the result. Where files lie does not."""
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         parts["budget"] = {**self.budget.__dict__}
-        parts["grid"] = self.grid and {**self.grid.__dict__}
+        parts["grid"] = self.grid and {n: v for n, v in self.grid.__dict__.items() if n != "budget_s"}
         # What the commits hold is in the identity.
         del (
             parts["plugins"],

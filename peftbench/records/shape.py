@@ -209,7 +209,10 @@ _RECORD = _fields(
         )
     ),
     meters=_maybe(
-        _fields({}, adapter_parameters=_named(COUNT), base_parameters=COUNT, **_METERED)
+        _fields(
+            {}, adapter_parameters=_named(COUNT), base_parameters=COUNT, timed_s=NUMBER,
+            left_out=_maybe(_named(TEXT)), **_METERED,
+        )
     ),
     checks=_maybe(_many(_exactly({"name": TEXT, "outcome": TEXT, "detail": TEXT}, figures=_maybe(_named(NUMBER))))),
     notices=_maybe(_many(TEXT)),

@@ -307,7 +307,7 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
                 "before; above 0 is worse; ± over seeds alone."
             )
         )
-    return notes + latency_notes(rows)
+    return notes + latency_notes(rows, table.setting.weights)
 
 
 def _sharing(chosen: Selected) -> str:

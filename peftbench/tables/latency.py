@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import spec
+from ..records.joint import record_parts
 from ..records.record import Record
 from ..records.runs import BASE, COPY, merged_name
 from ..stats.slowdown import EQUIVALENCE, Slowdown
@@ -69,8 +70,8 @@ def latency_tables(records: Sequence[Record]) -> list[LatencyTable]:
 
 def _table(model: str, records: list[Record]) -> LatencyTable:
     good = [record for record in records if record.status == "ok"]
-    bad = [record for record in records if record.status != "ok"]
-    notes = [f"{record.run.method}: {record.status}: {record.reason}" for record in bad]
+    bad = [part for record in records for part in record_parts(record) if part.status != "ok"]
+    notes = list(dict.fromkeys(f"{one.run.method}: {one.status}: {one.reason}" for one in bad))
     if not good:
         return LatencyTable(model, "", (), tuple(notes))
     run, first = good[0].run, good[0]

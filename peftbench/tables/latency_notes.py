@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step times are not this run's alone
 
 
-def latency_notes(rows: Sequence[Row]) -> list[str]:
-    """Over what, in how many processes, how sure, and beside what; empty where nothing was timed."""
+def latency_notes(rows: Sequence[Row], weights: str) -> list[str]:
+    """Over what, in how many processes, how sure, and beside what; empty where nothing was timed.
+
+    Args:
+        weights: data type of the base, in which passes are timed.
+    """
     cells = [cell for row in rows for cell in row.costs.latency]
     base: dict[str, list[float]] = {}
     for cell in cells:
@@ -28,7 +32,7 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
     counts = sorted({one.processes for cell in cells for one in (cell.unmerged, cell.noise) if one}) or [0]
     processes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     said = (
-        f"Slow-down: one forward pass of batch x length tokens against the base model's ({figures}), float32, median over "
+        f"Slow-down: one forward pass of batch x length tokens against the base model's ({figures}), {weights}, median over "
         f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
     )
     notes: list[str] = [Explains(said)]
@@ -50,7 +54,7 @@ def latency_notes(rows: Sequence[Row]) -> list[str]:
     if undecided := _undecided(rows):
         notes.append(
             f"Slow-down still undecided when its time was up (half-width above {PRECISION:.0%}, and neither shown to be none nor to be real): "
-            f"{undecided}; `peftbench latency --processes N` measures longer."
+            f"{undecided}; a larger --latency-budget measures longer."
         )
     busy = [row.label for row in rows if (row.costs.latency_others_cpu_share or 0.0) > BUSY_SHARE]
     if busy:

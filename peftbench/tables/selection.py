@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..parallel import parallel_map
+from ..records.joint import by_method
 from ..records.record import Record
 from ..records.results import Result, newest_source
 from ..records.setting import Setting, setting_of
@@ -91,7 +92,7 @@ def select(
         baselines: methods that stand last, in this order.
         rule: by which seeds were added, beside those that the records name.
     """
-    found = list(results)
+    found = by_method(list(results))
     current = newest_source(found)
     by_setting: dict[Setting, list[Result]] = {}
     latencies: dict[tuple[str, Hashable], list[Record]] = {}

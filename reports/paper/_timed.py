@@ -13,6 +13,7 @@ from peftbench.errors import PeftbenchError
 from peftbench.experiments.page import Asked
 from peftbench.models.resolve import kind_of, resolve_model
 from peftbench.plugins.build import canonical
+from peftbench.records.joint import record_parts
 from peftbench.records.record import Record
 from peftbench.records.runs import BASE, merged_name
 from peftbench.records.store import Store
@@ -75,11 +76,9 @@ def time_passes(
     )
     told = Told(asked.say, lambda item, stored: f"a process of its own: {stored.record.status}")
     records = compare_latency(wanted, Store(asked.store), asked.engine, watcher=told)
-    for record in records:
-        if record.status != "ok":
-            raise PeftbenchError(
-                f"{record.run.method} on {record.run.model}: {record.status}: {record.reason}"
-            )
+    for one in (part for record in records for part in record_parts(record)):
+        if one.status != "ok":
+            raise PeftbenchError(f"{one.run.method} on {one.run.model}: {one.status}: {one.reason}")
     cells: dict[Place, list[dict[str, Any]]] = {}
     for record in records:
         for cell in record.latency or []:

@@ -19,7 +19,8 @@ from peftbench.data import published
 from peftbench.execution import batches
 from peftbench.execution.execute import execute
 from peftbench.execution.finite import Diverged
-from peftbench.execution.generate import generate, sources_of
+from peftbench.execution.generate import Written, generate, sources_of
+from peftbench.execution.text_room import TextRoom
 from peftbench.execution.train import accelerator_for
 from peftbench.models.load import decoder_start, load_model
 from peftbench.models.resolve import resolve_model
@@ -32,6 +33,7 @@ from peftbench.records.runs import Budget, Conditions
 Of = Callable[[str], str]
 ROWS = {"source": ["ab", "c"], "target": ["x", "yz"]}
 END = 3  # [SEP], the byte tokenizer's
+ROOM = TextRoom(4096, by_longest_of_all=True)
 
 
 def ids(text: str) -> list[int]:
@@ -135,7 +137,9 @@ def test_writing_follows_the_run_and_not_the_checkpoints_defaults(family: str, c
 
     def written() -> list[str]:
         decoding = Decoding(max_new_tokens=5)
-        return generate(model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), 4096)
+        return generate(
+            model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), ROOM
+        ).texts
 
     plain = written()
     asked = {"repetition_penalty": 5.0, "min_new_tokens": 4, "suppress_tokens": list(range(40, 120))}
@@ -155,7 +159,9 @@ def test_what_stands_in_the_source_may_be_written(family: str, checkpoint: Of) -
     rows = {"source": ["".join(map(chr, range(32, 127)))], "target": ["x"]}  # every token that may be written
     sources = sources_of(encoded(objective, rows, f"copy-{family}", 128), np.arange(1))
     decoding = Decoding(max_new_tokens=6, no_repeat_ngram=1)
-    [said] = generate(model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), 4096)
+    [said] = generate(
+        model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), ROOM
+    ).texts
     asked = torch.from_numpy(sources.lists["input_ids"].values.astype(np.int64))[None]
     written: list[int] = []
     while len(written) < 6 and END not in written:
@@ -187,7 +193,7 @@ def test_nothing_is_written_from_what_is_no_number(checkpoint: Of) -> None:
     sources = sources_of(encoded(Completion(), ROWS, "nan"), np.arange(2))
     next(loaded.model.parameters()).data.fill_(torch.nan)
     with pytest.raises(Diverged, match="outputs are not numbers"):
-        generate(loaded.model, loaded.tokenizer, sources, Decoding(), accelerator_for("cpu", "float32"), 4096)
+        generate(loaded.model, loaded.tokenizer, sources, Decoding(), accelerator_for("cpu", "float32"), ROOM)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
@@ -222,8 +228,8 @@ def test_a_batch_writes_what_each_source_writes_alone(family: str, beams: int, c
     sources = sources_of(encoded(objective, rows, f"write-{family}"), np.arange(3))
     decoding = Decoding(beams, max_new_tokens=5)
     accelerator = accelerator_for("cpu", "float32")
-    together = generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, 4096)
-    alone = generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, 1)
+    together = generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, ROOM).texts
+    alone = generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, TextRoom(1)).texts
     assert together == alone and len(set(together)) > 1
     if beams == 1:
         model: Any = loaded.model
@@ -232,6 +238,53 @@ def test_a_batch_writes_what_each_source_writes_alone(family: str, beams: int, c
         new = made[0, first.shape[1] :] if family != "t5" else made[0]
         said = loaded.tokenizer.decode(new, skip_special_tokens=True)
         assert said.strip() == together[1]
+
+
+def test_what_there_is_no_memory_for_is_written_in_halves(
+    checkpoint: Of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(resolve_model(checkpoint("llama")), Completion(), 0)
+    model: Any = loaded.model
+    rows = {"source": ["ab" * n for n in range(8, 0, -1)], "target": ["x"] * 8}
+    sources = sources_of(encoded(Completion(), rows, "halves"), np.arange(8))
+    decoding = Decoding(max_new_tokens=5)
+
+    def written() -> Written:
+        return generate(model, loaded.tokenizer, sources, decoding, accelerator_for("cpu", "float32"), ROOM)
+
+    whole, given, most = written(), model.generate, 3
+
+    def short_of_memory(**batch: Any) -> Any:
+        if len(batch["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return given(**batch)
+
+    monkeypatch.setattr(model, "generate", short_of_memory)
+    halves = written()
+    assert (whole.batches, whole.largest_batch, whole.halved) == (1, 8, 0)
+    assert (halves.batches, halves.largest_batch, halves.halved) == (4, 2, 2)
+    assert halves.texts == whole.texts
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        written()
+
+
+def test_it_stops_at_each_of_the_ends_that_the_checkpoint_lists(checkpoint: Of) -> None:
+    loaded = load_model(resolve_model(checkpoint("llama")), Completion(), 0)
+    model: Any = loaded.model
+    sources = sources_of(encoded(Completion(), ROWS, "ends"), np.arange(1))
+    accelerator = accelerator_for("cpu", "float32")
+
+    def written(ends: int | list[int]) -> str:
+        model.generation_config.eos_token_id = ends
+        [text] = generate(
+            model, loaded.tokenizer, sources, Decoding(max_new_tokens=5), accelerator, ROOM
+        ).texts
+        return text
+
+    plain = written(END)
+    (second,) = set(ids(plain[1])) - set(ids(plain[0]))
+    assert written([second, END]) == plain[0] and written([second]) == plain
 
 
 def test_an_encoder_does_not_write(checkpoint: Of) -> None:

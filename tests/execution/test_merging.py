@@ -7,18 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from peftbench import plain, swap, weight_of
+from peftbench import Completion, Decoding, plain, swap, weight_of
 from peftbench.execution import prepare
+from peftbench.execution.batches import Encoded, Ragged
 from peftbench.execution.execute import execute
 from peftbench.execution.fingerprints import fingerprints
-from peftbench.execution.merging import merge
+from peftbench.execution.generate import generate
+from peftbench.execution.merging import merge, merged_where_proven
 from peftbench.execution.probe import Probe, short_probe
+from peftbench.execution.text_room import TextRoom
+from peftbench.execution.train import accelerator_for
+from peftbench.models.load import load_model
+from peftbench.models.resolve import resolve_model
 from peftbench.plugins.build import build_task
 from peftbench.plugins.contracts import Claims
+from peftbench.records.record import NOT_TESTED, PASS, Check
 from peftbench.records.runs import Conditions, Run
 
 HALF: dict[str, Any] = {"weights": "bfloat16", "dtype": "bfloat16"}
@@ -120,3 +128,35 @@ def _probe(run: Run) -> Probe:
     pad = {"input_ids": int(loaded.tokenizer.pad_token_id)}
     found = short_probe(encoded["train"], pad, torch.device("cpu"))
     return Probe(found.items, found.pad, found.device, found.room, torch.bfloat16)
+
+
+def test_a_merged_model_writes_where_merging_is_proven(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str]
+) -> None:
+    """On a GPU; the layers are plain ones then, the texts the same, and the wrappers are back afterwards."""
+    run = make_run("lora", checkpoint("llama"))
+    loaded = load_model(resolve_model(run.model), Completion(), 0)
+    adaptation = prepare.inject(run, loaded, "cpu").adaptation
+    with torch.no_grad():
+        for parameter in adaptation.params.values():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+    tokens = Ragged(np.arange(20) % 90 + 5, np.array([0, 8, 20]))
+    sources, decoding = Encoded({"input_ids": tokens}, {}, {}), Decoding(max_new_tokens=5)
+    accelerator = accelerator_for("cpu", "float32")
+
+    def written() -> list[str]:
+        return generate(loaded.model, loaded.tokenizer, sources, decoding, accelerator, TextRoom(100)).texts
+
+    plainly = written()
+    proven, cast = Check("merge", PASS), Check("merge", PASS, figures={"merge": 1e-4, "cast": 0.3})
+    for check, device, merged in (
+        (proven, "cuda", True),
+        (proven, "cpu", False),
+        (cast, "cuda", False),  # what the cast loses would be missing in the texts
+        (Check("merge", NOT_TESTED), "cuda", False),
+        (None, "cuda", False),
+    ):
+        with merged_where_proven(adaptation, check, torch.device(device)) as is_merged:
+            kinds = {type(loaded.model.get_submodule(name)) for name in adaptation.swaps}
+            assert is_merged is merged and (kinds == {nn.Linear}) is merged and written() == plainly
+        assert all(loaded.model.get_submodule(name) is own for name, (_, own) in adaptation.swaps.items())

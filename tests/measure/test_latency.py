@@ -14,16 +14,26 @@ from torch import nn
 
 from peftbench import Adaptation
 from peftbench.errors import NotSupported
+from peftbench.execution import inference
 from peftbench.execution.inference import measure_inference
 from peftbench.execution.prepare import Prepared, inject
 from peftbench.measure import latency
-from peftbench.measure.latency import into_own_memory, measure_latency, over_shared_weights, variants_of
+from peftbench.measure.latency import (
+    into_own_memory,
+    measure_latency,
+    noise_floor,
+    over_shared_weights,
+    variants_of,
+)
 from peftbench.measure.serving import MIXED
-from peftbench.models.load import load_model
+from peftbench.models.load import Loaded, load_model
 from peftbench.models.resolve import resolve_model
 from peftbench.plugins import registry
+from peftbench.records.joint import record_parts
+from peftbench.records.record import Record
 from peftbench.records.runs import BASE, COPY, LatencyGrid, Run, merged_name
 from peftbench.stats.slowdown import EQUIVALENCE, Slowdown, slowdown
+from peftbench.tables.costs import latencies
 
 CPU = torch.device("cpu")
 
@@ -197,6 +207,89 @@ def test_a_variant_is_timed_with_its_own_weights_in_the_cache(monkeypatch: pytes
     monkeypatch.setattr(latency, "stopwatch", lambda device: time_ms)
     taken = latency.take_turns({name: call(name) for name in cold}, 4, CPU)
     assert taken == {"base": [1.0] * 4, "copy": [1.0] * 4}
+
+
+def test_long_passes_are_timed_at_once_and_rounds_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+
+    for ms, made in ((latency.LONG_MS["cpu"] - 1, 2 * 10), (latency.LONG_MS["cpu"] + 1, 10 + 1)):
+        calls = 0
+        monkeypatch.setattr(latency, "stopwatch", lambda device, ms=ms: lambda call: (call(), ms)[1])
+        latency.take_turns({"base": call}, 8, CPU)  # and two rounds before them
+        assert calls == made
+    assert len(latency.take_turns({"base": call}, 8, CPU, budget_s=0.0)["base"]) == latency.LEAST_ROUNDS
+    cells = measure_latency({BASE: Toy()}, ((1, 8), (2, 8)), CPU, 8, budget_s=1000.0)
+    assert [len(cell.ms[BASE]) for cell in cells] == [8, 8]
+
+
+def test_a_language_models_pass_computes_the_last_positions_logits(
+    make_run: Callable[..., Run], cache: object
+) -> None:
+    model = load_model(resolve_model("tiny-decoder"), None, 0).model
+    inputs = latency.random_inputs(100, 2, 8, CPU)
+    with torch.inference_mode():
+        found = latency.forward_of(model, inputs)().logits  # type: ignore[attr-defined]
+        torch.testing.assert_close(found, model(**inputs).logits[:, -1:])
+
+
+def test_a_large_base_is_not_held_twice(
+    make_run: Callable[..., Run], cache: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load_model(resolve_model("tiny-encoder"), None, 0).model
+    weights = {id(p): p.numel() for p in base.parameters()}
+    assert not weights.keys() & {id(p) for p in noise_floor(base).parameters()}
+    monkeypatch.setattr(latency, "COPIED_BYTES", 0)
+    floor = noise_floor(base)
+    own = [(name, p) for name, p in floor.named_parameters() if id(p) not in weights]
+    assert {name.rpartition(".")[0] for name, _ in own} == {"backbone.encoder.layer.0.attention.self.query"}
+    assert all(torch.equal(p, base.get_parameter(name)) for name, p in own)
+
+
+def test_merged_layers_are_held_as_long_as_they_weigh_no_more_than_the_base(
+    make_run: Callable[..., Run], cache: object
+) -> None:
+    """Then come others, each beside the base: a method's ratios are to the base of its own turns."""
+    everywhere = "targets=query+key+value+attention_output+ffn_in+ffn_out"
+    methods = [f"lora:rank={rank}:{everywhere}" for rank in (2, 3, 4)]
+    run = make_run(",".join([*methods, "adapter"]), "tiny-encoder", kind="latency", task="")
+    run = dataclasses.replace(run, identity={**run.identity, "method": "1, 2, 3, 4"})
+    sections = measure_inference(run)
+    first, second = sections["latency"]
+    assert [name for name in first["ms"] if name in methods] == methods[:2] and COPY in first["ms"]
+    assert list(second["ms"]) == [BASE, methods[2], merged_name(methods[2]), "adapter"]
+    record = Record(run, run.key, "ok", latency=sections["latency"], meters=sections["meters"])
+    for part in record_parts(record):
+        (cell,) = latencies([part])
+        assert (cell.unmerged is not None) and (cell.merged is None) == (part.run.method == "adapter")
+        ours = first if part.run.method in methods[:2] else second
+        pair = (ours["ms"][BASE], ours["ms"][part.run.method])
+        assert cell.unmerged == slowdown([pair])
+
+
+def test_a_method_that_raises_is_left_out_and_the_others_are_timed(
+    make_run: Callable[..., Run], cache: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inference.moved
+
+    def moved(run: Run, method: str, loaded: Loaded) -> Adaptation:
+        found = given(run, method, loaded)
+        if method == "adapter":
+            raise ValueError("no place for it")
+        if method == "ia3":
+            monkeypatch.setattr(found.model, "forward", lambda **inputs: 1 / 0)
+        return found
+
+    monkeypatch.setattr(inference, "moved", moved)
+    found = measure_inference(make_run("adapter,ia3,lora", "tiny-encoder", kind="latency", task=""))
+    assert list(found["latency"][0]["ms"]) == [BASE, COPY, "lora", merged_name("lora")]
+    left_out = {"adapter": "ValueError: no place for it", "ia3": "ZeroDivisionError: division by zero"}
+    assert found["meters"]["left_out"] == left_out and found["meters"]["timed_s"] > 0
+    with pytest.raises(ValueError, match="no place"):
+        measure_inference(make_run("adapter", "tiny-encoder", kind="latency", task=""))
 
 
 def test_weights_leave_their_file_for_memory_of_their_own() -> None:
