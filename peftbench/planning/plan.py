@@ -16,7 +16,7 @@ from ..data import published
 from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
 from ..errors import ModelError, NotSupported, UsageError
-from ..execution import batches, forgetting
+from ..execution import batches, forgetting, optimizers
 from ..models.load import decoder_start, head_for, load_model
 from ..models.resolve import resolve_model
 from ..models.source import Source
@@ -62,6 +62,8 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
 def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     """The runs of every method on each model and task that go together."""
     dtype = resolve_dtype(asked.dtype, device, asked.weights)
+    if (reason := optimizers.why_not(asked.optimizer, device.kind)) is not None:
+        raise UsageError(reason)
     methods = _methods(asked)
     reference = (
         build.canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
