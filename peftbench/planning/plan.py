@@ -24,7 +24,7 @@ from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
 from .combination import Combination, runs_of
-from .devices import resolve_device, resolve_dtype, resolve_weights
+from .devices import method_on, resolve_device, resolve_dtype, resolve_weights
 from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
@@ -64,9 +64,11 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     dtype = resolve_dtype(asked.dtype, device, asked.weights)
     if (reason := optimizers.why_not(asked.optimizer, device.kind)) is not None:
         raise UsageError(reason)
-    methods = _methods(asked)
+    methods = _methods(asked, device)
     reference = (
-        build.canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
+        build.canonical(asked.baseline or defaults.REFERENCE, device.kind)
+        if asked.baseline or asked.baselines
+        else None
     )
     planned = []
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
@@ -200,15 +202,15 @@ def _refusal(model: str, task: str) -> str | None:
     return None
 
 
-def _methods(asked: Comparison) -> dict[str, bool]:
+def _methods(asked: Comparison, device: Device) -> dict[str, bool]:
     """Canonical SPECs, those asked for first, each with whether it is a baseline that was added."""
     wanted: dict[str, bool] = {}
     for text in asked.methods:
-        wanted[build.canonical(text)] = False
+        wanted[method_on(text, device)] = False
     if asked.baselines:
         for name in defaults.BASELINES:
             if name in registry.load("method"):
                 wanted.setdefault(name, True)
     if asked.baseline is not None:  # what differences are taken to must be run
-        wanted.setdefault(build.canonical(asked.baseline), True)
+        wanted.setdefault(method_on(asked.baseline, device), True)
     return wanted
