@@ -314,7 +314,8 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
     if chosen.reference is None or not any(row.difference for row in rows):
         return ""
     method, rate = chosen.reference
-    return f" Differences are to {method}" + (f" at learning rate {rate:g}." if rate else ".")
+    why = f", because {chosen.instead_of} has no finished run" if chosen.instead_of else ""
+    return f" Differences are to {method}" + (f" at learning rate {rate:g}" if rate else "") + f"{why}."
 
 
 def _age_said(chosen: Selected) -> str:
