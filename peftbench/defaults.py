@@ -13,6 +13,7 @@ SUITES = {  # names of several tasks: of each a model gets those that it can ser
 CHECK_TASK = "synthetic"  # of `peftbench check`: needs no download
 BASELINES = ("full", "head")
 REFERENCE = "full"  # what differences are taken to
+NEXT_REFERENCE = "lora"  # the same where none of its runs finished: whole models of billions of weights are not trained on one GPU
 REPORT = "auto"  # the wide one, or the narrow one where it goes to a terminal that is too narrow
 WIDE_REPORT, NARROW_REPORT = "markdown", "compact"
 PAGE_REPORT = "html"  # that `run` leaves in its store

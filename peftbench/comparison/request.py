@@ -23,7 +23,7 @@ from ..option import (
     verify,
 )
 from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
-from ..records.runs import Budget
+from ..records.runs import ADAMW, OPTIMIZERS, Budget
 
 if TYPE_CHECKING:
     from ..stats.sequential import SeedSchedule
@@ -200,6 +200,10 @@ class Comparison:
     checkpointing: bool = option(
         False, "Activation checkpointing: less memory, more time.", EXECUTION, FLAG,
         "checkpoint-activations",
+    )  # fmt: skip
+    optimizer: str = option(
+        ADAMW, "AdamW with moments in float32 or in 8 bits (2 bytes a trained number, not 8), which may be paged to the host's memory.",
+        EXECUTION, TEXT, choices=OPTIMIZERS,
     )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ..objectives.base import Objective
 from ..records.runs import Run
 from .batches import READ, Encoded, IntArray, collate, inputs_of, training_order
 from .finite import Diverged
+from .optimizers import optimizer_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Stepper:
         self.clip_norm, self.done, self.steps = run.budget.clip_norm, 0, steps
         groups = parameter_groups(adaptation, head, run)
         self.trainable = [parameter for group in groups for parameter in group["params"]]
-        optimizer = torch.optim.AdamW(groups, fused=True)
+        optimizer = optimizer_of(run.optimizer, groups, adaptation.model)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda n: schedule(n, steps, run.budget.warmup_share)
         )

@@ -20,6 +20,7 @@ from ..plugins.fence import FOREIGN, Fence
 from ..records.runs import Run
 from . import hidden
 from .before import Before
+from .optimizers import second_moment
 from .prepare import Prepared
 from .probe import Probe
 from .train import schedule
@@ -151,10 +152,10 @@ class Witness:
         }  # fmt: skip
         found = []
         for name, parameter in self.adaptation.params.items():
-            state = self.optimizer.state.get(parameter, {})
-            if "exp_avg_sq" not in state:
+            moment = second_moment(self.optimizer.state.get(parameter, {}))
+            if moment is None:
                 found.append(f"{name} never had a gradient")
-            elif not bool(state["exp_avg_sq"].any()):
+            elif not bool(moment.any()):
                 found.append(f"{name} had a gradient of zero alone")
             elif not rates.get(id(parameter), 0.0):
                 found.append(f"{name} has a learning rate of zero")

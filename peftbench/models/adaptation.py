@@ -7,7 +7,7 @@ kept of it afterwards. Freezing, counting, saving, loading, merging and timing a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -151,24 +151,20 @@ class Adaptation:
     @contextmanager
     def without(self) -> Iterator[nn.Module]:
         """Run the base architecture: wrappers taken out, everything else that the method added switched off."""
-        # A layer that its wrapper does not hold stayed where it was when the model moved.
         device = next(self.model.parameters()).device
-        aside = [
-            base for base, _ in self.swaps.values() if any(p.device != device for p in base.parameters())
-        ]
-        homes = [next(base.parameters()).device for base in aside]
-        for base in aside:
-            base.to(device)
+        bases = {name: base for name, (base, _) in self.swaps.items()}
         if self.toggle is not None:
             self.toggle(False)
         try:
-            with self.placed({name: base for name, (base, _) in self.swaps.items()}) as model:
+            with self.placed(bases) as model, ExitStack() as visits:
+                for base in bases.values():
+                    # One that its wrapper does not hold is elsewhere: all of them at once might not fit the device.
+                    if any(p.device != device for p in base.parameters()):
+                        visits.enter_context(_visiting(base, device))
                 yield model
         finally:
             if self.toggle is not None:
                 self.toggle(True)
-            for base, home in zip(aside, homes, strict=True):
-                base.to(home)
 
     def remove(self) -> None:
         """Take the method out for good. Exact for swaps; base weights trained in place need a reload."""
@@ -179,6 +175,27 @@ class Adaptation:
     def _put(self, layers: Mapping[str, nn.Module]) -> None:
         for name, layer in layers.items():
             self.model.set_submodule(name, layer)
+
+
+@contextmanager
+def _visiting(layer: nn.Module, device: torch.device) -> Iterator[None]:
+    """For the block, a layer is on the device while it computes, and there alone."""
+    own = [(part, name, p) for part in layer.modules() for name, p in part.named_parameters(recurse=False)]
+
+    def come(*_: Any) -> None:
+        for part, name, p in own:
+            part._parameters[name] = nn.Parameter(p.to(device), requires_grad=False)
+
+    def go(*_: Any) -> None:
+        for part, name, p in own:
+            part._parameters[name] = p
+
+    hooks = layer.register_forward_pre_hook(come), layer.register_forward_hook(go, always_call=True)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def swap(

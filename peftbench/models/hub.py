@@ -11,6 +11,7 @@ from ..data.hub import Repository, snapshot
 from ..data.peft_files import CONFIG as ADAPTER
 from ..errors import UsageError, unknown
 from .identity import ENDINGS, FOLDERS, revision_of
+from .quantised import check_format
 from .source import Source
 from .starters import STARTERS
 
@@ -48,6 +49,8 @@ def from_hub(name: str) -> Source:
         raise unknown("model", name, STARTERS, f"or a local folder, or a hub id; {said}") from error
     if sizes is not None:
         _check_files(name, repository, set(sizes))
+        small, _ = snapshot(repository, lambda file: file in ("config.json", CARD))
+        check_format(name, small)  # before anything large is downloaded
     folder, whole = snapshot(repository, is_wanted)
     if whole:
         return Source(name, str(folder), folder.name)

@@ -21,6 +21,7 @@ from ..objectives.base import Objective
 from .broken import unloadable
 from .new_layers import Fresh, fresh_of
 from .pooled import MeanPooledClassifier
+from .quantised import format_of, plain_arguments
 from .quiet import quiet
 from .resolve import config_of, kind_of
 from .source import Source
@@ -86,6 +87,7 @@ def load_model(
                     local_files_only=True,
                     ignore_mismatched_sizes=True,  # what does not match is looked at below
                     adapter_kwargs=NO_ADAPTER,
+                    **plain_arguments(config_of(source)),
                     **({} if device == "cpu" else {"device_map": device}),  # straight to where it is needed
                     **arguments,
                 )
@@ -214,6 +216,8 @@ def _is_mean_pooled(source: Source) -> bool:
 
 
 def _leftovers(source: Source) -> Iterator[str]:
-    """What lies in a model's folder and is left out."""
+    """What lies in a model's folder and is left out, or taken otherwise."""
+    if source.weights and (found := format_of(config_of(source))) is not None:
+        yield f"its weights are stored in {found} and read as the plain weights that they stand for"
     if (Path(source.location) / "adapter_config.json").is_file():
         yield "the adapter in its folder is left out: the weights are loaded alone"

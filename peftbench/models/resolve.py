@@ -12,6 +12,7 @@ from ..errors import ModelError, UsageError
 from .gguf import CONVERSION_VERSION, converted
 from .hub import from_hub
 from .identity import deciding_files, revision_of
+from .quantised import check_format
 from .source import Source
 from .starters import STARTERS
 
@@ -52,8 +53,15 @@ def resolve_model(name: str) -> Source:
     """Find a model by starter name, local folder or hub id.
 
     Raises:
-        ModelError: nothing answers to the name; the starters are listed.
+        ModelError: nothing answers to the name; the starters are listed. Or its weights are in a format that is not read here.
     """
+    source = _found(name)
+    if source.weights:
+        check_format(name, Path(source.location))
+    return source
+
+
+def _found(name: str) -> Source:
     if name in STARTERS:
         return STARTERS[name](name)
     try:

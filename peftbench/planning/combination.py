@@ -158,6 +158,7 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         attention=asked.attention,
         forgetting=asked.forgetting,
         checkpointing=asked.checkpointing,
+        optimizer=asked.optimizer,
         commits=build.commits_of(method, [cell.task, *filter(None, [asked.forgetting])]),
     )
 

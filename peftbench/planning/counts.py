@@ -52,9 +52,7 @@ def counts_of(run: Run, device: Device) -> Counts:
             raise NotSupported(_raised(error, run.method)) from error
         has_steps = prepared.adaptation.fit is None
         trains = has_steps and run.kind != "latency"
-        if (
-            reason := feasibility.why_not_fitting(prepared, trains, device, run.forgetting is not None)
-        ) is not None:
+        if (reason := feasibility.why_not_fitting(prepared, trains, device, run)) is not None:
             raise NotSupported(reason)
     except NotSupported as error:
         return Counts(None, None, str(error), False, model=model)

@@ -6,6 +6,8 @@ from ..engine.protocol import Capacity, Device
 from ..errors import UsageError
 from ..models.resolve import config_of
 from ..models.source import Source
+from ..plugins import build
+from ..progress import notify
 
 
 def resolve_device(asked: str, capacity: Capacity) -> Device:
@@ -21,6 +23,14 @@ def resolve_device(asked: str, capacity: Capacity) -> Device:
             f"--device {asked}: torch sees no {asked.upper()} GPU here; use {known}, or see `peftbench doctor`"
         )
     return device
+
+
+def method_on(text: str, device: Device) -> str:
+    """The canonical SPEC of a method, with what it leaves to the device filled in."""
+    plain, filled = build.canonical(text), build.canonical(text, device.kind)
+    if filled != plain:
+        notify(f"{plain} is {filled} on this device")
+    return filled
 
 
 def resolve_dtype(asked: str, device: Device, weights: str = "auto") -> str:

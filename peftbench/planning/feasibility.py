@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.protocol import Device
-from ..execution import forgetting
+from ..execution import forgetting, optimizers
 from ..execution.prepare import Prepared
 from ..models.adaptation import Adaptation
 from ..models.positions import positions_of
 from ..objectives.base import Objective
-from ..records.runs import Run
-
-ADAM_BYTES = 8  # of each trained number: two moments in float32
+from ..records.runs import ADAMW, Run
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Floor:
         return self.weights_bytes + self.gradients_bytes + self.optimizer_bytes
 
 
-def floor(prepared: Prepared, trains: bool) -> Floor:
+def floor(prepared: Prepared, trains: bool, optimizer: str = ADAMW) -> Floor:
     """The floor of a model with a method in it, which may be without weights (on the meta device).
 
     Args:
@@ -43,10 +41,13 @@ def floor(prepared: Prepared, trains: bool) -> Floor:
     held = {id(t): t for t in (*adaptation.model.parameters(), *adaptation.model.buffers())}
     trained = {id(p): p for p in (*adaptation.params.values(), *prepared.head.values())} if trains else {}
     held |= trained
+    embedded = optimizers.embeddings(adaptation.model)
     return Floor(
         weights_bytes=sum(t.numel() * t.element_size() for t in held.values()),
         gradients_bytes=sum(p.numel() * p.element_size() for p in trained.values()),
-        optimizer_bytes=sum(p.numel() * ADAM_BYTES for p in trained.values()),
+        optimizer_bytes=sum(
+            optimizers.moment_bytes(optimizer, p.numel(), id(p) in embedded) for p in trained.values()
+        ),
     )
 
 
@@ -71,15 +72,10 @@ def why_too_long(model: Any, objective: Objective | None, run: Run) -> str | Non
     return f"the model has {places:,} positions, and {said} need {needed:,}; ask for shorter texts"
 
 
-def why_not_fitting(
-    prepared: Prepared, trains: bool, device: Device, whole_first: bool = False
-) -> str | None:
-    """Why it can't fit, or None.
-
-    Args:
-        whole_first: the model is on the device without the method at first.
-    """
-    needed, there = floor(prepared, trains), device.memory_bytes
+def why_not_fitting(prepared: Prepared, trains: bool, device: Device, run: Run) -> str | None:
+    """Why it can't fit, or None. To see what is forgotten, the model is on the device without the method at first."""
+    needed, there = floor(prepared, trains, run.optimizer), device.memory_bytes
+    whole_first = run.forgetting is not None
     dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
     if dense > there:
         return (

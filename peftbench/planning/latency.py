@@ -17,7 +17,7 @@ from ..records import runs
 from ..records.joint import joined
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import counts_of
-from .devices import resolve_device
+from .devices import method_on, resolve_device
 from .places import placed, spelled
 from .plan import named_task
 
@@ -44,7 +44,7 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
     if asked.execution == "cuda-graphs" and device.kind != "cuda":
         raise UsageError("--execution cuda-graphs needs a CUDA GPU; use eager or compile")
     cells = defaults.LATENCY_GRID[device.kind] if asked.cells is None else asked.cells
-    methods = list(dict.fromkeys(build.canonical(text) for text in asked.methods))
+    methods = list(dict.fromkeys(method_on(text, device) for text in asked.methods))
     planned: list[Planned] = []
     for model in dict.fromkeys(map(spelled, asked.models)):
         run = Run(
@@ -124,8 +124,8 @@ def plan_profile(method: str, step: Step, capacity: Capacity) -> Planned:
         UsageError: something asked for does not exist.
     """
     name, of_task = named_task(step.task)
-    method = build.canonical(method)
     source, device = resolve_model(step.model), resolve_device("auto", capacity)
+    method = method_on(method, device)
     run = Run(
         kind="profile",
         method=method,

@@ -16,7 +16,7 @@ from ..data import published
 from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
 from ..errors import ModelError, NotSupported, UsageError
-from ..execution import batches, forgetting
+from ..execution import batches, forgetting, optimizers
 from ..models.load import decoder_start, head_for, load_model
 from ..models.resolve import resolve_model
 from ..models.source import Source
@@ -24,7 +24,7 @@ from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
 from .combination import Combination, runs_of, timed_together
-from .devices import resolve_device, resolve_dtype, resolve_weights
+from .devices import method_on, resolve_device, resolve_dtype, resolve_weights
 from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
@@ -62,9 +62,13 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
 def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     """The runs of every method on each model and task that go together."""
     dtype = resolve_dtype(asked.dtype, device, asked.weights)
-    methods = _methods(asked)
+    if (reason := optimizers.why_not(asked.optimizer, device.kind)) is not None:
+        raise UsageError(reason)
+    methods = _methods(asked, device)
     reference = (
-        build.canonical(asked.baseline or defaults.REFERENCE) if asked.baseline or asked.baselines else None
+        build.canonical(asked.baseline or defaults.REFERENCE, device.kind)
+        if asked.baseline or asked.baselines
+        else None
     )
     planned = []
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
@@ -200,15 +204,15 @@ def _refusal(model: str, task: str) -> str | None:
     return None
 
 
-def _methods(asked: Comparison) -> dict[str, bool]:
+def _methods(asked: Comparison, device: Device) -> dict[str, bool]:
     """Canonical SPECs, those asked for first, each with whether it is a baseline that was added."""
     wanted: dict[str, bool] = {}
     for text in asked.methods:
-        wanted[build.canonical(text)] = False
+        wanted[method_on(text, device)] = False
     if asked.baselines:
         for name in defaults.BASELINES:
             if name in registry.load("method"):
                 wanted.setdefault(name, True)
     if asked.baseline is not None:  # what differences are taken to must be run
-        wanted.setdefault(build.canonical(asked.baseline), True)
+        wanted.setdefault(method_on(asked.baseline, device), True)
     return wanted

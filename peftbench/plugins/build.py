@@ -99,9 +99,15 @@ def check_data(run: Run) -> None:
         )
 
 
-def canonical(text: str) -> str:
-    """A method's SPEC as records spell it: the entry's own name, fields in order, defaults left out."""
+def canonical(text: str, device: str | None = None) -> str:
+    """A method's SPEC as records spell it: the entry's own name, fields in order, defaults left out.
+
+    Args:
+        device: "cpu" or "cuda"; what the method leaves to it is then filled in.
+    """
     instance, _ = build_method(text)
+    if device is not None and (on_device := getattr(instance, "on_device", None)) is not None:
+        instance = on_device(device)
     return spec.canonical_spec(registry.get("method", spec.parse(text).name).name, instance)
 
 

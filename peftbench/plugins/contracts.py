@@ -63,7 +63,8 @@ class MethodDeclaration:
 
 class Method(Protocol):
     """Hyper-parameters as fields; one verb. Optional: `declares(declared)` where fields change what is declared, `fingerprint()`
-    where files are read, `to_peft(adaptation)` where the PEFT library has it."""
+    where files are read, `to_peft(adaptation)` where the PEFT library has it, `on_device(device)`, the same method with what it
+    leaves to "cpu" or "cuda" filled in, where it does."""
 
     def inject(self, model: nn.Module) -> Adaptation: ...
 

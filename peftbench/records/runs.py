@@ -17,6 +17,7 @@ from ..from_json import from_json
 MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
 RESULT_VERSION = 7  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
+OPTIMIZERS = ADAMW, ADAMW_8BIT, PAGED_ADAMW_8BIT = "adamw", "adamw-8bit", "paged-adamw-8bit"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Run:
     )
     weights: str = "float32"  # data type of the frozen base: "float32" or "bfloat16"; what trains is float32
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
+    optimizer: str = ADAMW  # one of OPTIMIZERS
     threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
@@ -154,6 +156,8 @@ class Run:
                 del parts[name]
         if self.weights == "float32":
             del parts["weights"]
+        if self.optimizer == ADAMW or self.kind == "latency":
+            del parts["optimizer"]
         if self.threads == 1 or self.kind in MEASURED_ALONE:
             del parts["threads"]
         if self.kind in MEASURED_ALONE:

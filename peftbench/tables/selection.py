@@ -20,6 +20,7 @@ from ..records.results import Result, newest_source
 from ..records.setting import Setting, setting_of
 from ..stats.sequential import SeedSchedule
 from .rate_curve import RateCurve, rate_curve
+from .reference import standing_in
 
 MethodAtRate = tuple[str, float]  # its SPEC and its learning rate
 
@@ -50,7 +51,8 @@ class Selected:
     rows: Mapping[MethodAtRate, tuple[Result, ...]]  # by seed
     curves: Mapping[str, RateCurve]  # by method, of its trials on validation
     reference: MethodAtRate | None
-    unchosen: str | None  # why there is no reference, where its method has several rates
+    unchosen: str | None  # why there is no reference, where its method has several rates or no finished run
+    instead_of: str | None  # the method asked for as reference, where another one stands in for it
     left_out: tuple[MethodAtRate, ...]  # rates beside a tuned one
     rules: tuple[SeedSchedule, ...]  # by which seeds were added
     latencies: Mapping[str, tuple[Record, ...]]  # by method
@@ -174,14 +176,18 @@ def _selected(
         (row for row in rows if row not in left_out),
         key=lambda row: (last.get(row[0], -1), _natural(row[0]), row[1]),
     )
-    reference, unchosen = _reference(asked, kept, tuned)
+    finished = {row[0] for row in kept if any(result.record.status == "ok" for result in rows[row])}
+    method, unchosen = standing_in(asked.method, {method for method, _ in kept}, finished)
+    wanted = asked if method == asked.method else Asked(method)
+    reference, several = _reference(wanted, kept, tuned)
     rules = {r for result in group for r in map(SeedSchedule.from_json, result.record.rules) if r is not None}
     return Selected(
         setting=setting,
         rows={row: tuple(rows[row]) for row in kept},
         curves=curves,
         reference=reference,
-        unchosen=unchosen,
+        unchosen=unchosen or several,
+        instead_of=None if wanted is asked else asked.method,
         left_out=tuple(sorted(left_out)),
         rules=tuple(rules),
         latencies={},

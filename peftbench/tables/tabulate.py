@@ -14,6 +14,7 @@ from ..parallel import parallel_map
 from ..records.failed_seeds import failed_seeds
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check, Record, between_0_and_1
 from ..records.results import MethodScores, Result, method_scores
+from ..records.runs import ADAMW, PAGED_ADAMW_8BIT
 from ..stats.estimate import (
     ALPHA,
     Estimate,
@@ -313,7 +314,8 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
     if chosen.reference is None or not any(row.difference for row in rows):
         return ""
     method, rate = chosen.reference
-    return f" Differences are to {method}" + (f" at learning rate {rate:g}." if rate else ".")
+    why = f", because {chosen.instead_of} has no finished run" if chosen.instead_of else ""
+    return f" Differences are to {method}" + (f" at learning rate {rate:g}" if rate else "") + f"{why}."
 
 
 def _age_said(chosen: Selected) -> str:
@@ -358,6 +360,10 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
         said += f", {setting.attention} attention"
     if setting.checkpointing:
         said += ", activations computed again for the backward pass"
+    if setting.optimizer != ADAMW:
+        said += f", optimizer {setting.optimizer}"
+    if setting.optimizer == PAGED_ADAMW_8BIT:
+        said += ", whose pages train peak does not count"
     if budget.name == "quick":
         return f"Quick budget ({said}): costs are meaningful, the ranking is not."
     rated = [row for row in rows if row.learning_rate]

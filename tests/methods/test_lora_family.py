@@ -327,7 +327,7 @@ def test_quantised_layer_errs_within_its_steps_and_keeps_no_dense_weight(
     bits: int, bytes_a_weight: float
 ) -> None:
     """Each weight lies within half the widest step of its scale; backward is that of the dense layer it stands for."""
-    from peftbench.methods.qlora import NORMAL_FLOAT, quantise  # noqa: TID251  the layer itself is under test
+    from peftbench.methods._quantised import NORMAL_FLOAT, quantise  # noqa: TID251  the layer itself is under test
 
     torch.manual_seed(0)
     base = nn.Linear(32, 48)

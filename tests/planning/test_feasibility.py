@@ -9,10 +9,10 @@ import pytest
 from peftbench import UsageError
 from peftbench.comparison.request import Comparison
 from peftbench.engine.protocol import Capacity, Device
-from peftbench.execution import prepare
+from peftbench.execution import optimizers, prepare
 from peftbench.planning import feasibility
 from peftbench.planning.plan import plan
-from peftbench.records.runs import Run
+from peftbench.records.runs import OPTIMIZERS, PAGED_ADAMW_8BIT, Run
 
 Make = Callable[..., Run]
 
@@ -30,6 +30,20 @@ def test_the_floor_is_weights_gradients_and_moments(make_run: Make) -> None:
         # Buffers (positions, say) come on top of the weights: whole numbers, a few hundred.
         assert 4 * (base + extra) <= floor.weights_bytes <= 4 * (base + extra) + 10_000
         assert (floor.gradients_bytes, floor.optimizer_bytes) == (4 * trained, 8 * trained)
+
+
+def test_moments_in_8_bits_take_two_bytes_a_number_and_a_scale_a_block(make_run: Make) -> None:
+    run = make_run("full")
+    prepared = prepare.prepare(run, prepare.objective_of(run), "meta")
+    floors = [feasibility.floor(prepared, True, name) for name in OPTIMIZERS]
+    whole, in_8_bits, paged = (floor.optimizer_bytes for floor in floors)
+    trained = {id(p): p for p in (*prepared.adaptation.params.values(), *prepared.head.values())}
+    embedded = optimizers.embeddings(prepared.adaptation.model)
+    large = [p.numel() for p in trained.values() if p.numel() >= 4_096 and id(p) not in embedded]
+    assert whole - in_8_bits == sum(6 * n - 8 * -(-n // 256) for n in large)
+    assert paged == in_8_bits  # the tiny encoder has no tensor of 100,000 numbers
+    assert optimizers.moment_bytes(PAGED_ADAMW_8BIT, 256_000, False) == 8_000  # the scales alone
+    assert optimizers.moment_bytes(PAGED_ADAMW_8BIT, 256_000, True) == 0
 
 
 def granting(memory_bytes: int) -> Capacity:
