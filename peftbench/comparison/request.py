@@ -196,6 +196,12 @@ class Comparison:
         False, "Activation checkpointing: less memory, more time.", EXECUTION, FLAG,
         "checkpoint-activations",
     )  # fmt: skip
+    packing: bool = option(
+        False,
+        "Lay a batch's texts end to end in few rows: no time for padding. For decoders that write.",
+        EXECUTION,
+        FLAG,
+    )
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

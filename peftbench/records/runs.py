@@ -95,6 +95,9 @@ class Run:
     )
     weights: str = "float32"  # data type of the frozen base: "float32" or "bfloat16"; what trains is float32
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
+    packing: bool = (
+        False  # texts of a training batch are laid end to end in few rows: no arithmetic on padding
+    )
     threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
@@ -147,7 +150,7 @@ class Run:
         for name in ("train_items", "scored_items"):
             if parts["budget"][name] is None:
                 del parts["budget"][name]
-        for name in ("attention", "forgetting", "checkpointing"):
+        for name in ("attention", "forgetting", "checkpointing", "packing"):
             if not parts[name]:
                 del parts[name]
         if self.weights == "float32":

@@ -29,6 +29,7 @@ class Setting:
     head_learning_rate: float
     attention: str | None
     checkpointing: bool
+    packing: bool
     threads: int
     budget: Budget
     sources: tuple[str | None, ...]  # in the order of SOURCES
@@ -63,7 +64,16 @@ class Setting:
 
     def conditions(self) -> dict[str, Any]:
         """By name, what is neither model, task nor budget."""
-        names = ("device", "dtype", "weights", "head_learning_rate", "attention", "checkpointing", "threads")
+        names = (
+            "device",
+            "dtype",
+            "weights",
+            "head_learning_rate",
+            "attention",
+            "checkpointing",
+            "packing",
+            "threads",
+        )
         return {name: getattr(self, name) for name in names}
 
     def versions(self) -> dict[str, str | None]:
@@ -85,6 +95,7 @@ def setting_of(run: Run) -> Setting:
         head_learning_rate=run.head_learning_rate,
         attention=run.attention,
         checkpointing=run.checkpointing,
+        packing=run.packing,
         threads=run.threads,
         budget=run.budget,
         sources=tuple(run.identity.get(name) for name in SOURCES),

@@ -358,6 +358,8 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
         said += f", {setting.attention} attention"
     if setting.checkpointing:
         said += ", activations computed again for the backward pass"
+    if setting.packing:
+        said += ", the texts of a batch packed into few rows"
     if budget.name == "quick":
         return f"Quick budget ({said}): costs are meaningful, the ranking is not."
     rated = [row for row in rows if row.learning_rate]

@@ -64,6 +64,7 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
     del (
         old["attention"],
         old["checkpointing"],
+        old["packing"],
         old["threads"],
         old["budget"]["train_items"],
         old["budget"]["scored_items"],
@@ -74,10 +75,13 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
         for r in (
             run,
             sized(run, 5),
-            *(dataclasses.replace(run, **c) for c in ({"attention": "eager"}, {"checkpointing": True})),
+            *(
+                dataclasses.replace(run, **c)
+                for c in ({"attention": "eager"}, {"checkpointing": True}, {"packing": True})
+            ),
         )
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
