@@ -64,7 +64,7 @@ def loss_on_validation(run: Run, validation_items: int) -> float:
     accelerator = accelerator_for(run.device, run.dtype)
     adaptation = prepared.adaptation
     try:
-        train(adaptation, prepared.head, encoded["train"], task.objective, run, pad, accelerator)
+        train(prepared, encoded["train"], task.objective, run, pad, accelerator)
     except Diverged:
         return float("inf")
     frame = Scorer(adaptation.model, task.objective, pad, accelerator, 85).predict(encoded["validation"])

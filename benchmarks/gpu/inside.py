@@ -59,7 +59,9 @@ def writing(
     taken = {}
     for name, write_too in (("warm-up", False), ("likelihoods", False), ("likelihoods and texts", True)):
         started = time.perf_counter()
-        scored = scorer.predict(split, write=write_too)
+        scored = scorer.predict(split)
+        if write_too:
+            scorer.write(split, scored)
         taken[name] = time.perf_counter() - started
     assert objective.decoding is not None
     write(

@@ -201,6 +201,12 @@ class Comparison:
         False, "Activation checkpointing: less memory, more time.", EXECUTION, FLAG,
         "checkpoint-activations",
     )  # fmt: skip
+    packing: bool = option(
+        False,
+        "Lay a batch's texts end to end in few rows: no time for padding. For decoders that write.",
+        EXECUTION,
+        FLAG,
+    )
     optimizer: str = option(
         ADAMW, "AdamW with moments in float32 or in 8 bits (2 bytes a trained number, not 8), which may be paged to the host's memory.",
         EXECUTION, TEXT, choices=OPTIMIZERS,

@@ -28,11 +28,14 @@ from ..objectives.base import Objective
 from ..plugins.build import build_task
 from ..records.runs import Run
 from ..tables.flops import telling
-from . import score
+from . import relations, score
 from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
 from .hidden import added_bytes, tensors_of
+from .packing import room_of
+from .parts import Parts, padded_tokens
 from .prepare import Prepared, encode, inject, load_base, objective_for
-from .train import Stepper, accelerator_for, microbatches, padded_tokens, shape
+from .probe import short_probe
+from .train import Stepper, accelerator_for
 from .train import train as train_for
 
 LOOKS = 12  # steps that are looked at from inside at most; the schedule is as long
@@ -55,7 +58,13 @@ def measure_costs(run: Run) -> dict[str, Any]:
     train, pad = encoded["train"], padding(prepared.tokenizer)
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
-    widest, *chosen = _batches(run, train)
+    prepared.prove_output()
+    if (room := room_of(run, adaptation.model)) is not None:
+        relations.check_packing(
+            prepared, short_probe(train, pad, device).computed_in(run, prepared.output), room
+        )
+    parts = Parts(train, objective, pad, device, run.budget.accumulate, room)
+    widest, *chosen = _batches(run, parts)
     meter = MemoryMeter(device)
     meter.mark_model(adaptation.model, added_bytes(adaptation, known))
     steps = min(run.budget.resolve_steps(len(train)), defaults.COST_STEPS)
@@ -66,11 +75,11 @@ def measure_costs(run: Run) -> dict[str, Any]:
     bystanders, energy = Bystanders(device), EnergyMeter(device.type)
     with frozen_in(adaptation.model, DTYPES[run.dtype]) as aside:
         with meter.phase():
-            seen = train_for(adaptation, prepared.head, train, objective, short, pad, accelerator)
+            seen = train_for(prepared, train, objective, short, pad, accelerator)
         taken, of_first = energy.used(), meter.last
         accelerator.free_memory()  # it holds the optimizer
-        stepper = Stepper(adaptation, prepared.head, objective, run, LOOKS, accelerator)
-        looked = _Steps(stepper, run, train, pad, device)
+        stepper = Stepper(prepared, objective, run, LOOKS, accelerator)
+        looked = _Steps(stepper, run, parts)
         adaptation.model.train()
         with meter.phase():
             for _ in range(2):  # the optimizer's state comes with the first
@@ -95,7 +104,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
             kinds = memory_by_kind(looked.on(widest), adaptation.model, optimizer, device, aside)
             counted = []
             for items in chosen:
-                its = shape(train, items, run.budget.accumulate)
+                its = parts.shape(items)
                 flops = count_flops(looked.on(items))
                 counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
             sections["profile"] = {"memory_by_kind": dataclasses.asdict(kinds), "flops": counted}
@@ -110,16 +119,14 @@ class _Steps:
 
     stepper: Stepper
     run: Run
-    train: Encoded
-    pad: dict[str, int]
-    device: torch.device
+    parts: Parts
 
     def on(self, items: IntArray) -> Callable[[], object]:
-        batches = microbatches(self.train, items, self.run.budget.accumulate, self.pad, self.device)
+        batch = self.parts.of(items)
 
         def step() -> object:
             torch.manual_seed(stream_seed(self.run.seed, "dropout"))
-            return self.stepper.step(batches)
+            return self.stepper.step(batch)
 
         return step
 
@@ -131,7 +138,7 @@ def _energy_of_scoring(
     progress.phase("score")
     model, some = prepared.adaptation.model.eval(), first_of_shuffled(split, min(SCORED, len(split)))
     at_once = score.items_at_once(run.budget.max_length)
-    scorer = score.Scorer(model, objective, prepared.tokenizer, accelerator, at_once)
+    scorer = score.Scorer(model, objective, prepared.tokenizer, accelerator, at_once, prepared.output)
     energy = EnergyMeter(accelerator.device.type)
     with frozen_in(model, DTYPES[run.dtype]):
         scored = scorer.predict(some)
@@ -139,12 +146,13 @@ def _energy_of_scoring(
     return {"items": len(scored), **dataclasses.asdict(energy.used())}
 
 
-def _batches(run: Run, train: Encoded) -> list[IntArray]:
+def _batches(run: Run, parts: Parts) -> list[IntArray]:
     """Of the run's own batches the widest, then as few as tell what all others cost, of any seed, of shapes that differ most."""
+    train = parts.data
     steps = run.budget.resolve_steps(len(train))
     own = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
     order = [*own, *_of_like_lengths(train, len(own[0]))]
-    shapes = [shape(train, items, run.budget.accumulate) for items in order]
+    shapes = [parts.shape(items) for items in order]
     widest = max(range(len(own)), key=lambda step: padded_tokens(shapes[step]))
     return [order[step] for step in (widest, *telling(shapes))]
 

@@ -36,6 +36,7 @@ from .hidden import added_bytes
 from .inference import measure_inference
 from .merging import merge, merged_where_proven
 from .out_of_memory import within_memory
+from .packing import room_of
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, outputs, short_probe
 from .train import accelerator_for, train
@@ -77,22 +78,26 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     before = forgetting.before(run, loaded, accelerator)
     encoded = encode(run, task, loaded.tokenizer)
     pad = batches.padding(loaded.tokenizer)
-    computed = None if run.weights == "float32" else DTYPES[run.dtype]
-    short, long = (
-        dataclasses.replace(probe(encoded["train"], pad, device), autocast=computed)
-        for probe in (short_probe, long_probe)
-    )
     base = Before.of(loaded.model, loaded.head, objective.outputs)
     prepared = inject(run, loaded, run.device)
     adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
     counts = count_parameters(adaptation, head, prepared.base)
     with fenced(prepared.changed, "in a forward pass"):
+        prepared.prove_output()
+        short, long = (
+            probe(encoded["train"], pad, device).computed_in(run, prepared.output)
+            for probe in (short_probe, long_probe)
+        )
         start = proof.at_start(prepared, base, short)
+        if (room := room_of(run, adaptation.model)) is not None and adaptation.fit is None:
+            relations.check_packing(prepared, short, room)
         witness = Witness(run, prepared, base, short)
     memory = MemoryMeter(device)
     memory.mark_model(adaptation.model, added_bytes(adaptation, base.known))
     at_once = score.items_at_once(run.budget.max_length)
-    scorer = score.Scorer(adaptation.model, objective, prepared.tokenizer, accelerator, at_once)
+    scorer = score.Scorer(
+        adaptation.model, objective, prepared.tokenizer, accelerator, at_once, prepared.output
+    )
 
     def passes(split: str) -> Iterator[Batch]:
         if split == "test":
@@ -122,8 +127,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             )
             with witness.watching(steps, len(encoded["train"])):
                 seen = train(
-                    adaptation,
-                    head,
+                    prepared,
                     encoded["train"],
                     objective,
                     run,
@@ -186,7 +190,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     predictions.to_parquet(out / "predictions.parquet", index=False)
     quality = figures.figures(objective, predictions)
     check_figures(quality)
-    forgot = None if before is None else before.after(adaptation.model)
+    forgot = None if before is None else before.after(adaptation.model, prepared.output)
     check_figures(forgot or {})
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..errors import NotSupported, UsageError
 from ..models.load import Loaded
+from ..models.output_layer import OutputLayer
 from ..models.precision import DTYPES, frozen_in
-from ..objectives import base
-from ..objectives.base import Objective
+from ..objectives.base import IGNORED, Objective, negative_log_likelihood
 from ..plugins.build import build_task
 from ..records.runs import Run
 from . import batches
+from .parts import CPU, asked_in, on_device, without_full_mask
 
 TEXTS = 50  # evenly spread over the split
 TOKENS = 128  # of each text, its beginning
@@ -91,21 +91,21 @@ def held_out(spec: str, tokenizer: Any) -> HeldOut:
 
 
 @torch.inference_mode()
-def loss(model: nn.Module, texts: HeldOut, accelerator: Any, dtype: str) -> float:
+def loss(model: nn.Module, output: OutputLayer, texts: HeldOut, accelerator: Any, dtype: str) -> float:
     """Mean negative log-likelihood a token, in nats."""
     model.eval()
     total = 0.0
     with frozen_in(model, DTYPES[dtype]):
         for items in batches.scoring_order(texts.encoded.lengths, AT_ONCE):
-            batch = batches.collate(texts.encoded, items, texts.pad, accelerator.device)
+            batch = batches.collate(texts.encoded, items, texts.pad, CPU)
+            ids, mask = batch["input_ids"].numpy(), batch["attention_mask"].numpy()
+            wanted = np.full_like(ids, IGNORED)
+            wanted[:, :-1] = np.where(mask[:, 1:] == 0, IGNORED, ids[:, 1:])
+            asked = asked_in(wanted, np.arange(len(ids)) * ids.shape[1], ids.shape, accelerator.device)
+            inputs = on_device(without_full_mask(batch), accelerator.device)
             with accelerator.autocast():
-                logits = model(**batches.inputs_of(batch)).logits[:, :-1]
-            wanted = batch["input_ids"][:, 1:].masked_fill(batch["attention_mask"][:, 1:] == 0, base.IGNORED)
-            total += float(
-                functional.cross_entropy(
-                    logits.float().flatten(0, 1), wanted.flatten(), ignore_index=base.IGNORED, reduction="sum"
-                )
-            )
+                places = output.places(model, inputs, asked.index)
+                total += float(places.losses(asked.tokens, negative_log_likelihood).sum())
     return total / texts.tokens
 
 
@@ -118,9 +118,9 @@ class Before:
     accelerator: Any
     dtype: str
 
-    def after(self, model: nn.Module) -> dict[str, float]:
+    def after(self, model: nn.Module, output: OutputLayer) -> dict[str, float]:
         """What the record says, of the trained model."""
-        now = loss(model, self.texts, self.accelerator, self.dtype)
+        now = loss(model, output, self.texts, self.accelerator, self.dtype)
         return {"before_nll": self.nll, "after_nll": now, "tokens": self.texts.tokens}
 
 
@@ -129,7 +129,7 @@ def before(run: Run, loaded: Loaded, accelerator: Any) -> Before | None:
     if run.forgetting is None:
         return None
     texts = held_out(run.forgetting, loaded.tokenizer)
-    nll = loss(loaded.model.to(accelerator.device), texts, accelerator, run.dtype)
+    nll = loss(loaded.model.to(accelerator.device), loaded.output, texts, accelerator, run.dtype)
     loaded.model.to("cpu")  # where every method draws
     gc.collect()
     if accelerator.device.type == "cuda":  # the meters begin as if nothing had been there

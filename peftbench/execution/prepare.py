@@ -12,6 +12,7 @@ from ..errors import Mistaken, NotSupported, UsageError
 from ..models.adaptation import Adaptation
 from ..models.graph import Graph, graph_of, is_the_base
 from ..models.load import Loaded, decoder_start, load_model
+from ..models.output_layer import WHOLE, OutputLayer, output_layer_of
 from ..models.precision import DTYPES, checkpoint_activations
 from ..models.resolve import resolve_model
 from ..models.streams import init_streams
@@ -38,6 +39,12 @@ class Prepared:
     changed: list[str]  # settings and generators of the process that the method touched, put back since
     graph_is_base: bool  # at inference it is the base with other numbers in it
     graph: Graph  # of the model before the method came
+    output: OutputLayer  # of a model that writes
+
+    def prove_output(self) -> None:
+        """With the method in it, too, the output layer is apart where that changes no bit."""
+        if self.output != WHOLE:
+            self.output = output_layer_of(self.adaptation.model)
 
 
 def objective_of(run: Run) -> Objective | None:
@@ -111,7 +118,9 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
         checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
-    return Prepared(adaptation, head, loaded.tokenizer, declared.claims, base, changed, same, before)
+    return Prepared(
+        adaptation, head, loaded.tokenizer, declared.claims, base, changed, same, before, loaded.output
+    )
 
 
 def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..models.adaptation import Batch
+from ..models.output_layer import WHOLE, OutputLayer
+from ..models.precision import DTYPES
+from ..records.runs import Run
 from . import batches
 
 SHORT_ITEMS = 8
@@ -32,6 +35,11 @@ class Probe:
     autocast: torch.dtype | None = (
         None  # the compute's type, where the weights are no float32; None: outputs are float32's
     )
+    output: OutputLayer = WHOLE  # of a model that writes
+
+    def computed_in(self, run: Run, output: OutputLayer) -> Probe:
+        """The same, computed as a run says, with its model's output layer."""
+        return replace(self, autocast=None if run.weights == "float32" else DTYPES[run.dtype], output=output)
 
     def computing(self) -> AbstractContextManager[Any]:
         """In what its outputs are computed."""
@@ -67,6 +75,10 @@ class Probe:
         """Of an item, without padding."""
         return int(self.items.lists[self.answered].lengths[row])
 
+    def kept(self, row: int) -> tuple[int, int]:
+        """The first place of an item whose outputs are looked at, and the one behind the last."""
+        return max(0, (end := self.places(row)) - MOST_PLACES), end
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -98,13 +110,16 @@ def outputs(
         padded: with padding up to the run's longest item.
     """
     rows = range(len(probe)) if rows is None else rows
+    batch = probe.batch(rows, padded)
     with probe.computing():
-        logits = model(**probe.batch(rows, padded)).logits.detach()
+        if probe.output != WHOLE:
+            length = batch[probe.answered].shape[1]
+            index = torch.cat([torch.arange(*probe.kept(row)) + at * length for at, row in enumerate(rows)])
+            logits = probe.output.places(model, batch, index.to(probe.device)).logits()
+        else:
+            logits = model(**batch).logits.detach()
     if logits.ndim > 2:
-        kept = [
-            logits[at, max(0, (end := probe.places(row)) - MOST_PLACES) : end] for at, row in enumerate(rows)
-        ]
-        logits = torch.cat(kept)
+        logits = torch.cat([logits[at, slice(*probe.kept(row))] for at, row in enumerate(rows)])
     return logits.float().cpu().clone()  # type: ignore[no-any-return]
 
 

@@ -1,18 +1,26 @@
-"""What a prediction must not depend on: the other items, the padding, what was scored before, and a causal model's future.
+"""What a prediction must not depend on: the other items, the padding, what was scored before, the other texts of a packed row, and a causal model's future.
 
 Held to rounding, and to what the base model itself does where its own operations differ from batch to batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import NotSupported, PeftbenchError, UsageError
 from ..models.adaptation import Adaptation, Batch
+from ..objectives.base import Objective, is_by_token
 from ..records.record import FAIL, NOT_TESTED, PASS, Check
+from .forgetting import writes_on
+from .packing import ONE_ROW, lay_out_packed, packed
+from .parts import on_device
+from .prepare import Prepared
 from .probe import Probe, distance, outputs
 
 LEAST_PLACES = 4  # of an item that is changed in its second half
@@ -24,6 +32,12 @@ TOLD_OF_THE_BASE = 0.01  # of the norm: more than any rounding
 MOST_OF_THE_BASE = 0.1  # of the norm: a base whose cache changes more tells nothing of a method's
 OF_BASE = "of_base"  # in a check's figures: what the base's own outputs differ by, of their norm
 STEPS = 2  # tokens that are read one by one
+PACKED_TOLERANCE_HALF = (
+    2e-2  # of a base in half precision: masks choose the kernel, and each sums in its own order
+)
+NOISE = (
+    0.3  # on what a method adds: at the start much of it is zero, and would hide what goes from text to text
+)
 
 
 def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:
@@ -135,6 +149,86 @@ def _in_steps(model: Any, probe: Probe) -> float | None:
     return distance(torch.cat(steps, 1).float(), whole) / max(float(whole.norm()), 1e-30)
 
 
+def check_packable(objective: Objective, made_for: str) -> None:
+    """Whether texts can be packed in a task.
+
+    Raises:
+        UsageError: it is no decoder that writes, or the loss takes whole texts.
+    """
+    if not writes_on(objective, made_for):
+        raise UsageError(
+            "--packing lays the texts of a decoder that writes end to end: it needs a decoder and a text generation task; leave it out"
+        )
+    if not is_by_token(objective):
+        raise UsageError(
+            "--packing needs a loss by token, and this task's objective has a loss of its own over whole texts; leave it out"
+        )
+
+
+def check_packing(prepared: Prepared, probe: Probe, room: int) -> None:
+    """Whether texts that are packed into rows have the outputs that they have alone, with larger numbers in what the method adds.
+
+    Args:
+        room: tokens of a packed row of the run.
+
+    Raises:
+        NotSupported: they have others.
+    """
+    adaptation = prepared.adaptation
+    with adaptation.without():
+        of_base = _packed_apart(adaptation.model, probe, room)
+    if not of_base <= (TOLERANCE if probe.autocast is None else PACKED_TOLERANCE_HALF):
+        raise NotSupported(f"--packing: this model {_leaks(of_base)}")
+    of_the_base = {id(p) for p in prepared.base}
+    with _larger([p for p in adaptation.params.values() if id(p) not in of_the_base]):
+        apart = _packed_apart(adaptation.model, probe, room)
+    if not apart <= max(TOLERANCE, OF_THE_BASE * of_base):
+        raise NotSupported(f"--packing: with this method the model {_leaks(apart)}")
+
+
+def _leaks(apart: float) -> str:
+    return (
+        f"does not keep the texts of a packed row apart: outputs differ by {apart:.1e} of their norm from those of the texts alone; "
+        "leave --packing out"
+    )
+
+
+@torch.inference_mode()
+def _packed_apart(model: Any, probe: Probe, room: int) -> float:
+    """What outputs of a probe's texts in packed rows differ by from those of the texts alone, as a share of their norm."""
+    tokens, device = probe.items.lists["input_ids"], probe.device
+    lengths, alone = tokens.lengths, outputs(model, probe)
+    if room != ONE_ROW:  # two rows or more, and padding
+        room = max(int(lengths.max()), int(lengths.sum()) // 2)
+    layout = lay_out_packed(lengths, room)
+    inputs = packed(tokens, np.arange(len(probe)), layout)
+    index = np.concatenate([start + np.arange(*probe.kept(row)) for row, start in enumerate(layout.starts)])
+    try:
+        with probe.computing():
+            places = probe.output.places(model, on_device(inputs, device), torch.from_numpy(index).to(device))
+            together = places.logits().float().cpu()
+    except PeftbenchError:
+        raise
+    except TypeError as error:  # a model whose places can't be said
+        raise NotSupported(
+            f"--packing: this model takes no positions; leave --packing out ({error})"
+        ) from error
+    return distance(together, alone) / max(float(alone.norm()), 1e-30)
+
+
+@contextmanager
+def _larger(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """For the block, noise on some parameters; then they are back, bitwise."""
+    generator, kept = torch.Generator().manual_seed(0), [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.data += NOISE * torch.randn(p.shape, generator=generator).to(p)
+    try:
+        yield
+    finally:
+        for p, before in zip(parameters, kept, strict=True):
+            p.data.copy_(before)
+
+
 def _leak(model: nn.Module, probe: Probe) -> float | None:
     """What changing the last half of each item changes in the states of the first half, as a share of their norm."""
     rows = [row for row in range(len(probe)) if probe.places(row) >= LEAST_PLACES]
@@ -166,14 +260,14 @@ def _states(model: nn.Module, batch: Batch) -> Tensor | None:
     def keep(_: nn.Module, __: Any, out: Any) -> None:
         states = getattr(out, "last_hidden_state", None)
         if isinstance(states, Tensor):
-            seen.append(states.detach().float())
+            seen.append(states.detach())
 
     backbone: Any = getattr(model, "base_model", model)
     handle = backbone.register_forward_hook(keep)
     try:
-        logits = model(**batch).logits.detach().float()
+        logits = model(**batch).logits.detach()
     finally:
         handle.remove()
     if seen:
-        return seen[-1]
-    return logits if logits.ndim > 2 else None
+        return seen[-1].float()
+    return logits.float() if logits.ndim > 2 else None

@@ -11,10 +11,12 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..models.output_layer import WHOLE, OutputLayer
 from ..objectives.base import Objective
 from . import batches
 from .finite import check_columns, check_logits
 from .generate import Written, generate, sources_of
+from .parts import Part, Parts
 from .text_room import text_room
 
 BATCH_TOKENS = 4096  # of a scoring batch: wide enough to fill the cores, small beside training
@@ -29,6 +31,7 @@ class Scorer:
     tokenizer: Any
     accelerator: Any
     items_at_once: int
+    output: OutputLayer = WHOLE  # of a model that writes
 
     @torch.inference_mode()
     def predict(self, split: batches.Encoded) -> pd.DataFrame:
@@ -41,14 +44,10 @@ class Scorer:
         """
         columns: dict[str, list[npt.NDArray[Any]]] = {"item": []}
         self.model.eval()
-        pad = batches.padding(self.tokenizer)
+        parts = Parts(split, self.objective, batches.padding(self.tokenizer), self.accelerator.device)
         for items in batches.scoring_order(split.lengths, self.items_at_once):
-            batch = batches.collate(split, items, pad, self.accelerator.device)
-            with self.accelerator.autocast():
-                logits = self.model(**batches.inputs_of(batch)).logits
-            check_logits(logits)
             columns["item"].append(items)
-            for name, values in self.objective.predict(logits, batch).items():
+            for name, values in self._predictions(parts.part(items)).items():
                 columns.setdefault(name, []).append(values)
         told = {name: np.concatenate(parts) for name, parts in columns.items()}
         check_columns(told)
@@ -84,6 +83,22 @@ class Scorer:
         )
         frame["prediction"] = written.texts
         return written
+
+    def _predictions(self, part: Part) -> dict[str, npt.NDArray[Any]]:
+        if part.asked is None:
+            with self.accelerator.autocast():
+                logits = self.model(**part.inputs).logits
+            check_logits(logits)
+            return self.objective.predict(logits, part.batch)
+
+        def token_losses(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            check_logits(logits)
+            return self.objective.token_losses(logits, tokens)
+
+        with self.accelerator.autocast():
+            places = self.output.places(self.model, part.inputs, part.asked.index)
+            losses = places.losses(part.asked.tokens, token_losses)
+        return {"nll": part.asked.means(losses).cpu().numpy()}
 
 
 def items_at_once(max_length: int) -> int:

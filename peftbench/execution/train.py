@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -20,9 +19,12 @@ from ..models.precision import DTYPES
 from ..models.streams import stream_seed
 from ..objectives.base import Objective
 from ..records.runs import Run
-from .batches import READ, Encoded, IntArray, collate, inputs_of, training_order
+from .batches import Encoded, training_order
 from .finite import Diverged
 from .optimizers import optimizer_of
+from .packing import room_of
+from .parts import Part, Parts, padded_tokens
+from .prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Trained:
     data_s: list[float]  # cutting, padding and moving the step's batch
     tokens: list[int]  # real tokens of each step; padding is not counted
     padded_tokens: list[int]  # with padding: what the arithmetic is done on
-    shapes: list[list[list[int]]]  # of each step's parts: items, padded tokens of one, those of its decoder
+    shapes: list[list[list[int]]]  # of each step's parts, as `Parts.shape` says
 
 
 def accelerator_for(device: str, dtype: str) -> Accelerator:
@@ -71,33 +73,32 @@ class Stepper:
 
     def __init__(
         self,
-        adaptation: Adaptation,
-        head: dict[str, nn.Parameter],
+        prepared: Prepared,
         objective: Objective,
         run: Run,
         steps: int,
         accelerator: Accelerator,
     ) -> None:
-        self.adaptation, self.objective, self.accelerator = adaptation, objective, accelerator
+        self.adaptation, self.objective, self.accelerator = prepared.adaptation, objective, accelerator
+        self.output = prepared.output
         self.clip_norm, self.done, self.steps = run.budget.clip_norm, 0, steps
-        groups = parameter_groups(adaptation, head, run)
+        groups = parameter_groups(prepared.adaptation, prepared.head, run)
         self.trainable = [parameter for group in groups for parameter in group["params"]]
-        optimizer = optimizer_of(run.optimizer, groups, adaptation.model)
+        optimizer = optimizer_of(run.optimizer, groups, prepared.adaptation.model)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda n: schedule(n, steps, run.budget.warmup_share)
         )
         # The model is not prepared: that would wrap its forward in autocast for every meter that comes after.
         self.optimizer, self.scheduler = accelerator.prepare(optimizer, scheduler)
 
-    def step(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(self, parts: Sequence[Part]) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward, backward, clipping and update on the parts of one batch; returns loss and gradient norm."""
-        weights = [self.objective.weight(batch) for batch in batches]
+        whole = sum(part.weight for part in parts)
         loss_sum = torch.zeros((), device=self.accelerator.device)
-        for batch, weight in zip(batches, weights, strict=True):
-            share = weight / sum(weights)
+        for part in parts:
+            share = part.weight / whole
             with self.accelerator.autocast():
-                logits = self.adaptation.model(**inputs_of(batch)).logits
-                loss = self.objective.loss(logits, batch) * share
+                loss = self._loss(part) * share
             loss_sum += loss.detach()
             if self.adaptation.penalty is not None:
                 loss = loss + self.adaptation.penalty() * share
@@ -111,34 +112,16 @@ class Stepper:
         self.done += 1
         return loss_sum, norm
 
-
-def microbatches(
-    data: Encoded, items: IntArray, accumulate: int, pad: dict[str, int], device: torch.device
-) -> list[dict[str, torch.Tensor]]:
-    """The items of one optimizer step as batches, cut into parts to save memory."""
-    return [collate(data, part, pad, device) for part in _parts(items, accumulate)]
-
-
-def shape(data: Encoded, items: IntArray, accumulate: int) -> list[list[int]]:
-    """Of each part of one optimizer step: items, padded tokens of one, and of an encoder-decoder those of its decoder."""
-    return [
-        [len(part), *(int(data.lists[name].lengths[part].max()) for name in READ if name in data.lists)]
-        for part in _parts(items, accumulate)
-    ]
-
-
-def padded_tokens(shape: list[list[int]]) -> int:
-    """Tokens of a step of that shape, with padding."""
-    return sum(items * sum(widths) for items, *widths in shape)
-
-
-def _parts(items: IntArray, accumulate: int) -> list[IntArray]:
-    return np.array_split(items, min(accumulate, len(items)))
+    def _loss(self, part: Part) -> torch.Tensor:
+        model = self.adaptation.model
+        if part.asked is None:
+            return self.objective.loss(model(**part.inputs).logits, part.batch)
+        places = self.output.places(model, part.inputs, part.asked.index)
+        return places.mean_loss(part.asked.tokens, self.objective.token_losses)
 
 
 def train(
-    adaptation: Adaptation,
-    head: dict[str, nn.Parameter],
+    prepared: Prepared,
     data: Encoded,
     objective: Objective,
     run: Run,
@@ -156,8 +139,9 @@ def train(
     """
     budget = run.budget
     steps = budget.resolve_steps(len(data))
-    model, device = adaptation.model, accelerator.device
-    stepper = Stepper(adaptation, head, objective, run, steps, accelerator)
+    model, device = prepared.adaptation.model, accelerator.device
+    stepper = Stepper(prepared, objective, run, steps, accelerator)
+    parts = Parts(data, objective, pad, device, budget.accumulate, room_of(run, model))
     clock = synchronized_clock(device)
     seen = Trained([], [], [], [], [], [], [])
 
@@ -165,16 +149,16 @@ def train(
     model.train()
     for step, items in enumerate(training_order(data.lengths, budget.batch_size, steps, run.seed)):
         begun = time.perf_counter()
-        batches = microbatches(data, items, budget.accumulate, pad, device)
+        batch = parts.of(items)
         started = clock()
-        loss, norm = stepper.step(batches)
+        loss, norm = stepper.step(batch)
         ended = clock()
         seen.losses.append(float(loss))
         seen.gradient_norms.append(float(norm))
         seen.step_s.append(ended - started)
         seen.data_s.append(started - begun)
         seen.tokens.append(int(data.lengths[items].sum()))
-        seen.shapes.append(shape(data, items, budget.accumulate))
+        seen.shapes.append(parts.shape(items))
         seen.padded_tokens.append(padded_tokens(seen.shapes[-1]))
         for name, value in (("loss", seen.losses[-1]), ("gradient's norm", seen.gradient_norms[-1])):
             if not math.isfinite(value):

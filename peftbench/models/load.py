@@ -20,6 +20,7 @@ from ..errors import ModelError, NotSupported, PeftbenchError, UsageError
 from ..objectives.base import Objective
 from .broken import unloadable
 from .new_layers import Fresh, fresh_of
+from .output_layer import WHOLE, OutputLayer, output_layer_of
 from .pooled import MeanPooledClassifier
 from .quantised import format_of, plain_arguments
 from .quiet import quiet
@@ -47,6 +48,7 @@ class Loaded:
     head: dict[str, nn.Parameter]
     source: Source
     notices: tuple[str, ...] = ()  # what a reader should know of what was taken from the checkpoint
+    output: OutputLayer = WHOLE  # of a model that writes, where an objective asks it to
 
 
 def load_model(
@@ -126,8 +128,15 @@ def load_model(
     for parameter in head.values():
         parameter.data = parameter.data.float()  # it trains, so it is drawn in full
     _draw_head(model, head, seed)
-    model.requires_grad_(False)
-    return Loaded(model.eval(), tokenizer, head, source, tuple(notices))
+    model.requires_grad_(False).eval()
+    output = WHOLE
+    if objective is not None and kind != "sequence" and device != "meta":
+        output = output_layer_of(model)
+        if output == WHOLE:
+            notices.append(
+                f"a {config.model_type} model's output layer can't be computed apart from its pass: the logits of all tokens are held at once"
+            )
+    return Loaded(model, tokenizer, head, source, tuple(notices), output)
 
 
 def _refuse_padding_read(model: Any, source: Source) -> None:

@@ -38,6 +38,22 @@ def entropy(values: npt.NDArray[Any]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
+def negative_log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Of each token, (tokens,), by its logits, (tokens, vocabulary), in nats, summed over the vocabulary in float32."""
+    from torch.nn import functional
+
+    return functional.cross_entropy(logits.float(), tokens, reduction="none")
+
+
+def is_by_token(objective: Objective) -> bool:
+    """Whether its loss is the mean of its `token_losses`: the class that says which tokens are wanted is that of `loss` and `predict`."""
+
+    def source(name: str) -> type | None:
+        return next((its for its in type(objective).__mro__ if name in vars(its)), None)
+
+    return source("wanted") is source("loss") is source("predict")
+
+
 class Objective(Protocol):
     """What a task asks of a model.
 
@@ -76,7 +92,23 @@ class Objective(Protocol):
         """The mean loss over the items of a batch, or over the tokens that are to be written."""
 
     def weight(self, batch: dict[str, Tensor]) -> int:
-        """How many items, or tokens, that is the mean of."""
+        """How many items, or tokens, that is the mean of. The batch is in the processor's memory: nothing waits for a GPU."""
+
+    def wanted(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """Of a model that writes, the token asked for at each place of its logits, (batch, places); `IGNORED`: none.
+
+        Where a class says so beside its `loss` and `predict`, they are computed from `token_losses` a few places at a time, and the
+        logits of a whole batch never exist: the loss is their mean over a batch, `nll` their mean over an item. None, or a `loss` or
+        `predict` in a class below: these two are given all logits.
+
+        Args:
+            labels: of `encode`, (batch, length), padded with `IGNORED`.
+        """
+        return None
+
+    def token_losses(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """The loss of each of some tokens, (tokens,), of their logits, (tokens, vocabulary): negative log-likelihood, in float32."""
+        return negative_log_likelihood(logits, tokens)
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         """Per item, (items,): `nll` (negative log-likelihood), `score` where the primary metric is the mean of one number an

@@ -142,23 +142,24 @@ class Completion(Objective):
         """Tokens that the loss is the mean of."""
         return int((batch["labels"] != IGNORED).sum())
 
-    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        from torch.nn import functional
+    def wanted(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A decoder alone gives the token of the next place."""
+        if self.decoder_start is not None:
+            return labels
+        return np.concatenate([labels[:, 1:], np.full_like(labels[:, :1], IGNORED)], axis=1)
 
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         predicted, wanted = self._aligned(logits, batch)
         counted = wanted != IGNORED
-        return functional.cross_entropy(predicted[counted].float(), wanted[counted])
+        return self.token_losses(predicted[counted], wanted[counted]).mean()
 
     def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
         """Of each row: `nll`, the mean over the target's tokens."""
-        from torch.nn import functional
-
         predicted, wanted = self._aligned(logits, batch)
         counted = wanted != IGNORED
-        each = predicted.new_zeros(wanted.shape, dtype=predicted.float().dtype)
-        each[counted] = functional.cross_entropy(
-            predicted[counted].float(), wanted[counted], reduction="none"
-        )
+        losses = self.token_losses(predicted[counted], wanted[counted])
+        each = losses.new_zeros(wanted.shape)
+        each[counted] = losses
         return {"nll": (each.sum(1) / counted.sum(1)).cpu().numpy()}
 
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:

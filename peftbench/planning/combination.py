@@ -11,7 +11,7 @@ from .. import defaults
 from ..comparison.request import Comparison
 from ..engine.protocol import Device
 from ..errors import ModelError
-from ..execution import forgetting
+from ..execution import forgetting, relations
 from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
 from ..plugins.contracts import Claims
@@ -108,9 +108,13 @@ def _counts(cell: Combination, first: Run) -> Counts:
     refusal = cell.refusal
     if refusal is None:
         try:
-            if cell.asked.forgetting is not None:
+            if cell.asked.forgetting is not None or cell.asked.packing:
+                objective = build.build_task(cell.task).objective
                 made_for = kind_of(resolve_model(cell.model))
-                forgetting.check_objective(build.build_task(cell.task).objective, made_for)
+                if cell.asked.forgetting is not None:
+                    forgetting.check_objective(objective, made_for)
+                if cell.asked.packing:
+                    relations.check_packable(objective, made_for)
             return counts_of(first, cell.device)
         except ModelError as error:
             if len(cell.asked.models) == 1:
@@ -158,6 +162,7 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         attention=asked.attention,
         forgetting=asked.forgetting,
         checkpointing=asked.checkpointing,
+        packing=asked.packing,
         optimizer=asked.optimizer,
         commits=build.commits_of(method, [cell.task, *filter(None, [asked.forgetting])]),
     )

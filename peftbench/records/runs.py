@@ -98,6 +98,9 @@ class Run:
     )
     weights: str = "float32"  # data type of the frozen base: "float32" or "bfloat16"; what trains is float32
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
+    packing: bool = (
+        False  # texts of a training batch are laid end to end in few rows: no arithmetic on padding
+    )
     optimizer: str = ADAMW  # one of OPTIMIZERS
     threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
@@ -151,7 +154,7 @@ class Run:
         for name in ("train_items", "scored_items"):
             if parts["budget"][name] is None:
                 del parts["budget"][name]
-        for name in ("attention", "forgetting", "checkpointing"):
+        for name in ("attention", "forgetting", "checkpointing", "packing"):
             if not parts[name]:
                 del parts[name]
         if self.weights == "float32":

@@ -29,6 +29,7 @@ class Setting:
     head_learning_rate: float
     attention: str | None
     checkpointing: bool
+    packing: bool
     optimizer: str
     threads: int
     budget: Budget
@@ -71,6 +72,7 @@ class Setting:
             "head_learning_rate",
             "attention",
             "checkpointing",
+            "packing",
             "optimizer",
             "threads",
         )
@@ -95,6 +97,7 @@ def setting_of(run: Run) -> Setting:
         head_learning_rate=run.head_learning_rate,
         attention=run.attention,
         checkpointing=run.checkpointing,
+        packing=run.packing,
         optimizer=run.optimizer,
         threads=run.threads,
         budget=run.budget,

@@ -146,10 +146,10 @@ _METERED = {
 
 
 def _shape(value: Any, place: str) -> None:
-    """Of a step some parts, of each its items and one or two widths."""
-    _many(_numbers(0))(value, place)
-    if not value or not {len(part) for part in value} <= {2, 3}:
-        raise PeftbenchError(f"its {place} holds something else than items and widths")
+    """Of a step some parts, of each its rows, one or two widths, and perhaps how many tokens are asked for."""
+    _many(_numbers(-1))(value, place)  # a decoder alone has 0 of the second width
+    if not value or not {len(part) for part in value} <= {2, 3, 4}:
+        raise PeftbenchError(f"its {place} holds something else than rows and widths")
 
 
 _METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT})

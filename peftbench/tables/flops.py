@@ -1,7 +1,8 @@
 """What share of a device's peak a training step reaches.
 
 For a fixed number of items the operations of a step are a polynomial of second degree in the widths of its parts (linear
-layers and attention), so the counts of three shapes give those of every step, and of an encoder-decoder six.
+layers and attention), so the counts of three shapes give those of every step, and of an encoder-decoder six. Where tokens
+are asked for, the output layer works on their places alone, and their number is one more term.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Shape = Sequence[Sequence[int]]  # of a step's parts: items, padded tokens of one, those of its decoder
+# Of a step's parts: rows, padded tokens of one, those of its decoder (or 0), and the tokens that are asked for.
+Shape = Sequence[Sequence[int]]
 TOLERANCE = 1e-9  # terms that differ less than that are one
 LIKE = 1e-6  # of the largest of a term, how far a step may be from what the counted ones make
 
@@ -69,12 +71,12 @@ def telling(shapes: Sequence[Shape]) -> list[int]:
 
 
 def _terms(shapes: Sequence[Shape]) -> npt.NDArray[np.float64]:
-    """What operations are a sum of, each of like size: (steps, 6)."""
+    """What operations are a sum of, each of like size: (steps, 7)."""
     rows = []
     for shape in shapes:
-        parts = np.array([[*part, 0][:3] for part in shape], np.float64)
-        items, width, decoder = parts.T
+        parts = np.array([[*part, 0, 0][:4] for part in shape], np.float64)
+        items, width, decoder, asked = parts.T
         each = (np.ones_like(items), width, width**2, decoder, decoder**2, width * decoder)
-        rows.append([float((items * term).sum()) for term in each])
+        rows.append([*(float((items * term).sum()) for term in each), float(asked.sum())])
     found = np.array(rows)
     return np.asarray(found / np.maximum(found.max(0), 1))

@@ -364,6 +364,8 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
         said += f", optimizer {setting.optimizer}"
     if setting.optimizer == PAGED_ADAMW_8BIT:
         said += ", whose pages train peak does not count"
+    if setting.packing:
+        said += ", the texts of a batch packed into few rows"
     if budget.name == "quick":
         return f"Quick budget ({said}): costs are meaningful, the ranking is not."
     rated = [row for row in rows if row.learning_rate]

@@ -16,7 +16,7 @@ from peftbench import Classification, UsageError
 from peftbench.execution import batches, cost, prepare
 from peftbench.execution.batches import Encoded, Ragged, training_order
 from peftbench.execution.execute import execute
-from peftbench.execution.train import shape
+from peftbench.execution.parts import Parts
 from peftbench.plugins import build
 from peftbench.records.runs import ALONE, Budget, Run
 from peftbench.tables.flops import flops_of
@@ -151,11 +151,12 @@ def test_what_a_profile_counts_tells_the_steps_of_every_seed(make_run: Make) -> 
     lengths = np.random.default_rng(0).integers(3, 60, 200)
     tokens = Ragged(np.zeros(lengths.sum(), np.int64), np.concatenate([[0], np.cumsum(lengths)]))
     data = Encoded({"input_ids": tokens}, {})
-    _, *chosen = cost._batches(make_run(kind="profile", steps=1), data)
-    counted = [(parts := shape(data, items, 1), truth(parts)) for items in chosen]
+    parts = Parts(data, Classification(("a", "b")), {}, torch.device("cpu"))
+    _, *chosen = cost._batches(make_run(kind="profile", steps=1), parts)
+    counted = [(step := parts.shape(items), truth(step)) for items in chosen]
     for seed in range(4):
         (items,) = training_order(lengths, 8, 1, seed)
-        step = shape(data, items, 1)
+        step = parts.shape(items)
         assert flops_of(counted, [step]) == pytest.approx([truth(step)])
 
 

@@ -71,8 +71,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(make_run: Make, tmp_
         encoded = prepare.encode(run, task, prepared.tokenizer)
         accelerator = accelerator_for("cpu", "float32")
         seen = train(
-            prepared.adaptation,
-            prepared.head,
+            prepared,
             encoded["train"],
             task.objective,
             run,

@@ -23,8 +23,7 @@ def test_bfloat16_compute_keeps_float32_weights(make_run: Make, tmp_path: Path) 
     encoded = prepare.encode(run, task, prepared.tokenizer)
     accelerator = accelerator_for("cpu", "bfloat16")
     train(
-        prepared.adaptation,
-        prepared.head,
+        prepared,
         encoded["train"],
         task.objective,
         run,

@@ -65,6 +65,7 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
         old["attention"],
         old["checkpointing"],
         old["optimizer"],
+        old["packing"],
         old["threads"],
         old["budget"]["train_items"],
         old["budget"]["scored_items"],
@@ -77,7 +78,12 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
             sized(run, 5),
             *(
                 dataclasses.replace(run, **c)
-                for c in ({"attention": "eager"}, {"checkpointing": True}, {"optimizer": "adamw-8bit"})
+                for c in (
+                    {"attention": "eager"},
+                    {"checkpointing": True},
+                    {"packing": True},
+                    {"optimizer": "adamw-8bit"},
+                )
             ),
         )
     }

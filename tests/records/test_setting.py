@@ -20,6 +20,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "head rate": {"head_learning_rate": 1.0},
     "attention": {"attention": "eager"},
     "checkpointing": {"checkpointing": True},
+    "packing": {"packing": True},
     "optimizer": {"optimizer": "adamw-8bit"},
     "steps": {"budget": Budget("custom", 6, None, 8, 1, 32)},
     "train items": {"budget": Budget("custom", 5, None, 8, 1, 32, train_items=9)},
@@ -37,7 +38,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 SAME_TABLE = {"budget's name", "method", "rate", "weight decay", "seed", "forgetting"}
 ANOTHER_PASS = {"model", "task", "device", "attention", "task's version", "model's files"}
-ANOTHER_STEP = ANOTHER_PASS | {"dtype", "checkpointing", "optimizer", "steps", "data"}
+ANOTHER_STEP = ANOTHER_PASS | {"dtype", "checkpointing", "packing", "optimizer", "steps", "data"}
 SUMMED_UP = SAME_TABLE | {"task", "data", "task's version", "length"}
 
 

@@ -10,12 +10,15 @@ from peftbench.tables.flops import flops_of, peak_flops_per_s, telling
 
 def test_flops_of_other_shapes_follow_from_a_few() -> None:
     def truth(shape: list[list[int]]) -> int:
-        return sum(n * (7 * w * w + 1000 * w + 9 * t + 3 * t * t + 2 * w * t) + 5 for n, w, t in shape)
+        return sum(
+            n * (7 * w * w + 1000 * w + 9 * t + 3 * t * t + 2 * w * t) + 5 + 70 * asked
+            for n, w, t, asked in shape
+        )
 
     generator = np.random.default_rng(0)
-    steps = [[[8, *map(int, generator.integers(5, 300, 2))] for _ in range(2)] for _ in range(30)]
+    steps = [[[8, *map(int, generator.integers(5, 300, 3))] for _ in range(2)] for _ in range(30)]
     few = telling(steps)
-    assert len(few) == 6
+    assert len(few) == 7
     counted = [(steps[i], truth(steps[i])) for i in few]
     assert flops_of(counted, steps) == pytest.approx([truth(step) for step in steps])
 
