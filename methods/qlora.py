@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from peftbench import Adaptation, Claims, Facts, NotSupported, Preset, Site, method, sites, swap, weight_of
 
+from ._low_rank import Copies
 from .lora import LoRA, LoRALinear
 
 LINEAR = "query+key+value+attention_output+ffn_in+ffn_out"
@@ -63,11 +64,12 @@ class QLoRA(LoRA):
 
     def inject(self, model: nn.Module) -> Adaptation:
         adapted = {(site.name, site.part) for site in sites(model, self.targets)}
+        copies = Copies()
 
         def build(base: nn.Module, its: list[Site]) -> nn.Module:
             quantised = quantise(base, self.bits, self.backend)
             chosen = [site for site in its if (site.name, site.part) in adapted]
-            return QLoRALinear(base, quantised, chosen, self) if chosen else quantised
+            return QLoRALinear(base, quantised, chosen, self, copies) if chosen else quantised
 
         adaptation = swap(model, sites(model, LINEAR), build)
         params = {name: p for name, p in adaptation.params.items() if name.endswith((".a", ".b"))}
@@ -78,8 +80,10 @@ class QLoRA(LoRA):
 class QLoRALinear(LoRALinear):
     """A quantised linear layer with a low-rank update."""
 
-    def __init__(self, base: nn.Module, quantised: nn.Module, sites: list[Site], settings: LoRA) -> None:
-        super().__init__(base, sites, settings)
+    def __init__(
+        self, base: nn.Module, quantised: nn.Module, sites: list[Site], settings: LoRA, copies: Copies
+    ) -> None:
+        super().__init__(base, sites, settings, copies)
         self.base = quantised
 
     fold = None  # type: ignore[assignment]
