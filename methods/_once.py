@@ -10,19 +10,16 @@ import torch
 from torch import Tensor
 
 # By the weight's storage, which goes with the weight; of each, what was asked for and of which version it is.
-_found: weakref.WeakKeyDictionary[torch.UntypedStorage, dict[tuple[Any, ...], Any]] = weakref.WeakKeyDictionary()
-
-
-def state_of(tensor: Tensor) -> tuple[Any, ...]:
-    """Differs once a tensor is moved, cast, given other data or written to by an operator that autograd knows.
-
-    Writing past autograd is not seen: `tensor.data.copy_(...)` and torch's fused optimizers do.
-    """
-    return weakref.ref(tensor.untyped_storage()), tensor._version, tensor.dtype
+_found: weakref.WeakKeyDictionary[torch.UntypedStorage, dict[tuple[Any, ...], Any]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def once(weight: Tensor, what: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
-    """`compute()`, or what it gave before for the same weight and `what`. Of a weight that trains, don't ask this."""
+    """`compute()`, or what it gave before for the same weight and `what`, unless the weight was moved, cast or written to.
+
+    What writes past autograd is not seen, as `weight.data.copy_(...)` and torch's fused optimizers: not for weights that train.
+    """
     if torch.compiler.is_compiling() or weight.is_meta or weight.is_inference():
         return compute()
     of_weight = _found.setdefault(weight.untyped_storage(), {})

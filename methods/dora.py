@@ -99,7 +99,7 @@ class DoRALinear(LoRALinear):
         out = self.adapted(x)
         bias: Tensor | None = self.base.bias  # type: ignore[assignment]
         moved = out if bias is None else out - bias.to(out.dtype)  # the bias keeps its size
-        return torch.addcmul(out, moved, self._excess().to(out.dtype)).view(*x.shape[:-1], -1)
+        return torch.addcmul(out, moved, self._excess().to(out.dtype))
 
     @torch.no_grad()
     def fold(self) -> nn.Module:

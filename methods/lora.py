@@ -144,17 +144,17 @@ class LoRALinear(nn.Module):
         return add_product(self.base, out, low, self.up().t().to(low.dtype), self.scale)
 
     def adapted(self, x: Tensor) -> Tensor:
-        """The base's outputs plus the update: (..., in_features) to (items, out_features)."""
-        flat, kind = x.reshape(-1, x.shape[-1]), computed_in(x)
-        formula = type(self).update, type(self).up
-        if kind is None or formula != (LoRALinear.update, LoRALinear.up):
-            return self.update(flat, self.base(flat))
-        out = None if is_frozen(self.base) else self.base(flat)
+        """The base's outputs plus the update: (..., in_features) to (..., out_features)."""
+        kind = computed_in(x)
+        if kind is None or type(self).update is not LoRALinear.update or type(self).up is not LoRALinear.up:
+            flat = x.reshape(-1, x.shape[-1])
+            return self.update(flat, self.base(flat)).view(*x.shape[:-1], -1)
+        out = None if is_frozen(self.base) else self.base(x)
         return LowRank.apply(x, self.a, self.b, out, self, kind)  # type: ignore[no-any-return, no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        return self.adapted(x).view(*x.shape[:-1], -1)
+        return self.adapted(x)
 
     @torch.no_grad()
     def fold(self) -> nn.Module:
