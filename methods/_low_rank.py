@@ -172,7 +172,14 @@ class LowRank(torch.autograd.Function):
                 torch.addmm(dx, d, narrow_a, out=dx)
             else:
                 dx.addcmul_(d @ narrow_a, mask, value=1 / (1 - layer.dropout))
-        return None if dx is None else dx.view(ctx.x_shape), da, db, base_g if needs_base else None, None, None
+        return (
+            None if dx is None else dx.view(ctx.x_shape),
+            da,
+            db,
+            base_g if needs_base else None,
+            None,
+            None,
+        )
 
 
 def _pairs(layer: Any, wide: Tensor, narrow: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
