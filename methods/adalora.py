@@ -184,10 +184,12 @@ class Ranks:
                     if p.grad is None:
                         continue
                     seen = (p * p.grad).abs()
-                    old = self.importance.setdefault(p, torch.zeros_like(seen))
+                    if p not in self.importance:
+                        self.importance[p], self.spread[p] = torch.zeros_like(seen), torch.zeros_like(seen)
+                    old = self.importance[p]
                     old.mul_(beta).add_(seen, alpha=1 - beta)
                     apart = (seen - old).abs()
-                    self.spread.setdefault(p, torch.zeros_like(seen)).mul_(beta).add_(apart, alpha=1 - beta)
+                    self.spread[p].mul_(beta).add_(apart, alpha=1 - beta)
             self.chosen = self._most_important(self.budget(step, steps))
         for layer, mask in zip(self.layers, self.chosen, strict=True):
             layer.l.masked_fill_(~mask, 0.0)

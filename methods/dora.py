@@ -7,20 +7,28 @@ matrix, row by row:
 
     |w + s b A|^2 = |w|^2 + 2 s b . (A w) + s^2 b A A^T b^T
 
+and |w|^2, which stays, is computed once.
+
 r (in + out) + out parameters a matrix; merges. Of a fused projection only the asked-for rows are rescaled. Dropout acts on
 the input of A alone; the PEFT library also drops the base's share of what the magnitude rescales.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from peftbench import Adaptation, Claims, Facts, Preset, Site, method, plain, swap, weight_of
 
+from ._low_rank import Copies
+from ._once import once
 from .lora import LoRA, LoRALinear
+
+BLOCK = 2**22  # numbers of a weight that are copied in float32 at once: 16 MiB, and enough to fill a GPU
 
 
 @method(
@@ -43,31 +51,41 @@ class DoRA(LoRA):
             raise ValueError("start is for methods whose checkpoint is a plain LoRA")
 
     def inject(self, model: nn.Module) -> Adaptation:
-        return swap(model, self.targets, lambda base, sites: DoRALinear(base, sites, self))
+        copies = Copies()
+        return swap(model, self.targets, lambda base, sites: DoRALinear(base, sites, self, copies))
 
 
 class DoRALinear(LoRALinear):
     """A linear layer whose rows have a trained length and a direction with a low-rank update."""
 
-    def __init__(self, base: nn.Module, sites: list[Site], settings: LoRA) -> None:
-        super().__init__(base, sites, settings)
+    def __init__(
+        self, base: nn.Module, sites: list[Site], settings: LoRA, copies: Copies | None = None
+    ) -> None:
+        super().__init__(base, sites, settings, copies)
         self.magnitude = nn.Parameter(self._squared_norms().sqrt())  # (adapted rows,)
 
     @torch.no_grad()
     def _squared_norms(self) -> Tensor:
         """Of the rows of W0 + s B A that are adapted: (adapted rows,), float32 under autocast too."""
-        weight, found, start = weight_of(self.base), [], 0
+        weight, found = weight_of(self.base), []
         kind = "cpu" if weight.is_meta else weight.device.type
         with torch.autocast(kind, enabled=False):
-            for pair, rows in enumerate(self.rows):
-                w = weight[rows].float()
-                b = self.b[start : start + len(w)].float()
-                a = self.a[pair * self.rank : (pair + 1) * self.rank].float()
-                start += len(w)
-                cross = ((w @ a.t()) * b).sum(1)
+            for rows, pair, part in self.parts():
+                w, a, b = weight[rows], self.a[pair].float(), self.b[part].float()
+                own = self._own_squares(rows)
+                cross = (_of_rows(w, lambda block, a=a: block @ a.t()) * b).sum(1)
                 square = ((b @ (a @ a.t())) * b).sum(1)
-                found.append(w.square().sum(1) + 2 * self.scale * cross + self.scale**2 * square)
+                found.append(own + 2 * self.scale * cross + self.scale**2 * square)
         return torch.cat(found)
+
+    def _own_squares(self, rows: slice) -> Tensor:
+        """|w|^2 of some rows of W0: anew in each pass only where W0 trains too."""
+        weight: Any = self.base.weight
+
+        def compute() -> Tensor:
+            return _of_rows(weight_of(self.base)[rows], lambda block: block.square().sum(1))
+
+        return compute() if weight.requires_grad else once(weight, ("|w|^2", rows.start, rows.stop), compute)
 
     def _excess(self) -> Tensor:
         """How much more than 1 each output is multiplied by: (out_features,)."""
@@ -78,11 +96,10 @@ class DoRALinear(LoRALinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        flat = x.reshape(-1, x.shape[-1])
-        out = self.update(flat, self.base(flat))
+        out = self.adapted(x)
         bias: Tensor | None = self.base.bias  # type: ignore[assignment]
         moved = out if bias is None else out - bias.to(out.dtype)  # the bias keeps its size
-        return torch.addcmul(out, moved, self._excess().to(out.dtype)).view(*x.shape[:-1], -1)
+        return torch.addcmul(out, moved, self._excess().to(out.dtype))
 
     @torch.no_grad()
     def fold(self) -> nn.Module:
@@ -94,6 +111,13 @@ class DoRALinear(LoRALinear):
     # A rescaled weight is not a sum of updates: nothing to add to a shared layer, or to mix.
     add_to = None  # type: ignore[assignment]
     mixed = None  # type: ignore[assignment]
+
+
+def _of_rows(weight: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of rows in float32, of all rows of a weight; one in another type is copied a block at a time."""
+    if weight.dtype == torch.float32:
+        return function(weight)
+    return torch.cat([function(block.float()) for block in weight.split(max(1, BLOCK // weight.shape[1]))])
 
 
 def spread_vector(values: Tensor, rows: list[slice], out_features: int) -> Tensor:

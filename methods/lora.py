@@ -34,6 +34,7 @@ from peftbench import (
     weight_of,
 )
 
+from ._low_rank import Copies, LowRank, computed_in, is_frozen
 from ._peft_lora import fingerprint_of, lora_to_peft, read_peft_lora
 
 
@@ -70,7 +71,8 @@ class LoRA:
         return self.alpha / self.rank
 
     def inject(self, model: nn.Module) -> Adaptation:
-        adaptation = swap(model, self.targets, lambda base, sites: LoRALinear(base, sites, self))
+        copies = Copies()
+        adaptation = swap(model, self.targets, lambda base, sites: LoRALinear(base, sites, self, copies))
         if self.start:
             for name, (a, b) in read_peft_lora(self.start, adaptation, self).items():
                 layer: Any = adaptation.swaps[name][1]
@@ -95,9 +97,17 @@ class LoRA:
 
 
 class LoRALinear(nn.Module):
-    """A linear layer with a low-rank update on all of its outputs, or on some of their equal slices."""
+    """A linear layer with a low-rank update on all of its outputs, or on some of their equal slices.
 
-    def __init__(self, base: nn.Module, sites: list[Site], settings: LoRA) -> None:
+    The formula stands in `update` and `up`; `LowRank` computes the same in fewer passes, for a class that has both as here.
+
+    Args:
+        copies: shared by the layers of one model, whose tensors are then cast at once.
+    """
+
+    def __init__(
+        self, base: nn.Module, sites: list[Site], settings: LoRA, copies: Copies | None = None
+    ) -> None:
         super().__init__()
         weight = weight_of(base)
         self.out_features, in_features = weight.shape
@@ -105,6 +115,7 @@ class LoRALinear(nn.Module):
         self.scale = settings.scale
         self.rank = settings.rank
         self.dropout = settings.dropout
+        self.copies = Copies() if copies is None else copies
         self.rows = adapted_rows(self.out_features, sites)
         self.whole = len(self.rows) == 1 and self.rows[0] == slice(0, self.out_features)
         adapted = sum(rows.stop - rows.start for rows in self.rows)
@@ -117,16 +128,33 @@ class LoRALinear(nn.Module):
         """B for all outputs, (out_features, pairs * rank); zero rows where nothing is adapted."""
         return self.b if self.whole else spread(self.b, self.rows, self.out_features)
 
+    def parts(self) -> list[tuple[slice, slice, slice]]:
+        """Of each pair: the outputs that it adapts, its rows of A, and its rows of B."""
+        found, start = [], 0
+        for pair, rows in enumerate(self.rows):
+            width = rows.stop - rows.start
+            found.append((rows, slice(pair * self.rank, (pair + 1) * self.rank), slice(start, start + width)))
+            start += width
+        return found
+
     def update(self, flat: Tensor, out: Tensor) -> Tensor:
         """`out` plus the update for inputs (items, in_features); writes over `out` where it may."""
         seen = functional.dropout(flat, self.dropout) if self.training and self.dropout else flat
         low = functional.linear(seen, self.a.to(flat.dtype))
         return add_product(self.base, out, low, self.up().t().to(low.dtype), self.scale)
 
+    def adapted(self, x: Tensor) -> Tensor:
+        """The base's outputs plus the update: (..., in_features) to (..., out_features)."""
+        kind = computed_in(x)
+        if kind is None or type(self).update is not LoRALinear.update or type(self).up is not LoRALinear.up:
+            flat = x.reshape(-1, x.shape[-1])
+            return self.update(flat, self.base(flat)).view(*x.shape[:-1], -1)
+        out = None if is_frozen(self.base) else self.base(x)
+        return LowRank.apply(x, self.a, self.b, out, self, kind)  # type: ignore[no-any-return, no-untyped-call]
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        flat = x.reshape(-1, x.shape[-1])
-        return self.update(flat, self.base(flat)).view(*x.shape[:-1], -1)
+        return self.adapted(x)
 
     @torch.no_grad()
     def fold(self) -> nn.Module:

@@ -12,6 +12,7 @@ residual and overwrites the base's weight; outputs are the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from peftbench import Adaptation, Claims, Facts, Preset, Site, method, plain, swap, weight_of
 
+from ._once import once
 from .lora import LoRA, LoRALinear, spread
 
 
@@ -58,11 +60,21 @@ class PiSSALinear(LoRALinear):
         super().__init__(base, sites, settings)
         weight = weight_of(base)
         if not weight.is_meta:
-            parts = [_principal(weight[rows].float(), self.rank, self.scale) for rows in self.rows]
+            parts = [self._start(rows) for rows in self.rows]
             self.a.data.copy_(torch.cat([a for a, _ in parts]))
             self.b.data.copy_(torch.cat([b for _, b in parts]))
         self.register_buffer("a0", self.a.detach().clone())
         self.register_buffer("b0", self.b.detach().clone())
+
+    def _start(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """A0 and B0 of some rows. A run lets a method in more than once, and takes the weight apart once."""
+        weight: Any = self.base.weight
+        found: tuple[Tensor, Tensor] = once(
+            weight,
+            ("principal", rows.start, rows.stop, self.rank, self.scale),
+            lambda: _principal(weight_of(self.base)[rows].detach().float(), self.rank, self.scale),
+        )
+        return found
 
     def up(self) -> Tensor:
         """[B, -B0] for all outputs, (out_features, pairs * 2 rank)."""

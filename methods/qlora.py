@@ -25,6 +25,7 @@ from torch import nn
 
 from peftbench import Adaptation, Claims, Facts, Preset, Site, method, sites, swap
 
+from ._low_rank import Copies
 from ._quantised import has_bitsandbytes, quantise
 from .lora import LoRA, LoRALinear
 
@@ -68,12 +69,13 @@ class QLoRA(LoRA):
     def inject(self, model: nn.Module) -> Adaptation:
         adapted = {(site.name, site.part) for site in sites(model, self.targets)}
         device = next(model.parameters()).device
+        copies = Copies()
 
         def build(base: nn.Module, its: list[Site]) -> nn.Module:
             base.to(device)  # one that was set aside before may be on the host
             quantised = quantise(base, self.bits, self.backend)
             chosen = [site for site in its if (site.name, site.part) in adapted]
-            layer = QLoRALinear(base, quantised, chosen, self) if chosen else quantised
+            layer = QLoRALinear(base, quantised, chosen, self, copies) if chosen else quantised
             if device.type == "cuda":
                 base.to("cpu")
             return layer
@@ -87,8 +89,10 @@ class QLoRA(LoRA):
 class QLoRALinear(LoRALinear):
     """A quantised linear layer with a low-rank update."""
 
-    def __init__(self, base: nn.Module, quantised: nn.Module, sites: list[Site], settings: LoRA) -> None:
-        super().__init__(base, sites, settings)
+    def __init__(
+        self, base: nn.Module, quantised: nn.Module, sites: list[Site], settings: LoRA, copies: Copies
+    ) -> None:
+        super().__init__(base, sites, settings, copies)
         self.base = quantised
 
     fold = None  # type: ignore[assignment]

@@ -36,6 +36,7 @@ from peftbench import (
 )
 from peftbench.data.peft_files import PREFIX
 
+from ._low_rank import Copies, computed_in
 from .lora import adapted_rows
 
 
@@ -102,6 +103,7 @@ class RandomPair(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, rank: int, device: torch.device) -> None:
         super().__init__()
+        self.copies = Copies()
         self.register_buffer("a", torch.empty(rank, in_features, device=device))
         self.register_buffer("b", torch.empty(out_features, rank, device=device))
         if device.type != "meta":
@@ -109,6 +111,12 @@ class RandomPair(nn.Module):
                 for shared in (self.a, self.b):
                     bound = math.sqrt(6.0 / shared.shape[1])
                     shared.copy_(torch.rand(shared.shape) * 2 * bound - bound)
+
+    def pair_in(self, kind: torch.dtype | None) -> tuple[Tensor, Tensor]:
+        """A and B, for a training pass in `kind` cast once for all layers."""
+        if kind is None:
+            return self.a, self.b
+        return self.copies.of(self.a, kind), self.copies.of(self.b, kind)
 
 
 class VeRALinear(nn.Module):
@@ -135,9 +143,11 @@ class VeRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         out: Tensor = self.base(x)
-        low = functional.linear(x, self.shared.a[:, : self.in_features].to(x.dtype))
+        kind = computed_in(x)
+        shared_a, shared_b = self.shared.pair_in(kind)
+        low = functional.linear(x, shared_a[:, : self.in_features].to(kind or x.dtype))
         updates = [
-            functional.linear(low * d.to(low.dtype), self.shared.b[: len(b)].to(low.dtype)) * b.to(low.dtype)
+            functional.linear(low * d.to(low.dtype), shared_b[: len(b)].to(low.dtype)) * b.to(low.dtype)
             for _, d, b in self._parts()
         ]
         if len(updates) == 1 and len(self.b) == self.out_features:
