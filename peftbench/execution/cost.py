@@ -30,6 +30,7 @@ from ..records.runs import Run
 from ..tables.flops import telling
 from . import score
 from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
+from .compiled import time_compiled
 from .hidden import added_bytes, tensors_of
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .train import Stepper, accelerator_for, microbatches, padded_tokens, shape
@@ -99,6 +100,14 @@ def measure_costs(run: Run) -> dict[str, Any]:
                 flops = count_flops(looked.on(items))
                 counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
             sections["profile"] = {"memory_by_kind": dataclasses.asdict(kinds), "flops": counted}
+        if run.compile:
+            progress.phase("compile")
+            accelerator.free_memory()
+            own = _own(run, train)[:steps]
+            stepper = Stepper(adaptation, prepared.head, objective, run, 3 * steps, accelerator)
+            looked = _Steps(stepper, run, train, pad, device)
+            timed = time_compiled(stepper, [looked.on(items) for items in own], device)
+            sections["profile"] = sections.get("profile", {}) | {"compiled": timed}
     if taken.energy_j is not None:
         sections["scoring"] = _energy_of_scoring(run, prepared, objective, encoded["validation"], accelerator)
     return sections
@@ -140,12 +149,17 @@ def _energy_of_scoring(
 
 def _batches(run: Run, train: Encoded) -> list[IntArray]:
     """Of the run's own batches the widest, then as few as tell what all others cost, of any seed, of shapes that differ most."""
-    steps = run.budget.resolve_steps(len(train))
-    own = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
+    own = _own(run, train)
     order = [*own, *_of_like_lengths(train, len(own[0]))]
     shapes = [shape(train, items, run.budget.accumulate) for items in order]
     widest = max(range(len(own)), key=lambda step: padded_tokens(shapes[step]))
     return [order[step] for step in (widest, *telling(shapes))]
+
+
+def _own(run: Run, train: Encoded) -> list[IntArray]:
+    """The run's own batches in its own order."""
+    steps = run.budget.resolve_steps(len(train))
+    return list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
 
 
 def _of_like_lengths(train: Encoded, size: int) -> list[IntArray]:
