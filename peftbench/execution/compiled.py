@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..measure.clock import synchronized_clock
+from ..models.adaptation import Adaptation
 from .train import Stepper
 
 
@@ -22,33 +23,34 @@ def time_compiled(
     """What compiling takes and gives, in seconds; or why it can't be done.
 
     Args:
-        steps: each one step of `stepper` on a batch of its own; they are done three times.
+        steps: each one step of `stepper` on a batch of its own; they are done three times, the first of them once more.
     """
     eager = stepper.adaptation
     clock = synchronized_clock(device)
 
-    def timed(adaptation: Any, step: Callable[[], object]) -> float:
+    def timed(adaptation: Adaptation, step: Callable[[], object]) -> float:
         stepper.adaptation = adaptation
         started = clock()
         step()
         return clock() - started
 
+    eager_s: list[float] = []
+    compiled_s: list[float] = []
+    steps[0]()  # the optimizer's state comes with the first
+    config: Any = torch.compiler.config
     try:
-        with torch.compiler.config.patch(
-            force_disable_caches=True
-        ):  # an earlier process may have filled them
-            compiled = dataclasses.replace(eager, model=torch.compile(eager.model))
+        with config.patch(force_disable_caches=True):  # an earlier process may have filled them
+            model: Any = torch.compile(eager.model)
+            compiled = dataclasses.replace(eager, model=model)
             first_s = sum(timed(compiled, step) for step in steps)
-            pairs = []
-            for number, step in enumerate(steps):
-                if number % 2:
-                    pairs.append((timed(eager, step), timed(compiled, step)))
-                else:
-                    pairs.append((timed(compiled, step), timed(eager, step))[::-1])
+            turns = [(eager, eager_s), (compiled, compiled_s)]
+            for step in steps:
+                for adaptation, taken_s in turns:
+                    taken_s.append(timed(adaptation, step))
+                turns.reverse()
     except Exception as error:  # noqa: BLE001  whatever the compiler makes of a method
         return {"refusal": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
     finally:
         stepper.adaptation = eager
         torch.compiler.reset()
-    eager_s, compiled_s = (list(times) for times in zip(*pairs, strict=True))
     return {"eager_s": eager_s, "compiled_s": compiled_s, "compile_s": max(0.0, first_s - sum(compiled_s))}

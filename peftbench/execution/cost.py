@@ -104,7 +104,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
             progress.phase("compile")
             accelerator.free_memory()
             own = _own(run, train)[:steps]
-            stepper = Stepper(adaptation, prepared.head, objective, run, 3 * steps, accelerator)
+            stepper = Stepper(adaptation, prepared.head, objective, run, 3 * steps + 1, accelerator)
             looked = _Steps(stepper, run, train, pad, device)
             timed = time_compiled(stepper, [looked.on(items) for items in own], device)
             sections["profile"] = sections.get("profile", {}) | {"compiled": timed}

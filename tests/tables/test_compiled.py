@@ -35,11 +35,8 @@ def test_compiling_pays_after_its_time_over_what_a_step_saves(make_run: Make, tm
     run = make_run("lora", kind="profile", compile=True)
     found = compiled_of([of(run, faster)])
     assert isinstance(found, Compiled)
-    assert (found.step_ms, found.ratio, found.pays_after_steps) == (
-        pytest.approx(25),
-        pytest.approx((20 / 15 + 50 / 35) / 2),
-        1_000,
-    )
+    assert found.step_ms == pytest.approx(25) and found.ratio == pytest.approx((20 / 15 + 50 / 35) / 2)
+    assert found.pays_after_steps == 1_000
     slower = compiled_of([of(run, faster | {"eager_s": [0.010, 0.010]})])
     assert isinstance(slower, Compiled) and slower.pays_after_steps is None
     assert compiled_of([of(run, {"refusal": "no compiler"})]) == "no compiler"
