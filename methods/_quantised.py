@@ -30,6 +30,13 @@ def has_bitsandbytes() -> bool:
     return importlib.util.find_spec("bitsandbytes") is not None
 
 
+def bitsandbytes() -> Any:
+    """That library, which takes seconds to import."""
+    import bitsandbytes as library
+
+    return library
+
+
 def quantise(base: nn.Module, bits: int, backend: str) -> nn.Module:
     """A frozen layer with the outputs of a linear one, but for rounding.
 
@@ -154,10 +161,8 @@ class BitsAndBytesLinear(QuantisedLinear):
     codes: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        from bitsandbytes.functional import quantize_4bit
-
         super().__init__(weight, bias)
-        codes, state = quantize_4bit(
+        codes, state = bitsandbytes().functional.quantize_4bit(
             weight.contiguous(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"
         )
         self.register_buffer("codes", codes)  # (weights / 2, 1)
@@ -171,24 +176,19 @@ class BitsAndBytesLinear(QuantisedLinear):
 
     def state(self, dtype: torch.dtype) -> Any:
         """As that library takes it, for a weight in `dtype`."""
-        from bitsandbytes.functional import QuantState
-
-        of_scales = QuantState(
+        made = bitsandbytes().functional.QuantState
+        of_scales = made(
             absmax=self.scales_of_scales, code=self.values_of_scales, blocksize=self.scales_block, dtype=torch.float32
         )  # fmt: skip
-        return QuantState(
+        return made(
             absmax=self.scales, shape=self.shape, code=self.values, blocksize=BLOCK, quant_type="nf4", dtype=dtype,
             offset=self.offset, state2=of_scales,
         )  # fmt: skip
 
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        from bitsandbytes.functional import dequantize_4bit
-
-        weight: Tensor = dequantize_4bit(self.codes, self.state(dtype))
+        weight: Tensor = bitsandbytes().functional.dequantize_4bit(self.codes, self.state(dtype))
         return weight
 
     def product(self, x: Tensor) -> Tensor:
-        from bitsandbytes import matmul_4bit
-
-        out: Tensor = matmul_4bit(x, self.codes.t(), quant_state=self.state(x.dtype))
+        out: Tensor = bitsandbytes().matmul_4bit(x, self.codes.t(), quant_state=self.state(x.dtype))
         return out

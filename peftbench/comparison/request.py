@@ -173,6 +173,10 @@ class Comparison:
         None, "Cost runs (see --profile) of each method; several give costs an interval. Default: the budget's.", MEASUREMENT, WHOLE,
         check=up_to(100),
     )  # fmt: skip
+    compile: bool = option(
+        False, "Cost runs also time steps under torch.compile: how much faster, and after how many steps compiling pays.",
+        MEASUREMENT, FLAG,
+    )  # fmt: skip
     forgetting: str | None = option(
         None, "Task whose texts show what a language model forgets: its loss on them, before and after, as in xsum-1k.", MEASUREMENT,
         SPEC, completes="task",

@@ -30,6 +30,7 @@ from ..records.runs import Run
 from ..tables.flops import telling
 from . import relations, score
 from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
+from .compiled import time_compiled
 from .hidden import added_bytes, tensors_of
 from .packing import room_of
 from .parts import Parts, padded_tokens
@@ -108,6 +109,14 @@ def measure_costs(run: Run) -> dict[str, Any]:
                 flops = count_flops(looked.on(items))
                 counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
             sections["profile"] = {"memory_by_kind": dataclasses.asdict(kinds), "flops": counted}
+        if run.compile:
+            progress.phase("compile")
+            accelerator.free_memory()
+            own = _own(run, train)[:steps]
+            stepper = Stepper(prepared, objective, run, 3 * steps + 1, accelerator)
+            looked = _Steps(stepper, run, parts)
+            timed = time_compiled(stepper, [looked.on(items) for items in own], device)
+            sections["profile"] = sections.get("profile", {}) | {"compiled": timed}
     if taken.energy_j is not None:
         sections["scoring"] = _energy_of_scoring(run, prepared, objective, encoded["validation"], accelerator)
     return sections
@@ -148,13 +157,17 @@ def _energy_of_scoring(
 
 def _batches(run: Run, parts: Parts) -> list[IntArray]:
     """Of the run's own batches the widest, then as few as tell what all others cost, of any seed, of shapes that differ most."""
-    train = parts.data
-    steps = run.budget.resolve_steps(len(train))
-    own = list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
-    order = [*own, *_of_like_lengths(train, len(own[0]))]
+    own = _own(run, parts.data)
+    order = [*own, *_of_like_lengths(parts.data, len(own[0]))]
     shapes = [parts.shape(items) for items in order]
     widest = max(range(len(own)), key=lambda step: padded_tokens(shapes[step]))
     return [order[step] for step in (widest, *telling(shapes))]
+
+
+def _own(run: Run, train: Encoded) -> list[IntArray]:
+    """The run's own batches in its own order."""
+    steps = run.budget.resolve_steps(len(train))
+    return list(training_order(train.lengths, run.budget.batch_size, steps, run.seed))
 
 
 def _of_like_lengths(train: Encoded, size: int) -> list[IntArray]:

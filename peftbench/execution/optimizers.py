@@ -7,6 +7,7 @@ numbers share a float32 scale; embeddings and tensors of fewer than 4,096 number
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
@@ -43,19 +44,17 @@ def optimizer_of(name: str, groups: list[dict[str, Any]], model: nn.Module) -> t
     """
     if name == ADAMW:
         return torch.optim.AdamW(groups, fused=True)
-    from bitsandbytes.optim import AdamW8bit
+    library: Any = importlib.import_module("bitsandbytes")
+    optimizer: Any = library.optim.AdamW8bit(groups, is_paged=name == PAGED_ADAMW_8BIT)
+    whole, config_of = embeddings(model), optimizer.get_config
 
-    embedded = embeddings(model)
+    def get_config(group_place: int, place: int, group: dict[str, Any]) -> dict[str, Any]:
+        in_32_bits = id(group["params"][place]) in whole
+        return {**config_of(group_place, place, group), **({"optim_bits": 32} if in_32_bits else {})}
 
-    class Mixed(AdamW8bit):  # type: ignore[misc]
-        """That library's own way to except a tensor is a list of the process, which outlives the run."""
-
-        def get_config(self, group_place: int, place: int, group: dict[str, Any]) -> dict[str, Any]:
-            config: dict[str, Any] = super().get_config(group_place, place, group)
-            return config | ({"optim_bits": 32} if id(group["params"][place]) in embedded else {})
-
-    optimizer: torch.optim.Optimizer = Mixed(groups, is_paged=name == PAGED_ADAMW_8BIT)
-    return optimizer
+    # That library's own way to except a tensor is a list of the process, which outlives the run.
+    optimizer.get_config = get_config
+    return optimizer  # type: ignore[no-any-return]
 
 
 def embeddings(model: nn.Module) -> set[int]:

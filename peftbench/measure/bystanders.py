@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from . import nvml
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -54,8 +56,7 @@ def _processes_on_gpu() -> int | None:
 
     In a container the list has the host's process numbers, so this process can't be told by its own: one is taken off.
     """
-    index = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
-    command = ["nvidia-smi", f"--id={index}", "--query-compute-apps=pid", "--format=csv,noheader"]
+    command = ["nvidia-smi", f"--id={nvml.card()}", "--query-compute-apps=pid", "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):

@@ -87,13 +87,25 @@ def energy_mj() -> int | None:
     return None if ready is None else _read(lambda: ready[0].nvmlDeviceGetTotalEnergyConsumption(ready[1]))
 
 
+def card() -> str:
+    """The first GPU that this process may see, by the name that the driver knows it by.
+
+    By its UUID where CUDA tells it: CUDA and the driver number cards in orders of their own.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
+    if not visible.isdecimal() or not torch.cuda.is_initialized():
+        return visible
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return visible if uuid is None else f"GPU-{uuid}"
+
+
 def _gpu() -> tuple[Any, Any] | None:
     """The library and a handle on the first GPU that this process may see."""
     if available() is not None:
         return None
     import pynvml
 
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
+    first = card()
     handle = _read(
         lambda: (
             pynvml.nvmlDeviceGetHandleByIndex(int(first))

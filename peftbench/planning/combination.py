@@ -187,7 +187,9 @@ def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budg
     if counts.has_steps:
         steps = dict.fromkeys(budget.of_a_step for budget in budgets)
         runs += [
-            dataclasses.replace(whole, kind="profile", budget=budget, seed=process)
+            dataclasses.replace(
+                whole, kind="profile", budget=budget, seed=process, compile=cell.asked.compile and not process
+            )
             for budget in steps
             for process in range(cell.asked.cost_processes)
         ]

@@ -102,6 +102,7 @@ class Run:
         False  # texts of a training batch are laid end to end in few rows: no arithmetic on padding
     )
     optimizer: str = ADAMW  # one of OPTIMIZERS
+    compile: bool = False  # of a cost run: steps are timed under torch.compile, too
     threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
@@ -154,7 +155,7 @@ class Run:
         for name in ("train_items", "scored_items"):
             if parts["budget"][name] is None:
                 del parts["budget"][name]
-        for name in ("attention", "forgetting", "checkpointing", "packing"):
+        for name in ("attention", "forgetting", "checkpointing", "packing", "compile"):
             if not parts[name]:
                 del parts[name]
         if self.weights == "float32":

@@ -177,6 +177,16 @@ def _point(value: Any, place: str) -> None:
     _named(NUMBER)(value, place)
 
 
+def _compiled(value: Any, place: str) -> None:
+    """Times of as many steps eager as compiled, or why there are none."""
+    if isinstance(value, dict) and "refusal" in value:
+        _fields({"refusal": TEXT})(value, place)
+        return
+    _fields({"eager_s": _numbers(0), "compiled_s": _numbers(0), "compile_s": NUMBER})(value, place)
+    if not value["eager_s"] or len(value["eager_s"]) != len(value["compiled_s"]):
+        raise PeftbenchError(f"its {place} has lists of several lengths, or none")
+
+
 _HASHES = _fields({"method": TEXT}, **dict.fromkeys(("model", "task", "data", "forgetting"), _maybe(TEXT)))
 _RUN = _fields({"identity": _HASHES})  # the rest by `Run.from_json`
 _RECORD = _fields(
@@ -206,6 +216,7 @@ _RECORD = _fields(
             {},
             memory_by_kind=_maybe(_KINDS),
             flops=_maybe(_many(_fields({"padded_tokens": SIZE, "flops": SIZE}, shape=_shape))),
+            compiled=_maybe(_compiled),
         )
     ),
     meters=_maybe(

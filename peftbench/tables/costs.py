@@ -13,6 +13,7 @@ from ..records.record import Record
 from ..records.runs import BASE, COPY, merged_name
 from ..stats.estimate import after_warmup
 from ..stats.slowdown import EQUIVALENCE, Slowdown, slowdown
+from .compiled import Compiled, compiled_of
 from .flops import flops_of, peak_flops_per_s
 from .quantities import SLOWDOWN, Measure, headline_bytes, measures, median_of
 
@@ -57,6 +58,7 @@ class Costs:
     flops_per_step: float | None = None  # mean over the timed steps
     flops_per_s: float | None = None
     flop_utilisation: float | None = None  # of the device's peak, where it is known
+    compiled: Compiled | str | None = None  # its step under torch.compile, or why there is none
     energy_kind: str | None = None  # the counter of the device that was read
     latency: tuple[Latency, ...] = ()
     graph_is_base: bool = (
@@ -101,6 +103,7 @@ def costs_of(good: Sequence[Record], alone: Sequence[Record], latency: Sequence[
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
         score_peak_bytes=median_of([headline_bytes((record.memory or {}).get("score")) for record in good]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
+        compiled=compiled_of(alone),
         energy_kind=next((t["taken_by"] for t in metered if t.get("taken_by")), None),
         latency=cells,
         graph_is_base=same,

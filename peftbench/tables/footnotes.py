@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..records.record import Record
 from ..stats.estimate import Groups
+from .compiled import said_of
 from .latency_notes import latency_notes
 from .notes import Explains
 from .place_notes import place_notes
@@ -287,6 +288,12 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
             f"Step: median over {_steps_of(chosen)}, without data loading and warm-up; tokens/s counts real tokens."
         )
     )
+    if said := [
+        f"{row.label} {said_of(row.costs.compiled)}" for row in rows if row.costs.compiled is not None
+    ]:
+        notes.append(
+            f"Under torch.compile, over the eager steps of the same batches: {'; '.join(said)}. One process; its caches were empty."
+        )
     for measure in measures():
         known = [row for row in rows if row.costs.of(measure) is not None]
         if known and measure.note:

@@ -133,6 +133,13 @@ def _step_ms(runs: Sequence[Record]) -> float | None:
     return float(np.quantile(np.concatenate([after_warmup(t["step_s"]) for t in stepped]), 0.5)) * 1e3
 
 
+def _compiled_step_ms(runs: Sequence[Record]) -> float | None:
+    from .compiled import compiled_of
+
+    found = compiled_of(runs)
+    return None if found is None or isinstance(found, str) else found.step_ms
+
+
 def _tokens_per_s(runs: Sequence[Record]) -> float | None:
     stepped = _stepped(runs)
     if not stepped:
@@ -192,6 +199,9 @@ STEP = Measure(
     "step", "step_ms", "step", "ms", _step_ms, form=",.1f", always=True, on_axis="training step",
     places=EVERYWHERE - {PICTURE},
 )  # fmt: skip
+COMPILED_STEP = Measure(
+    "compiled", "compiled_step_ms", "compiled step", "ms", _compiled_step_ms, form=",.1f", places=frozenset((COLUMN,)),
+)  # fmt: skip
 TOKENS = Measure(
     "tokens", "tokens_per_s", "tokens/s", "", _tokens_per_s, higher_is_better=True, always=True,
     places=frozenset((COLUMN,)),
@@ -207,4 +217,4 @@ ENERGY = Measure(
     limit=Limit("--max-energy", "Energy of scoring one test item, as in 20mJ.", energy),
     note="of scoring, over its items ({energy_kind}, other processes included)",
 )  # fmt: skip
-MEASURES = (TRAINED, HEAD, STORED, SLOWDOWN, PEAK, STEP, TOKENS, TRAIN_S, TRAIN_ENERGY, ENERGY)
+MEASURES = (TRAINED, HEAD, STORED, SLOWDOWN, PEAK, STEP, COMPILED_STEP, TOKENS, TRAIN_S, TRAIN_ENERGY, ENERGY)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from peftbench.measure import energy, nvml
 
@@ -56,3 +57,13 @@ def test_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
     assert nvml.gpu_state() is None and nvml.process_bytes() is None
     assert nvml.available() == "nvidia-ml-py is not installed" == energy.why_not("cuda")
+
+
+def test_the_card_is_found_by_its_uuid_and_not_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert nvml.card() == "0"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="1-2-3"))
+    assert nvml.card() == "GPU-1-2-3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-4-5")  # a part of a card is no card
+    assert nvml.card() == "MIG-4-5"

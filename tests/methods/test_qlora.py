@@ -77,7 +77,7 @@ def test_originals_come_to_the_device_one_by_one_and_stay_as_they_are(
     make_run: Callable[..., Run], checkpoint: Callable[[str], str]
 ) -> None:
     """The device without weights stands for a GPU: a layer that is elsewhere could not compute there."""
-    adaptation = adapted(make_run("qlora", checkpoint("bert"))).adaptation
+    adaptation: Any = adapted(make_run("qlora", checkpoint("bert"))).adaptation
     bases = [base for base, _ in adaptation.swaps.values()]
     before = [base.weight.detach().clone() for base in bases]
     adaptation.model.to("meta")

@@ -66,6 +66,7 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
         old["checkpointing"],
         old["optimizer"],
         old["packing"],
+        old["compile"],
         old["threads"],
         old["budget"]["train_items"],
         old["budget"]["scored_items"],
@@ -88,6 +89,17 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
         )
     }
     assert len(keys) == 5
+
+
+def test_compiling_is_part_of_one_cost_run_and_of_no_other_run() -> None:
+    asked = Comparison(
+        ("lora",), models=("tiny-encoder",), tasks=("synthetic",), cost_runs=2, latency_grid=((1, 8),)
+    )
+    plain, compiled = (
+        plan(dataclasses.replace(asked, compile=compile), capacity()) for compile in (False, True)
+    )
+    apart = [b.run for a, b in zip(plain, compiled, strict=True) if a.run.key != b.run.key]
+    assert {(run.kind, run.seed, run.compile) for run in apart} == {("profile", 0, True)}
 
 
 def test_a_size_has_its_runs_and_costs_are_measured_once() -> None:
