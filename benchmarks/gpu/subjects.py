@@ -27,7 +27,9 @@ from peftbench.engine.named import engine_named
 from peftbench.errors import NotSupported
 from peftbench.execution.batches import Encoded, padding, training_order
 from peftbench.execution.prepare import encode, inject, load_base, objective_for
-from peftbench.execution.train import Stepper, accelerator_for, microbatches
+from peftbench.execution.packing import room_of
+from peftbench.execution.parts import Part, Parts
+from peftbench.execution.train import Stepper, accelerator_for
 from peftbench.measure.clock import synchronized_clock
 from peftbench.measure.latency import over_shared_weights
 from peftbench.models.load import Loaded

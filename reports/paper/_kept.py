@@ -49,7 +49,7 @@ class Trained:
 
     def scores(self) -> Floats:
         """A score an item of the test split, as the weights are now."""
-        return self.scorer.predict(self.split, write=False)["score"].to_numpy(np.float64)
+        return self.scorer.predict(self.split)["score"].to_numpy(np.float64)
 
     @property
     def groups(self) -> npt.NDArray[np.str_]:

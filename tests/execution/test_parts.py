@@ -58,9 +58,7 @@ def test_scores_are_those_of_an_objective_that_is_given_all_logits(make_run: Mak
     prepared, parts = fed(run)
     model, accelerator = prepared.adaptation.model, accelerator_for("cpu", "float32")
     found = [
-        Scorer(model, objective, prepared.tokenizer, accelerator, 16, prepared.output).predict(
-            parts.data, write=False
-        )
+        Scorer(model, objective, prepared.tokenizer, accelerator, 16, prepared.output).predict(parts.data)
         for objective in (parts.objective, Smoothed(parts.objective.metrics))  # type: ignore[attr-defined]
     ]
     np.testing.assert_allclose(found[0]["nll"], found[1]["nll"], rtol=1e-6)
