@@ -67,7 +67,7 @@ class Parts:
         """Some items as one part."""
         batch = collate(self.data, items, self.pad, CPU)
         weight = self.objective.weight(batch)
-        wanted = self.objective.wanted(batch["labels"].numpy()) if is_by_token(self.objective) else None
+        wanted = self._wanted(items)
         if wanted is None:
             batch = on_device(batch, self.device)
             return Part(inputs_of(batch), batch, weight, None)
@@ -97,11 +97,15 @@ class Parts:
         if self.room is not None:
             layout = lay_out(lengths[0], self.room)
             shape = [len(layout.rows), layout.width]
-        if not is_by_token(self.objective):
+        if (wanted := self._wanted(items)) is None:
             return shape
+        return [*shape, *[0] * (3 - len(shape)), int(np.count_nonzero(wanted != IGNORED))]
+
+    def _wanted(self, items: IntArray) -> npt.NDArray[Any] | None:
+        if not is_by_token(self.objective):
+            return None
         labels, _ = self.data.lists["labels"].padded(items, IGNORED, left=False)
-        wanted = self.objective.wanted(labels)
-        return [*shape, *[0] * (3 - len(shape)), int((wanted != IGNORED).sum())]
+        return self.objective.wanted(labels)
 
     def _cut(self, items: IntArray) -> list[IntArray]:
         return np.array_split(items, min(self.most, len(items)))

@@ -120,7 +120,7 @@ def outputs(
             logits = model(**batch).logits.detach()
     if logits.ndim > 2:
         logits = torch.cat([logits[at, slice(*probe.kept(row))] for at, row in enumerate(rows)])
-    return logits.float().cpu().clone()  # type: ignore[no-any-return]
+    return logits.float().cpu().clone()
 
 
 def distance(one: Tensor, other: Tensor) -> float:

@@ -86,8 +86,8 @@ class Places:
                     of_others[leaf] = gradient
             del loss, gradients  # else the next chunk would stand beside it
         known = {**of_others, **({} if of_states is None else {self.states: of_states})}
-        mean: Tensor = _Known.apply(torch.stack(losses).sum(), tuple(known.values()), *known)
-        return mean
+        of_all: Tensor = _Known.apply(torch.stack(losses).sum(), tuple(known.values()), *known)  # type: ignore[no-untyped-call]
+        return of_all
 
 
 class _Known(torch.autograd.Function):
@@ -129,8 +129,9 @@ class OutputLayer:
 
         A chunk is as large as the vocabulary says, whatever the method and the free memory are.
         """
+        logits_of: Callable[[Tensor], Tensor] = _as_they_are
         if self.vocabulary is None:
-            states, logits_of = model(**inputs).logits, _as_they_are
+            states = model(**inputs).logits
         else:
             with _ending_before_output(model) as logits_of:
                 states = model(**inputs).logits

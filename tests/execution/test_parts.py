@@ -43,8 +43,8 @@ def test_tokens_in_chunks_and_parts_train_as_a_loss_over_all_logits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = make_run("lora", checkpoint(family), task=uneven(tmp_path), steps=4, learning_rate=1e-3)
-    objective = prepare.objective_for(run, build.build_task(run.task))
-    own = Smoothed(objective.metrics, objective.decoding, decoder_start=objective.decoder_start)  # type: ignore[attr-defined]
+    objective: Any = prepare.objective_for(run, build.build_task(run.task))
+    own = Smoothed(objective.metrics, objective.decoding, decoder_start=objective.decoder_start)
     whole = losses_of(run, own)
     budget = dataclasses.replace(run.budget, accumulate=3)
     monkeypatch.setattr(output_layer, "CHUNK_BYTES", 2**17)

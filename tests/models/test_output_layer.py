@@ -72,9 +72,9 @@ def multiplied() -> Any:
 def t5() -> Any:
     """Tied, so that it scales its states."""
     config = transformers.T5Config(
-        vocab_size=WORDS, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, initializer_factor=3.0, pad_token_id=0,
-        eos_token_id=1, decoder_start_token_id=0, scale_decoder_outputs=True,
+        vocab_size=WORDS, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, initializer_factor=3.0, pad_token_id=0, eos_token_id=1
     )  # fmt: skip
+    config.decoder_start_token_id, config.scale_decoder_outputs = 0, True
     return transformers.T5ForConditionalGeneration(config)
 
 
@@ -173,7 +173,8 @@ def test_an_output_layer_that_is_not_known_is_computed_in_the_pass() -> None:
             return out
 
     torch.manual_seed(0)
-    model = Louder(transformers.LlamaConfig(**OF_LLAMA)).double().eval()
+    model: Any = Louder(transformers.LlamaConfig(**OF_LLAMA))
+    model.double().eval()
     assert output_layer_of(model) == WHOLE
     by_places, by_formula = (losses_and_gradients(model, output, exact) for output in (WHOLE, None))
     for one, other in zip(by_places, by_formula, strict=True):
