@@ -43,10 +43,15 @@ class Part:
 
 PARTS = (
     Part("tests", 150, partial(commands.cuda_tests, "tests")),
-    Part("steps-1b-4x512", 120, partial(steps.measure, "1b", (4, 512), ROUNDS)),
-    Part("steps-8b-4x512", 200, partial(steps.measure, "8b", (4, 512), ROUNDS)),
+    Part("steps-1b-4x512", 120, partial(steps.measure, "1b", False, (4, 512), ROUNDS)),
+    Part("steps-8b-4x512", 200, partial(steps.measure, "8b", False, (4, 512), ROUNDS)),
     Part("phases-8b", 150, partial(outside.phases, "8b", (4, 512), STEPS)),
-    Part("table-8b", 300, partial(outside.table, "8b", "lora,adapter,prefix,dora,bitfit", (4, 512), STEPS)),
+    Part(
+        "table-8b",
+        300,
+        partial(outside.table, "8b", "--methods lora,adapter,prefix,dora,bitfit", (4, 512), STEPS),
+    ),
+    Part("steps-1b-packed", 120, partial(steps.measure, "1b", True, (16, 512), ROUNDS)),
     Part("memory-1b", 120, partial(inside.memory, "1b", ("lora", "adapter", "prefix", "dora"), (4, 512))),
     Part("table1", 200, partial(commands.paper, "table1", "full", None)),
     Part("figure5", 300, partial(commands.paper, "figure5", "full", None)),
@@ -56,9 +61,10 @@ PARTS = (
 TINY = (2, 32)
 DRY = (
     Part("tests", 300, partial(commands.cuda_tests, "tests/measure")),
-    Part("steps-tiny-2x32", 300, partial(steps.measure, "tiny", TINY, 3)),
+    Part("steps-tiny-2x32", 300, partial(steps.measure, "tiny", False, TINY, 3)),
+    Part("steps-tiny-packed", 300, partial(steps.measure, "tiny", True, (4, 32), 3)),
     Part("phases-tiny", 300, partial(outside.phases, "tiny", TINY, 3)),
-    Part("table-tiny", 300, partial(outside.table, "tiny", "lora", TINY, 2)),
+    Part("table-tiny", 300, partial(outside.table, "tiny", "--methods lora --latency-budget 3", TINY, 2)),
     Part("memory-tiny", 300, partial(inside.memory, "tiny", ("lora",), TINY)),
     Part("writing-tiny", 300, partial(inside.writing, "tiny", TINY, 8)),
 )

@@ -72,13 +72,18 @@ def checkpoint(size: str, work: Path) -> Path:
     return folder
 
 
-def texts(length: int, items: int, new_tokens: int, work: Path) -> str:
-    """A task, as a SPEC, whose items have `length` tokens, the second half of them to be written."""
-    file = work / f"texts-{length}-{items}.jsonl"
+def texts(length: int, items: int, new_tokens: int, work: Path, uneven: bool = False) -> str:
+    """A task, as a SPEC, whose items have `length` tokens, the second half of them to be written.
+
+    Args:
+        uneven: from an eighth of that to all of it.
+    """
+    file = work / f"texts-{length}-{items}{'-uneven' * uneven}.jsonl"
     if not file.exists():
-        draw, words = random.Random(0), length // 2 - 1  # each half has an end of its own
+        draw, most = random.Random(0), length // 2 - 1  # each half has an end of its own
         with file.open("w") as sink:
             for _ in range(items):
+                words = draw.randint(most // 8, most) if uneven else most
                 halves = [" ".join(f"w{draw.randrange(4, WORDS)}" for _ in range(words)) for _ in "qa"]
                 sink.write(json.dumps({"q": halves[0], "a": halves[1]}) + "\n")
     return f"jsonl:path={file}:prompt=q:completion=a:max_new_tokens={new_tokens}"

@@ -26,7 +26,7 @@ def memory(
     write: Callable[[dict[str, Any]], None],
 ) -> None:
     """Of each method the parts of a step's peak, counted, and what the allocator saw."""
-    _, runs = ground(methods, checkpoint(size, work), texts(shape[1], 200, 4, work), shape, 4)
+    _, runs = ground(methods, str(checkpoint(size, work)), texts(shape[1], 200, 4, work), shape, 4)
     found = {}
     for method, run in runs.items():
         try:
@@ -43,7 +43,7 @@ def writing(
     size: str, shape: tuple[int, int], items: int, work: Path, write: Callable[[dict[str, Any]], None]
 ) -> None:
     """Seconds that scoring takes with and without writing, on items of one length."""
-    on, runs = ground(("lora",), checkpoint(size, work), texts(shape[1], 5 * items, 64, work), shape, 4)
+    on, runs = ground(("lora",), str(checkpoint(size, work)), texts(shape[1], 5 * items, 64, work), shape, 4)
     (run,) = runs.values()
     task = build_task(run.task)
     prepared = inject(run, on.loaded, run.device)

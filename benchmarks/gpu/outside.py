@@ -69,17 +69,21 @@ def phases(
 
 def table(
     size: str,
-    methods: str,
+    options: str,
     shape: tuple[int, int],
     steps: int,
     work: Path,
     write: Callable[[dict[str, Any]], None],
 ) -> None:
-    """`peftbench run` with everything on: its wall time, its table, and the wall time of each of its runs."""
+    """`peftbench run` with everything on: its wall time, its table, and the wall time of each of its runs.
+
+    Args:
+        options: with the methods, as typed.
+    """
     task = texts(shape[1], ITEMS, NEW_TOKENS, work)
     with tempfile.TemporaryDirectory(dir=work) as store:
         command = [
-            sys.executable, "-m", "peftbench", "run", "--model", str(checkpoint(size, work)), "--methods", methods, "--task", task,
+            sys.executable, "-m", "peftbench", "run", "--model", str(checkpoint(size, work)), *options.split(), "--task", task,
             "--batch-size", str(shape[0]), "--max-length", str(shape[1]), "--steps", str(steps), "--seeds", "1", "--no-baselines",
             "--format", "markdown", "--store", store,
         ]  # fmt: skip

@@ -64,7 +64,7 @@ def steps(found: Found) -> str:
         )
     head = ["subject", "trained", "step, ms", "step over PEFT lora's (95 %)", "peak, GB", "launches"]
     told = [f"{name}: {why}" for name, why in found["refused"].items()]
-    said = f"{found['size']}, {found['batch']} texts of {found['length']} tokens, half of them supervised; weights {found['weights']}, compute {found['dtype']}."
+    said = f"{found['size']}, {found['batch']} texts of {found['length']} tokens, half of them supervised{', packed here and of uneven lengths' * found['packing']}; weights {found['weights']}, compute {found['dtype']}."
     return "\n\n".join([said, _rows(head, rows), *told])
 
 

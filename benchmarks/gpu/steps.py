@@ -15,30 +15,39 @@ from .checkpoints import checkpoint, texts
 from .subjects import REFUSALS, Subject, ground, subjects_of
 
 METHODS = ("lora", "qlora", "adapter", "prefix", "dora")
+PACKED = ("lora", "adapter", "dora")  # what stands before a text can't be packed
 OWN_WEIGHTS = ("full",)  # fits beside the others at 1b
 WARMUP = 3
 
 
 def measure(
-    size: str, shape: tuple[int, int], rounds: int, work: Path, write: Callable[[dict[str, Any]], None]
+    size: str,
+    packing: bool,
+    shape: tuple[int, int],
+    rounds: int,
+    work: Path,
+    write: Callable[[dict[str, Any]], None],
 ) -> None:
     """Time steps of every subject in turns.
 
     Args:
+        packing: runs here pack texts of uneven lengths into rows of eight times the length; the others pad them.
         shape: items of a batch, and tokens of one.
         write: is given what is known so far, after the subjects are made and at the end.
     """
     folder = checkpoint(size, work)
-    methods = METHODS if size == "8b" else METHODS + OWN_WEIGHTS
+    methods = PACKED if packing else METHODS if size == "8b" else METHODS + OWN_WEIGHTS
     steps = WARMUP + rounds + 2  # one is looked at by the profiler
-    task = texts(shape[1], 200, 4, work)
-    on, runs = ground(methods, folder, task, shape, 8)
+    task = texts(shape[1], 200, 4, work, uneven=packing)
+    room = shape[1] * (8 if packing else 1)
+    on, runs = ground(methods, str(folder), task, (shape[0], room), 8, packing)
     found: dict[str, dict[str, Any]] = {}
     subjects: dict[str, Subject] = {}
     said: dict[str, Any] = {
         "size": size,
         "batch": shape[0],
         "length": shape[1],
+        "packing": packing,
         "weights": on.run.weights,
         "dtype": on.run.dtype,
     }

@@ -14,7 +14,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -25,10 +24,10 @@ from peftbench.comparison.compare import planned_runs
 from peftbench.comparison.request import Comparison
 from peftbench.engine.named import engine_named
 from peftbench.errors import NotSupported
-from peftbench.execution.batches import Encoded, padding, training_order
-from peftbench.execution.prepare import encode, inject, load_base, objective_for
+from peftbench.execution.batches import Encoded, IntArray, collate, padding, training_order
 from peftbench.execution.packing import room_of
-from peftbench.execution.parts import Part, Parts
+from peftbench.execution.parts import Parts
+from peftbench.execution.prepare import encode, inject, load_base, objective_for
 from peftbench.execution.train import Stepper, accelerator_for
 from peftbench.measure.clock import synchronized_clock
 from peftbench.measure.latency import over_shared_weights
@@ -59,7 +58,8 @@ class Ground:
     loaded: Loaded
     objective: Objective
     train: Encoded
-    batches: list[list[Batch]]
+    items: list[IntArray]  # of each batch
+    batches: list[Batch]  # as a library's model takes them
     device: torch.device
 
     @property
@@ -69,16 +69,23 @@ class Ground:
 
 
 def ground(
-    methods: Sequence[str], model: Path, task: str, shape: tuple[int, int], steps: int
+    methods: Sequence[str],
+    model: str,
+    task: str,
+    shape: tuple[int, int],
+    steps: int,
+    packing: bool = False,
+    weights: str = "auto",
 ) -> tuple[Ground, dict[str, Run]]:
     """The base and its batches, and a run for each method that can serve it.
 
     Args:
-        shape: items of a batch, and tokens of one.
+        shape: items of a batch, and tokens of one; of a packed row, where runs here pack.
+        weights: of the base.
     """
     asked = Comparison(
-        methods=tuple(methods), models=(str(model),), tasks=(task,), baselines=False, seeds=1, steps=steps, batch_size=shape[0],
-        max_length=shape[1], latency_grid=(), profile=False,
+        methods=tuple(methods), models=(model,), tasks=(task,), baselines=False, seeds=1, steps=steps, batch_size=shape[0],
+        max_length=shape[1], latency_grid=(), profile=False, packing=packing, weights=weights,
     )  # fmt: skip
     with engine_named("inline") as engine:
         planned = planned_runs(asked, engine, None)
@@ -89,11 +96,15 @@ def ground(
     loaded = load_base(run, objective, run.device)
     train = encode(run, built, loaded.tokenizer)["train"]
     where = torch.device(run.device)
-    batches = [
-        microbatches(train, items, 1, padding(loaded.tokenizer), where)
-        for items in training_order(train.lengths, shape[0], steps, 0)
-    ]
-    return Ground(run, loaded, objective, train, batches, where), runs
+    items = list(training_order(train.lengths, shape[0], steps, 0))
+    batches = [_without_full_mask(collate(train, its, padding(loaded.tokenizer), where)) for its in items]
+    return Ground(run, loaded, objective, train, items, batches, where), runs
+
+
+def _without_full_mask(batch: Batch) -> Batch:
+    if bool(batch["attention_mask"].all()):
+        del batch["attention_mask"]
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "labels") if name in batch}
 
 
 class Here:
@@ -103,17 +114,22 @@ class Here:
         """`own_weights`: it trains the base itself, which others share."""
         tree = copy.deepcopy(on.loaded.model) if own_weights else on.tree
         prepared = inject(run, dataclasses.replace(on.loaded, model=tree), run.device)
+        prepared.prove_output()
         accelerator = accelerator_for(run.device, run.dtype)
-        self.stepper = Stepper(prepared.adaptation, prepared.head, on.objective, run, steps, accelerator)
+        self.stepper = Stepper(prepared, on.objective, run, steps, accelerator)
         self.model, self.dtype = prepared.adaptation.model.train(), DTYPES[run.dtype]
         self.trained = sum(p.numel() for p in self.stepper.trainable)
-        self.batches, self.clock = itertools.cycle(on.batches), synchronized_clock(on.device)
+        parts = Parts(
+            on.train, on.objective, padding(on.loaded.tokenizer), on.device, room=room_of(run, self.model)
+        )
+        self.batches = itertools.cycle([parts.of(items) for items in on.items])
+        self.clock = synchronized_clock(on.device)
 
     def step(self) -> float:
-        batches = next(self.batches)
+        batch = next(self.batches)
         with frozen_in(self.model, self.dtype):  # a training run does this once
             started = self.clock()
-            self.stepper.step(batches)
+            self.stepper.step(batch)
             return self.clock() - started
 
 
@@ -128,7 +144,7 @@ class Loop:
         self.batches, self.clock = itertools.cycle(on.batches), synchronized_clock(on.device)
 
     def step(self) -> float:
-        (batch,) = next(self.batches)
+        batch = next(self.batches)
         started = self.clock()
         self.loss_of(self.model, batch).backward()
         nn.utils.clip_grad_norm_(self.trainable, 1.0)
@@ -139,7 +155,7 @@ class Loop:
 
 def library_loss(model: nn.Module, batch: Batch) -> Tensor:
     """The library's own, over all positions."""
-    loss: Tensor = model(input_ids=batch["input_ids"], labels=batch["labels"]).loss
+    loss: Tensor = model(**batch).loss
     return loss
 
 
@@ -149,8 +165,8 @@ def by_hand(on: Ground) -> Loop:
     for layer in model.model.layers:
         for name in ("q_proj", "v_proj"):
             setattr(layer.self_attn, name, TwoProducts(getattr(layer.self_attn, name)))
-    kept = [(batch["labels"][:, 1:] != IGNORED).flatten().nonzero()[:, 0] for (batch,) in on.batches]
-    wanted = [batch["labels"][:, 1:].flatten()[k] for (batch,), k in zip(on.batches, kept, strict=True)]
+    kept = [(batch["labels"][:, 1:] != IGNORED).flatten().nonzero()[:, 0] for batch in on.batches]
+    wanted = [batch["labels"][:, 1:].flatten()[k] for batch, k in zip(on.batches, kept, strict=True)]
     turn = itertools.cycle(zip(kept, wanted, strict=True))
 
     def loss_of(model: Any, batch: Batch) -> Tensor:
@@ -220,11 +236,13 @@ class UnderTheTrainer:
         model = in_peft(on, "lora")
         self.trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         rows = [
-            {name: batch[name][row].cpu() for name in ("input_ids", "labels")}
-            for (batch,) in on.batches
-            for row in range(len(batch["labels"]))
+            {name: batch[name][row][real].cpu() for name in ("input_ids", "labels")}
+            for batch in on.batches
+            for row, real in enumerate(
+                batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+            )
         ]
-        size = len(on.batches[0][0]["labels"])
+        size = len(on.batches[0]["labels"])
         repeats = -(-steps * size // len(rows))
         cuda = on.device.type == "cuda"
         arguments = transformers.TrainingArguments(
@@ -232,7 +250,11 @@ class UnderTheTrainer:
             save_strategy="no", logging_strategy="no", learning_rate=RATE, disable_tqdm=True,
         )  # fmt: skip
         trainer = transformers.Trainer(
-            model=model, args=arguments, train_dataset=rows * repeats, callbacks=[Waits()]
+            model=model,
+            args=arguments,
+            train_dataset=rows * repeats,
+            callbacks=[Waits()],
+            data_collator=transformers.DataCollatorForSeq2Seq(on.loaded.tokenizer),
         )
         threading.Thread(target=self._train, args=(trainer,), daemon=True).start()
         self._wait()
