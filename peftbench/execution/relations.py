@@ -30,12 +30,8 @@ OF_THE_BASE = (
 )
 MOST_OF_THE_BASE = 0.1  # of the norm: a base whose cache changes more tells nothing of a method's
 STEPS = 2  # tokens that are read one by one
-PACKED_TOLERANCE_HALF = (
-    2e-2  # of a base in half precision: masks choose the kernel, and each sums in its own order
-)
-NOISE = (
-    0.3  # on what a method adds: at the start much of it is zero, and would hide what goes from text to text
-)
+PACKED_TOLERANCE_HALF = 2e-2  # of a base in half precision, where a packed row may take another kernel
+NOISE = 0.3  # on what a method adds: much of it is zero at the start, and would hide a leak
 
 
 def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:
