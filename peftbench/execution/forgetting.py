@@ -22,7 +22,7 @@ from ..objectives.base import IGNORED, Objective, negative_log_likelihood
 from ..plugins.build import build_task
 from ..records.runs import Run
 from . import batches
-from .parts import CPU, asked_in, on_device, without_full_mask
+from .parts import CPU, asked_in, on_device
 
 TEXTS = 50  # evenly spread over the split
 TOKENS = 128  # of each text, its beginning
@@ -102,7 +102,7 @@ def loss(model: nn.Module, output: OutputLayer, texts: HeldOut, accelerator: Any
             wanted = np.full_like(ids, IGNORED)
             wanted[:, :-1] = np.where(mask[:, 1:] == 0, IGNORED, ids[:, 1:])
             asked = asked_in(wanted, np.arange(len(ids)) * ids.shape[1], ids.shape, accelerator.device)
-            inputs = on_device(without_full_mask(batch), accelerator.device)
+            inputs = on_device(batch, accelerator.device)
             with accelerator.autocast():
                 places = output.places(model, inputs, asked.index)
                 total += float(places.losses(asked.tokens, negative_log_likelihood).sum())

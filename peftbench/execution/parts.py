@@ -41,9 +41,7 @@ class Part:
     """A part of a batch, on its device."""
 
     inputs: dict[str, Tensor]  # what the model is given
-    batch: dict[
-        str, Tensor
-    ]  # what the objective is given beside the logits; empty where tokens are `asked` for
+    batch: dict[str, Tensor]  # what the objective is given; empty where tokens are `asked` for
     weight: int  # items, or tokens, that its loss is the mean of
     asked: Asked | None
 
@@ -84,8 +82,7 @@ class Parts:
             layout = lay_out(tokens.lengths[items], self.room)
             inputs = packed(tokens, items, layout)
             return inputs, layout.starts, (len(layout.rows), layout.width)
-        inputs = without_full_mask(inputs_of(batch))
-        return inputs, np.arange(shape[0]) * shape[1], shape
+        return inputs_of(batch), np.arange(shape[0]) * shape[1], shape
 
     def shape(self, items: IntArray) -> list[list[int]]:
         """Of each part of one optimizer step: rows, padded tokens of one, those of its decoder, tokens that are asked for."""
@@ -133,13 +130,6 @@ def asked_in(
         "counts": torch.from_numpy(np.bincount(rows, minlength=len(wanted))),
     }
     return Asked(**on_device(found, device), shape=shape)
-
-
-def without_full_mask(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without a mask that masks nothing out: a language model is causal anyway, and looking at it makes a GPU wait."""
-    if "attention_mask" not in inputs or not bool(inputs["attention_mask"].all()):
-        return inputs
-    return {name: values for name, values in inputs.items() if name != "attention_mask"}
 
 
 def on_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -32,12 +32,8 @@ TOLD_OF_THE_BASE = 0.01  # of the norm: more than any rounding
 MOST_OF_THE_BASE = 0.1  # of the norm: a base whose cache changes more tells nothing of a method's
 OF_BASE = "of_base"  # in a check's figures: what the base's own outputs differ by, of their norm
 STEPS = 2  # tokens that are read one by one
-PACKED_TOLERANCE_HALF = (
-    2e-2  # of a base in half precision: masks choose the kernel, and each sums in its own order
-)
-NOISE = (
-    0.3  # on what a method adds: at the start much of it is zero, and would hide what goes from text to text
-)
+PACKED_TOLERANCE_HALF = 2e-2  # of a base in half precision, where a packed row may take another kernel
+NOISE = 0.3  # on what a method adds: much of it is zero at the start, and would hide a leak
 
 
 def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:

@@ -144,20 +144,24 @@ WHOLE = OutputLayer()
 
 
 def output_layer_of(model: Any) -> OutputLayer:
-    """A model's, in evaluation mode: apart where that gives the very bits that a whole pass gives for a few tokens."""
+    """A model's, in evaluation mode: apart where that gives the very bits that a whole pass gives for a few tokens.
+
+    A hook on the model may read its logits, so there they are what it expects.
+    """
+    if model._forward_hooks:
+        return WHOLE
     index = torch.arange(PROOF_TOKENS, device=next(model.parameters()).device)
-    tokens = index[None] + 1
-    inputs = {"input_ids": tokens} | (
-        {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
-    )
+    inputs = {"input_ids": index[None] + 1}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
     with torch.inference_mode():
-        whole = model(**inputs).logits[0]
-        found = OutputLayer(whole.shape[-1])
         try:
-            apart = found.places(model, inputs, index).logits()
+            whole = model(**inputs).logits[0]
+            found = OutputLayer(whole.shape[-1])
+            same = torch.equal(found.places(model, inputs, index).logits(), whole)
         except Exception:  # noqa: BLE001  whatever comes of a model that reads its output layer in another way
             return WHOLE
-    return found if torch.equal(apart, whole) else WHOLE
+    return found if same else WHOLE
 
 
 def _as_they_are(logits: Tensor) -> Tensor:

@@ -75,8 +75,6 @@ def test_weights_and_places_are_counted_before_a_device_has_the_batch(make_run: 
     assert torch.equal(read[part.asked.index + 1], part.asked.tokens)
     (shape,) = parts.shape(items)
     assert shape == [*part.inputs["input_ids"].shape, 0, part.weight]
-    alike = np.flatnonzero(parts.data.lengths == parts.data.lengths[0])
-    assert "attention_mask" in part.inputs and "attention_mask" not in parts.part(alike).inputs
 
 
 def test_the_operations_of_a_step_follow_from_its_tokens_asked_for(make_run: Make, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from peftbench.measure.memory import MemoryMeter
 from peftbench.models import output_layer
-from peftbench.models.output_layer import BYTES_A_LOGIT, WHOLE, OutputLayer, output_layer_of
+from peftbench.models.output_layer import BYTES_A_LOGIT, WHOLE, OutputLayer, Places, output_layer_of
 
 WORDS = 61
 OF_LLAMA: dict[str, Any] = {
@@ -176,6 +176,10 @@ def test_an_output_layer_that_is_not_known_is_computed_in_the_pass() -> None:
     model: Any = Louder(transformers.LlamaConfig(**OF_LLAMA))
     model.double().eval()
     assert output_layer_of(model) == WHOLE
+    read = plain().eval()
+    assert output_layer_of(read) != WHOLE
+    read.register_forward_hook(lambda *given: None)  # which may read the logits
+    assert output_layer_of(read) == WHOLE
     by_places, by_formula = (losses_and_gradients(model, output, exact) for output in (WHOLE, None))
     for one, other in zip(by_places, by_formula, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
@@ -202,3 +206,16 @@ def test_no_more_than_a_chunk_of_a_large_vocabulary_is_there_at_once(monkeypatch
         assert meter.last is not None
         peaks[loss] = meter.last.peak_above_model_bytes or 0
     assert 0.4 * chunk < peaks[True] - peaks[False] < 1.2 * chunk
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_is_not_waited_for() -> None:
+    layer = nn.Linear(16, WORDS, device="cuda")
+    states = torch.randn(11, 16, device="cuda", requires_grad=True)
+    places, tokens = Places(states, layer, 4), torch.arange(11, device="cuda")
+    places.mean_loss(tokens, exact).backward()  # libraries wait when they begin
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        places.mean_loss(tokens, exact).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
