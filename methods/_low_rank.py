@@ -87,8 +87,10 @@ class Copies:
         """A layer's input in `kind`: one cast for all layers that get the same, for as long as one of them keeps it."""
         if x.dtype == kind:
             return x
-        last, version, made = self.input or (None, None, None)
-        cast: Tensor | None = made() if last is not None and last() is x and version == x._version else None
+        cast: Tensor | None = None
+        if self.input is not None:
+            last, version, made = self.input
+            cast = made() if last() is x and version == x._version else None
         if cast is None:
             cast = x.to(kind)
             self.input = weakref.ref(x), x._version, weakref.ref(cast)
@@ -143,11 +145,11 @@ class LowRank(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        flat, mask, low, narrow_a, narrow_b, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "a low-rank layer has no second derivative; ask for none, or compute in float32 on a CPU"
             )
+        flat, mask, low, narrow_a, narrow_b, weight = ctx.saved_tensors
         layer, (a, b) = ctx.layer, ctx.parameters
         base_g, g = g, g.flatten(0, -2)
         needs_x, needs_a, needs_b, needs_base, *_ = ctx.needs_input_grad

@@ -15,6 +15,7 @@ the input of A alone; the PEFT library also drops the base's share of what the m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ class DoRALinear(LoRALinear):
             for rows, pair, part in self.parts():
                 w, a, b = weight[rows], self.a[pair].float(), self.b[part].float()
                 own = self._own_squares(rows)
-                cross = (_of_rows(w, lambda block, a=a: block @ a.t()) * b).sum(1)
+                cross = (_of_rows(w, functools.partial(_product, a)) * b).sum(1)
                 square = ((b @ (a @ a.t())) * b).sum(1)
                 found.append(own + 2 * self.scale * cross + self.scale**2 * square)
         return torch.cat(found)
@@ -118,6 +119,10 @@ def _of_rows(weight: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     if weight.dtype == torch.float32:
         return function(weight)
     return torch.cat([function(block.float()) for block in weight.split(max(1, BLOCK // weight.shape[1]))])
+
+
+def _product(a: Tensor, rows: Tensor) -> Tensor:
+    return rows @ a.t()
 
 
 def spread_vector(values: Tensor, rows: list[slice], out_features: int) -> Tensor:

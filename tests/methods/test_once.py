@@ -98,8 +98,13 @@ def test_pissa_takes_a_weight_apart_once(
     checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = transformers.BertForSequenceClassification.from_pretrained(checkpoint("bert"), num_labels=2)
-    real, done = torch.linalg.svd, []
-    monkeypatch.setattr(torch.linalg, "svd", lambda *a, **k: done.append(a) or real(*a, **k))
+    real, done = torch.linalg.svd, list[Tensor]()
+
+    def counted(weight: Tensor, **options: Any) -> Any:
+        done.append(weight)
+        return real(weight, **options)
+
+    monkeypatch.setattr(torch.linalg, "svd", counted)
     starts = []
     for _ in range(3):  # a run does so too
         adaptation = inject("pissa", model)
