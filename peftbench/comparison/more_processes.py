@@ -35,7 +35,7 @@ def more_processes(planned: Sequence[Planned], results: Sequence[Result]) -> lis
         first = next(iter(items.values()))
         undecided = [
             timed[0][1]
-            for method, timed in by_method.items()
+            for method, timed in sorted(by_method.items())
             if not _is_decided(method, [done[item.run.key] for item, _ in timed])
         ]
         spent_s = sum(_timed_s(record) for record in records)

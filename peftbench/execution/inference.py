@@ -26,7 +26,7 @@ from ..measure.latency import (
     into_own_memory,
     measure_latency,
     over_shared_weights,
-    random_inputs,
+    pass_inputs,
     turn_sets,
     variants_of,
 )
@@ -120,8 +120,7 @@ def _take_out_failing(
     variants: dict[str, nn.Module], methods: Iterable[str], device: torch.device
 ) -> dict[str, str]:
     """Take out the methods of which a forward pass raises, and return why."""
-    config: Any = variants[BASE].config
-    inputs = random_inputs(config.vocab_size, *SHORT_CELL, device)
+    inputs = pass_inputs(variants[BASE], *SHORT_CELL, device)
     left_out = {}
     for method in methods:
         names = [name for name in (method, merged_name(method)) if name in variants]

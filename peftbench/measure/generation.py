@@ -102,9 +102,7 @@ def _decoders(
             config: Any = model.config
             if length not in caches:
                 caches[length] = StaticCache(config=config, max_cache_len=length)
-                Greedy(
-                    model, prompt, new_tokens, model, caches[length]
-                ).read()  # uncompiled, it takes its memory
+                Greedy(model, prompt, new_tokens, model, caches[length]).read()  # it takes its memory
             begin[name] = partial(Greedy, model, prompt, new_tokens, forwards[name], caches[length])
         yield begin
 

@@ -147,22 +147,23 @@ def measure_latency(
     Raises:
         NotSupported: the execution is not possible here.
     """
-    config: Any = next(iter(variants.values())).config
-    longest = made_for(next(iter(variants.values())))
+    base = next(iter(variants.values()))
+    longest = made_for(base)
     measured = []
     ends_s = None if budget_s is None else time.monotonic() + budget_s
     for done, (batch, length) in enumerate(cells):
         if longest is not None and length > longest:
             measured.append(LatencyCell(batch, length, refusal=f"the model takes at most {longest} tokens"))
             continue
-        inputs = random_inputs(config.vocab_size, batch, length, device)
+        inputs = pass_inputs(base, batch, length, device)
         share_s = None if ends_s is None else (ends_s - time.monotonic()) / (len(cells) - done)
-        try:
-            with _ready(variants, inputs, execution, device) as calls:
-                measured.append(LatencyCell(batch, length, take_turns(calls, rounds, device, share_s)))
-        except torch.OutOfMemoryError:  # the smaller cells are good all the same
-            torch.cuda.empty_cache()
-            measured.append(LatencyCell(batch, length, refusal="there is not enough memory for it"))
+        cell = LatencyCell(batch, length, refusal="there is not enough memory for it")
+        with (
+            contextlib.suppress(torch.OutOfMemoryError),  # the other cells are good all the same
+            _ready(variants, inputs, execution, device) as calls,
+        ):
+            cell = LatencyCell(batch, length, take_turns(calls, rounds, device, share_s))
+        measured.append(cell)
         watch(done + 1, len(cells))
     return measured
 
@@ -172,6 +173,21 @@ def random_inputs(vocabulary: int, batch: int, length: int, device: torch.device
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocabulary // 2, (batch, length), generator=generator).to(device)
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+
+def pass_inputs(model: nn.Module, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:
+    """The same for a forward pass of that model, with what an encoder-decoder asks for: to write it begins with its start token, to
+    classify it looks for one end token."""
+    config: Any = model.config
+    inputs = random_inputs(config.vocab_size, batch, length, device)
+    if getattr(config, "is_encoder_decoder", False):
+        if model.can_generate():  # type: ignore[operator]
+            start = torch.full((batch, 1), config.decoder_start_token_id, device=device)
+            return {**inputs, "decoder_input_ids": start}
+        ids, end = inputs["input_ids"], config.eos_token_id
+        ids[ids == end] = end + 1
+        ids[:, -1] = end
+    return inputs
 
 
 def last_logits(model: nn.Module) -> dict[str, Any]:

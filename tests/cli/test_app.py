@@ -40,8 +40,8 @@ def test_the_default_job_prints_its_table(first: subprocess.CompletedProcess[str
     assert "3 seeds" in first.stdout and "tiny-encoder" in first.stdout
     done = [place for place in (home / "runs").iterdir() if place.is_dir()]
     assert (
-        "28 runs planned" in first.stderr and 28 <= len(done) <= 28 + 3 * 6
-    )  # latency takes 3 to 9 processes
+        "22 runs planned" in first.stderr and 22 <= len(done) <= 22 + 6
+    )  # latency takes 3 to 9 processes, of all methods together
     assert f"[{len(done)}/{len(done)}]" in first.stderr
     assert (home / "runs" / "report.html").is_file() and "report.html" in first.stderr
 
@@ -76,7 +76,7 @@ def test_report_makes_the_same_table_and_other_formats(
 
 def test_list_and_show(first: subprocess.CompletedProcess[str], home: Path) -> None:
     runs = json.loads(peftbench("list", "runs", "--format", "json", cwd=home).stdout)
-    assert len(runs) >= 28 and {r["status"] for r in runs} == {"ok"}
+    assert len(runs) >= 22 and {r["status"] for r in runs} == {"ok"}
     trained = next(run for run in runs if run["kind"] == "training")
     shown = peftbench("show", trained["key"], cwd=home)
     assert (

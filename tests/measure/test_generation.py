@@ -52,8 +52,9 @@ def test_generation_is_timed_as_it_is_executed(cache: object, monkeypatch: pytes
 
     def counted(module: nn.Module, **options: object) -> Callable[..., object]:
         def forward(**inputs: Any) -> object:
+            layer: Any = inputs["past_key_values"].layers[0]
             assert isinstance(inputs["past_key_values"], StaticCache) and inputs["attention_mask"] is None
-            shapes.append((*inputs["input_ids"].shape, inputs["past_key_values"].layers[0].max_cache_len))
+            shapes.append((*inputs["input_ids"].shape, layer.max_cache_len))
             return module(**inputs)
 
         return forward

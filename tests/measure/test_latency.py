@@ -175,6 +175,14 @@ def test_a_latency_run_measures_all_its_methods(make_run: Callable[..., Run], ca
     assert found["meters"]["adapter_parameters"]["prefix:length=4"] > 0
 
 
+def test_an_encoder_decoder_is_timed_that_writes_and_one_that_classifies(
+    make_run: Callable[..., Run], checkpoint: Callable[[str], str], pairs: str
+) -> None:
+    for task in ({"task": pairs}, {}):
+        run = make_run("lora", checkpoint("t5"), kind="latency", **task)
+        assert len(measure_inference(run)["latency"][0]["ms"]["lora"]) == 4
+
+
 @pytest.mark.parametrize(
     "method", sorted(set(registry.load("method")) - {"peft"})
 )  # a bridge that names no tuner
@@ -224,6 +232,18 @@ def test_long_passes_are_timed_at_once_and_rounds_end_with_the_time(monkeypatch:
     assert len(latency.take_turns({"base": call}, 8, CPU, budget_s=0.0)["base"]) == latency.LEAST_ROUNDS
     cells = measure_latency({BASE: Toy()}, ((1, 8), (2, 8)), CPU, 8, budget_s=1000.0)
     assert [len(cell.ms[BASE]) for cell in cells] == [8, 8]
+
+
+def test_a_cell_that_there_is_no_memory_for_is_refused_and_the_others_are_timed() -> None:
+    class Large(Toy):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            if len(input_ids) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return input_ids
+
+    first, second, third = measure_latency({BASE: Large()}, ((1, 8), (2, 8), (1, 9)), CPU, 3)
+    assert first.refusal is third.refusal is None and len(third.ms[BASE]) == 3
+    assert second.refusal == "there is not enough memory for it" and second.ms == {}
 
 
 def test_a_language_models_pass_computes_the_last_positions_logits(
