@@ -3,8 +3,8 @@
     h = dequantise(c, s) x + (alpha / r) B A x
 
 Every linear layer of self-attention and feed-forward is quantised (see `_quantised`), those among `targets` get a pair, all
-of them as the paper recommends. A layer is quantised on its device, from the type that the base is in. On a GPU no dense copy is
-kept; the originals go to the host's memory, from where the checks of each run fetch them one by one.
+of them as the paper recommends. A layer is quantised on its device, from the type that the base is in. No dense copy stays on a GPU:
+the core sets the originals aside in the host's memory, from where the checks of each run fetch them one by one.
 
 `backend=auto` is bitsandbytes on a GPU where that is installed, with the paper's double quantisation; else torch alone, whose
 scales stay in float32 (.37 bits a weight more). A run on a GPU has the backend in its name. In 8 bits there is torch's alone:
@@ -68,17 +68,12 @@ class QLoRA(LoRA):
 
     def inject(self, model: nn.Module) -> Adaptation:
         adapted = {(site.name, site.part) for site in sites(model, self.targets)}
-        device = next(model.parameters()).device
         copies = Copies()
 
         def build(base: nn.Module, its: list[Site]) -> nn.Module:
-            base.to(device)  # one that was set aside before may be on the host
             quantised = quantise(base, self.bits, self.backend)
             chosen = [site for site in its if (site.name, site.part) in adapted]
-            layer = QLoRALinear(base, quantised, chosen, self, copies) if chosen else quantised
-            if device.type == "cuda":
-                base.to("cpu")
-            return layer
+            return QLoRALinear(base, quantised, chosen, self, copies) if chosen else quantised
 
         adaptation = swap(model, sites(model, LINEAR), build)
         params = {name: p for name, p in adaptation.params.items() if name.endswith((".a", ".b"))}

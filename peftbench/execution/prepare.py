@@ -96,6 +96,8 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     Raises:
         NotSupported: the method can't serve this model.
     """
+    if device != "meta":
+        loaded.model.to(device)  # parts that another method set aside
     method, declared = build_method(run.method)
     base, modules = list(loaded.model.parameters()), Modules(loaded.model, loaded.head)
     # The same model always gets the same streams, whatever device it then goes to.
@@ -118,6 +120,8 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
         checkpoint_activations(adaptation.model)
     if device != "meta":
         adaptation.to(device)
+        if run.kind != "latency":  # in which the base itself takes turns
+            adaptation.set_aside()
     return Prepared(
         adaptation, head, loaded.tokenizer, declared.claims, base, changed, same, before, loaded.output
     )

@@ -92,6 +92,13 @@ class Adaptation:
             for name, tensor in self.frozen.items()
         }
 
+    def set_aside(self) -> None:
+        """Move layers of the base that no wrapper holds to the host, off a GPU whose memory they would take."""
+        held = {id(p) for p in self.model.parameters()}
+        for base, _ in self.swaps.values():
+            if held.isdisjoint(id(p) for p in base.parameters()):
+                base.to("cpu")
+
     def state(self) -> dict[str, Tensor]:
         """What is saved, by name; tensors share memory with the model."""
         if self.stored is not None:
@@ -158,7 +165,7 @@ class Adaptation:
         try:
             with self.placed(bases) as model, ExitStack() as visits:
                 for base in bases.values():
-                    # One that its wrapper does not hold is elsewhere: all of them at once might not fit the device.
+                    # One that was set aside comes for its own pass: all of them at once might not fit the device.
                     if any(p.device != device for p in base.parameters()):
                         visits.enter_context(_visiting(base, device))
                 yield model

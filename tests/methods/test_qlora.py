@@ -88,3 +88,15 @@ def test_originals_come_to_the_device_one_by_one_and_stay_as_they_are(
         assert model(input_ids=inputs()["input_ids"].to("meta")).logits.is_meta
     assert there and set(there) == {1}
     assert all(torch.equal(base.weight, weight) for base, weight in zip(bases, before, strict=True))
+
+
+@pytest.mark.parametrize(("method", "goes"), [("qlora", True), ("lora", False)])
+def test_what_no_wrapper_holds_is_set_aside(
+    method: str, goes: bool, make_run: Callable[..., Run], checkpoint: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    adaptation = adapted(make_run(method, checkpoint("bert"))).adaptation
+    gone: list[nn.Module] = []
+    monkeypatch.setattr(nn.Linear, "to", lambda layer, device: gone.append(layer))
+    adaptation.set_aside()
+    assert gone == ([base for base, _ in adaptation.swaps.values()] if goes else [])
