@@ -131,7 +131,7 @@ class FourBitLinear(QuantisedLinear):
         middles = (values[1:] + values[:-1]) / 2  # a weight takes the nearest value
         scales = torch.empty(len(flat), 1, device=weight.device)
         codes = torch.empty(len(flat), BLOCK // 2, dtype=torch.uint8, device=weight.device)
-        for part in _chunks(len(flat)):
+        for part in () if weight.is_meta else _chunks(len(flat)):  # without weights, shapes alone
             blocks = flat[part].float()
             scales[part] = blocks.abs().amax(1, keepdim=True).clamp(min=1e-12)
             nearest = torch.bucketize(blocks / scales[part], middles, out_int32=True).to(torch.uint8)

@@ -15,7 +15,7 @@ from typing import Any
 from ..from_json import from_json
 
 MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
-RESULT_VERSION = 7  # raise it when the trainer or a meter changes what it computes
+RESULT_VERSION = 8  # raise it when the trainer or a meter changes what it computes
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 OPTIMIZERS = ADAMW, ADAMW_8BIT, PAGED_ADAMW_8BIT = "adamw", "adamw-8bit", "paged-adamw-8bit"
 

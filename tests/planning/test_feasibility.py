@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import transformers
 
 from peftbench import UsageError
 from peftbench.comparison.request import Comparison
 from peftbench.engine.protocol import Capacity, Device
 from peftbench.execution import optimizers, prepare
+from peftbench.models.starters import byte_tokenizer
 from peftbench.planning import feasibility
+from peftbench.planning.counts import counts_of
 from peftbench.planning.plan import plan
 from peftbench.records.runs import OPTIMIZERS, PAGED_ADAMW_8BIT, Run
 
@@ -62,3 +66,26 @@ def test_what_can_not_fit_is_a_row_before_anything_runs() -> None:
     )
     with pytest.raises(UsageError, match="lora on tiny-encoder: it does not fit"):
         plan(asked, granting(100_000))
+
+
+@pytest.mark.parametrize(("method", "memory_bytes"), [("lora", 24_000_000_000), ("qlora", 10_000_000_000)])
+def test_a_model_of_seven_billion_weights_fits_the_cards_that_it_is_tuned_on(
+    method: str, memory_bytes: int, make_run: Make, tmp_path: Path
+) -> None:
+    """By its config alone, in 16 bit; in 32 it would not, nor does full fine-tuning."""
+    config = transformers.LlamaConfig(  # Llama 2 7B
+        hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32_000, pad_token_id=0
+    )  # fmt: skip
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    card = Device("cuda", 1, memory_bytes, bfloat16=True)
+
+    def refusal(method: str, weights: str) -> str | None:
+        return counts_of(
+            make_run(method, str(tmp_path), task="", weights=weights, dtype="bfloat16"), card
+        ).refusal
+
+    assert refusal(method, "bfloat16") is None
+    assert refusal("lora", "float32") is not None
+    assert refusal("full", "bfloat16") is not None
