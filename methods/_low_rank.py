@@ -86,7 +86,7 @@ class Copies:
     def of_input(self, x: Tensor, kind: torch.dtype) -> Tensor:
         """A layer's input in `kind`: one cast for all layers that get the same, for as long as one of them keeps it."""
         if x.dtype == kind:
-            return x
+            return x.detach()  # a cost run's counter would ask a view for its graph
         cast: Tensor | None = None
         if self.input is not None:
             last, version, made = self.input

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from peftbench import Site
+from peftbench.measure.arithmetic import count_flops
 
 HALF = torch.bfloat16
 CUDA = pytest.param(
@@ -172,6 +173,16 @@ def test_launches(dropout: float) -> None:
     assert more.pop("_foreach_copy_") == 1  # A and B of all layers
     masks = {"native_dropout": 3, "native_dropout_backward": 3, "addcmul_": 3} if dropout else {}
     assert +more == {"_to_copy": 3 * 2, **masks}
+
+
+@pytest.mark.parametrize("stream", [torch.float32, HALF])
+def test_every_product_is_counted(stream: torch.dtype) -> None:
+    """By the counter of a cost run, which looks at each layer from inside: two operations a multiply-add."""
+    layer = build()
+    layer.base.to(HALF)
+    x = torch.randn(2, 5, 32, dtype=stream, requires_grad=True)
+    counted = count_flops(lambda: step(nn.Sequential(layer), x).sum().backward())
+    assert counted == 2 * 10 * (2 * 32 * 48 + 3 * 4 * (32 + 48))
 
 
 @pytest.mark.parametrize("stream", [torch.float32, HALF])
