@@ -176,10 +176,11 @@ def _fold(self: Any) -> nn.Module:
     """One plain layer with the same outputs: the library merges a copy into the copy's own base, in float32; then it is cast once."""
     with quiet(), torch.no_grad():
         twin = copy.deepcopy(self)
-        layer: nn.Module = twin.get_base_layer()
-        kind = folded_type(next(layer.parameters()).dtype)
-        layer.float()
+        base: nn.Module = twin.get_base_layer()
+        kind = folded_type(next(base.parameters()).dtype)
+        base.float()
         twin.merge()
+        layer: nn.Module = twin.get_base_layer()  # some put another in its place
     return layer.requires_grad_(False).to(kind)
 
 

@@ -18,3 +18,13 @@ def test_flops_are_those_of_the_products_and_of_attention() -> None:
     heads = torch.randn(2, 4, 16, 8)  # (batch, heads, length, width)
     attend = nn.functional.scaled_dot_product_attention
     assert count_flops(lambda: attend(heads, heads, heads)) == 2 * (2 * 2 * 4 * 16 * 16 * 8)
+
+
+def test_products_that_add_onto_what_is_there_count() -> None:
+    out, left, right = torch.zeros(4, 5), torch.ones(4, 3), torch.ones(3, 5)
+    for add in (torch.addmm, torch.Tensor.addmm_):
+        assert count_flops(lambda add=add: add(out, left, right)) == 2 * 4 * 3 * 5  # type: ignore[misc]
+    stack = torch.zeros(2, 4, 5)
+    assert (
+        count_flops(lambda: stack.baddbmm_(left.expand(2, 4, 3), right.expand(2, 3, 5))) == 2 * 2 * 4 * 3 * 5
+    )

@@ -88,7 +88,7 @@ def test_defaults_leave_old_keys_alone(make_run: Make) -> None:
             ),
         )
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_compiling_is_part_of_one_cost_run_and_of_no_other_run() -> None:
