@@ -7,7 +7,7 @@ weight in the compute type and lets it go; backward forms it again.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -67,6 +67,14 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         self.shape = weight.shape
         self.register_buffer("bias", bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantisedLinear:
+        """Moved with the model and never cast: kernels read scales and tables in the types that they were made in."""
+        for name, held in self._buffers.items():
+            if held is not None:
+                made = fn(held)
+                self._buffers[name] = made if made.dtype == held.dtype else held.to(made.device)
+        return self
 
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight that the codes stand for: (out_features, in_features), rounded once from float32."""

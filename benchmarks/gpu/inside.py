@@ -12,6 +12,7 @@ from peftbench.execution.cost import measure_costs
 from peftbench.execution.prepare import encode, inject, objective_for
 from peftbench.execution.score import Scorer, items_at_once
 from peftbench.execution.train import accelerator_for
+from peftbench.models.precision import DTYPES, frozen_in
 from peftbench.plugins.build import build_task
 
 from .checkpoints import checkpoint, texts
@@ -26,7 +27,8 @@ def memory(
     write: Callable[[dict[str, Any]], None],
 ) -> None:
     """Of each method the parts of a step's peak, counted, and what the allocator saw."""
-    _, runs = ground(methods, str(checkpoint(size, work)), texts(shape[1], 200, 4, work), shape, 4)
+    # The base is let go: each cost run loads its own.
+    runs = ground(methods, str(checkpoint(size, work)), texts(shape[1], 200, 4, work), shape, 4)[1]
     found = {}
     for method, run in runs.items():
         try:
@@ -47,6 +49,7 @@ def writing(
     (run,) = runs.values()
     task = build_task(run.task)
     prepared = inject(run, on.loaded, run.device)
+    prepared.prove_output()
     split = encode(run, task, prepared.tokenizer)["test"]
     objective = objective_for(run, task)
     scorer = Scorer(
@@ -55,13 +58,15 @@ def writing(
         prepared.tokenizer,
         accelerator_for(run.device, run.dtype),
         items_at_once(shape[1]),
+        prepared.output,
     )
     taken = {}
     for name, write_too in (("warm-up", False), ("likelihoods", False), ("likelihoods and texts", True)):
         started = time.perf_counter()
-        scored = scorer.predict(split)
-        if write_too:
-            scorer.write(split, scored)
+        with frozen_in(prepared.adaptation.model, DTYPES[run.dtype]):
+            scored = scorer.predict(split)
+            if write_too:  # unmerged
+                scorer.write(split, scored)
         taken[name] = time.perf_counter() - started
     assert objective.decoding is not None
     write(

@@ -179,6 +179,7 @@ def _more_seeds(
 ) -> list[Planned]:
     """The runs of the next look, for each table that does not resolve yet what is asked."""
     more = []
+    finished = {result.record.run.method for result in results if result.record.status == "ok"}
     for table in tables_of(results, reference or "", sequence):
         cell = table.setting.cell
         ours = [item for item in planned if item.run.cell == cell and item.run.kind == "training"]
@@ -186,7 +187,11 @@ def _more_seeds(
         target = sequence.next_look(len(have))
         if target is None or table.resolution is None or _points(table, table.resolution) <= sequence.resolve:
             continue
-        first = [item for item in ours if item.seeded and item.refusal is None and item.run.seed == 0]
+        first = [
+            item
+            for item in ours
+            if item.seeded and item.refusal is None and item.run.seed == 0 and item.run.method in finished
+        ]
         more += [
             dataclasses.replace(item, run=dataclasses.replace(item.run, seed=seed))
             for seed in range(len(have), target)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 
-from ..records.joint import joined, parts
+from ..records.joint import joined, parts, record_parts
 from ..records.runs import Planned, Run
 from ..records.store import Store
 
@@ -39,8 +39,9 @@ class Held:
         for stored in self.store.all() if self.store.root.is_dir() else ():
             record = stored.record
             if record.run.kind == "latency" and record.status == "ok" and record.key == record.run.key:
-                for part in parts(record.run):
-                    found.setdefault(part.key, []).append(record.run)
+                for part in record_parts(record):
+                    if part.status == "ok":  # it was not left out there
+                        found.setdefault(part.key, []).append(record.run)
         return found
 
     def _in_place_of(self, run: Run) -> list[Run]:

@@ -96,7 +96,7 @@ class Comparison:
     )
     baselines: bool = option(True, "Add full fine-tuning and a linear probe (head).", COMPARED, FLAG)
     baseline: str | None = option(
-        None, f"Method that all others are compared with; default: {defaults.REFERENCE}.", COMPARED, SPEC,
+        None, f"Method that all others are compared with; default: {defaults.REFERENCE}, or {defaults.NEXT_REFERENCE} where that has no finished run.", COMPARED, SPEC,
         completes="method",
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
@@ -212,7 +212,7 @@ class Comparison:
         FLAG,
     )
     optimizer: str = option(
-        ADAMW, "AdamW with moments in float32 or in 8 bits (2 bytes a trained number, not 8), which may be paged to the host's memory.",
+        ADAMW, "AdamW with moments in float32 or, by bitsandbytes, in 8 bits (2 bytes a trained number, not 8), which may be paged to the host's memory.",
         EXECUTION, TEXT, choices=OPTIMIZERS,
     )  # fmt: skip
 

@@ -135,6 +135,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
                     accelerator,
                     witness.beside(watch),
                 )
+            if run.packing:  # what a pass is given are rows, not items
+                witness.counted.expected_rows = sum(part[0] for step in seen.shapes for part in step)
             training = dataclasses.asdict(seen) | dataclasses.asdict(witness.counted)
             training["departures"] = witness.departures()
         else:

@@ -40,6 +40,11 @@ def text_room(model: nn.Module, device: torch.device, dtype: torch.dtype, cpu_to
     """
     if device.type != "cuda":
         return TextRoom(cpu_tokens, by_longest_of_all=True)
+    config: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
+    if (
+        getattr(config, "num_attention_heads", None) is None
+    ):  # no cache of keys and values: what runs out is halved
+        return TextRoom(cpu_tokens)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return room_in(int(FREE_SHARE * (torch.cuda.mem_get_info(device)[0] + unused)), model, dtype)
 

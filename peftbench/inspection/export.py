@@ -145,7 +145,8 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
             )
         if hasattr(plain.config, "use_cache"):  # off while it was trained
             plain.config.use_cache = config_of(resolve_model(record.run.model)).get("use_cache", True)
-        plain.save_pretrained(out)
+        # Weights that were read as plain ones are written as such.
+        plain.save_pretrained(out, **({"save_original_format": False} if _was_quantised(record) else {}))
     if prepared.head and not own:
         _name_labels(plain.config, out / "config.json")
     _save_own_head(prepared, own, out)
@@ -203,6 +204,14 @@ def _class_of(prepared: Prepared, own: str) -> str:
     return "transformers.AutoModel" if own else f"transformers.{type(prepared.adaptation.model).__name__}"
 
 
+def _was_quantised(record: Record) -> bool:
+    """Whether the run's checkpoint holds quantised weights, which a run reads as plain ones."""
+    from ..models.quantised import plain_arguments
+    from ..models.resolve import config_of, resolve_model
+
+    return bool(plain_arguments(config_of(resolve_model(record.run.model))))
+
+
 def _kind_of(prepared: Prepared) -> str:
     """What the trained model does: "causal" or "seq2seq" where it writes text, else "sequence"."""
     name = type(prepared.adaptation.model).__name__
@@ -213,6 +222,8 @@ def _kind_of(prepared: Prepared) -> str:
 
 def _options(base: Base, prepared: Prepared, own: str) -> str:
     """What `from_pretrained` must be told to give the model that was trained: its outputs, its type, its padding."""
+    from ..models.quantised import plain_arguments
+
     config: Any = prepared.adaptation.model.config
     file = base.folder / "config.json"
     known = json.loads(file.read_text(encoding="utf-8")).get("pad_token_id")
@@ -221,6 +232,12 @@ def _options(base: Base, prepared: Prepared, own: str) -> str:
         options["ignore_mismatched_sizes"] = True
     if known != config.pad_token_id and not own:
         options["pad_token_id"] = config.pad_token_id
+    if plain := plain_arguments(
+        json.loads(file.read_text(encoding="utf-8"))
+    ):  # it was trained over plain weights
+        options["quantization_config"] = (
+            f"transformers.{type(plain['quantization_config']).__name__}(dequantize=True)"
+        )
     return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
 
 

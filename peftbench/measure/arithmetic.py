@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 def count_flops(step: Callable[[], object]) -> int:
     """Floating-point operations of one call."""
-    with FlopCounterMode(display=False, custom_mapping=_in_place() | _attention_on_a_cpu()) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping=_in_place() | _in_four_bits() | _attention_on_a_cpu()
+    ) as counter:
         step()
     return int(counter.get_total_flops())
 
@@ -21,9 +23,19 @@ def _in_place() -> dict[Any, Any]:
     """Products that add onto what is there: the counter knows the forms that return a new tensor alone."""
 
     def product(_: Any, left: Any, right: Any, **__: Any) -> int:
-        return 2 * math.prod(left) * int(right[-1])
+        return int(2 * math.prod(left) * right[-1])
 
     return {torch.ops.aten.addmm_: product, torch.ops.aten.baddbmm_: product}
+
+
+def _in_four_bits() -> dict[Any, Any]:
+    """Products of the bitsandbytes library, where it is in use."""
+
+    def product(inputs: Any, _: Any, weight: Any, *__: Any, **___: Any) -> int:
+        return int(2 * math.prod(inputs) * weight[0])
+
+    ops = torch.ops.bitsandbytes
+    return {getattr(ops, name): product for name in ("gemm_4bit", "gemv_4bit") if hasattr(ops, name)}
 
 
 def _attention_on_a_cpu() -> dict[Any, Any]:

@@ -157,15 +157,33 @@ def measure_latency(
             continue
         inputs = pass_inputs(base, batch, length, device)
         share_s = None if ends_s is None else (ends_s - time.monotonic()) / (len(cells) - done)
-        cell = LatencyCell(batch, length, refusal="there is not enough memory for it")
-        with (
-            contextlib.suppress(torch.OutOfMemoryError),  # the other cells are good all the same
-            _ready(variants, inputs, execution, device) as calls,
-        ):
-            cell = LatencyCell(batch, length, take_turns(calls, rounds, device, share_s))
+        try:
+            with _ready(variants, inputs, execution, device) as calls:
+                cell = LatencyCell(batch, length, take_turns(calls, rounds, device, share_s))
+        except torch.OutOfMemoryError:
+            cell = _with_those_that_fit(variants, inputs, (batch, length), device, rounds)
         measured.append(cell)
         watch(done + 1, len(cells))
     return measured
+
+
+def _with_those_that_fit(
+    variants: Mapping[str, nn.Module],
+    inputs: dict[str, Tensor],
+    place: tuple[int, int],
+    device: torch.device,
+    rounds: int,
+) -> LatencyCell:
+    """The cell without the variants that have not enough memory for it: the others, and other cells, are good all the same."""
+    fitting = {}
+    for name, model in variants.items():
+        with contextlib.suppress(torch.OutOfMemoryError):
+            call = forward_of(model, inputs)
+            call()
+            fitting[name] = call
+    if BASE not in fitting:
+        return LatencyCell(*place, refusal="there is not enough memory for it")
+    return LatencyCell(*place, take_turns(fitting, rounds, device))
 
 
 def random_inputs(vocabulary: int, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:

@@ -75,13 +75,14 @@ class Places:
             losses.append(loss.detach())
             leaves = _leaves(loss)
             # Kept: what a method computes once for several passes may be part of it. A chunk's own goes with `loss`.
-            gradients = torch.autograd.grad(loss, leaves, retain_graph=True) if leaves else ()
+            with torch.autocast(loss.device.type, enabled=False):  # as a backward pass is
+                gradients = torch.autograd.grad(loss, leaves, retain_graph=True) if leaves else ()
             for leaf, gradient in zip(leaves, gradients, strict=True):
                 if leaf is chunk:
                     assert of_states is not None
                     of_states[chosen] = gradient
                 elif leaf in of_others:
-                    of_others[leaf] += gradient
+                    of_others[leaf] = of_others[leaf] + gradient  # not in place: two leaves may share one
                 else:
                     of_others[leaf] = gradient
             del loss, gradients  # else the next chunk would stand beside it

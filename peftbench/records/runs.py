@@ -169,6 +169,8 @@ class Run:
                 del parts[name]
         if self.kind == "latency":  # neither data nor training reach it
             del parts["budget"]
+            parts.pop("checkpointing", None)
+            parts.pop("packing", None)
             parts["identity"] = {name: part for name, part in self.identity.items() if name != "data"}
         else:
             del parts["grid"]

@@ -241,7 +241,10 @@ def _latency(place: tuple[int, int], cells: list[dict[str, Any]], method: str, m
             one is None or one.half_width() <= PRECISION or one.side(margin) is not None
             for one in (unmerged, merged)
         ),
-        refusal=cells[0]["refusal"],
+        # Of several sets of turns another one's may have been refused.
+        refusal=next((cell["refusal"] for cell in cells if cell["refusal"]), None)
+        if unmerged is None
+        else None,
     )
 
 

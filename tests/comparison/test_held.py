@@ -70,3 +70,10 @@ def test_the_time_that_is_asked_for_now_counts(make_run: Make, tmp_path: Path) -
     run = timed(make_run, "lora", grid=LatencyGrid(((1, 8),), budget_s=9.0))
     (found,) = Held(store).used_for([Planned(run, False, None, None, None)])
     assert found.run.grid == run.grid and store.get(found.run.key) is not None
+
+
+def test_a_method_that_a_process_left_out_is_timed(make_run: Make, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    put(store, timed(make_run, "lora prefix"), meters={"left_out": {"lora": "it raised"}})
+    assert used(store, timed(make_run, "lora")) == ["lora"]
+    assert used(store, timed(make_run, "prefix")) == ["lora,prefix"]

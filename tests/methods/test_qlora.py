@@ -36,6 +36,14 @@ def test_weights_are_what_the_codes_say_whatever_is_formed_at_once(monkeypatch: 
         assert torch.equal(layer.dense(torch.bfloat16), want.bfloat16())
 
 
+def test_what_codes_stand_for_is_never_cast() -> None:
+    """A model is cast to serve; kernels read scales in the type that they were made in."""
+    weight = torch.randn(8, 64)
+    for layer in (_quantised.FourBitLinear(weight, None), _quantised.EightBitLinear(weight, None)):
+        before = layer.dense()
+        assert torch.equal(layer.to(torch.bfloat16).dense(), before)
+
+
 def test_bitsandbytes_computes_in_the_runs_type_from_the_same_codes() -> None:
     """Its scales are in 8 bits themselves, which is 1 % of the largest in a group of 256."""
     pytest.importorskip("bitsandbytes")

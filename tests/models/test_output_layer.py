@@ -165,6 +165,22 @@ def test_in_half_precision_a_tied_weight_gets_both_gradients(monkeypatch: pytest
         assert float((one - other).norm()) <= 2**-7 * float(other.norm())
 
 
+def test_leaves_that_share_a_gradient_get_it_once_a_chunk() -> None:
+    """Autograd gives both sides of a sum the very same tensor."""
+    torch.manual_seed(0)
+    states, tokens = torch.randn(6, 4, dtype=torch.float64, requires_grad=True), torch.randint(9, (6,))
+    weight, update = (torch.randn(9, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def logits_of(some: Tensor) -> Tensor:
+        return some @ (weight + update).t()
+
+    leaves = (states, weight, update)
+    by_chunks = torch.autograd.grad(Places(states, logits_of, 2).mean_loss(tokens, exact), leaves)
+    by_formula = torch.autograd.grad(exact(logits_of(states), tokens).mean(), leaves)
+    for one, other in zip(by_chunks, by_formula, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_an_output_layer_that_is_not_known_is_computed_in_the_pass() -> None:
     class Louder(transformers.LlamaForCausalLM):
         def forward(self, *args: Any, **options: Any) -> Any:
