@@ -1,7 +1,7 @@
 """The trainer's steps eager and under torch.compile, in turns, on the same batches of one process.
 
-The model's forward is compiled, and with it its backward; a language model's output layer and loss, clipping and the optimizer are as ever. Batches of other widths are
-compiled anew or for any width, as torch decides: all of it is in the first pass over the batches, whose excess is the compile time.
+The model's forward is compiled, and with it its backward; a language model's output layer and loss, clipping and the optimizer are as
+ever. Batches of other widths are compiled anew or for any width, as torch decides: all of it is in the first pass over the batches, whose excess is the compile time.
 """
 
 from __future__ import annotations

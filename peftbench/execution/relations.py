@@ -1,4 +1,5 @@
-"""What a prediction must not depend on: the other items, the padding, what was scored before, the other texts of a packed row, and a causal model's future.
+"""What a prediction must not depend on: the other items, the padding, what was scored before, the other texts of a packed row, and a
+causal model's future.
 
 Held to rounding, and to what the base model itself does where its own operations differ from batch to batch.
 """

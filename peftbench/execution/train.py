@@ -105,7 +105,6 @@ class Stepper:
             self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.trainable, self.clip_norm)
         self.optimizer.step()
-        torch.autograd.graph.increment_version(self.trainable)  # torch's fused optimizers leave that out
         self.scheduler.step()
         if self.adaptation.after_step is not None:
             self.adaptation.after_step(self.done, self.steps)
