@@ -4,7 +4,8 @@
 
 Every linear layer of self-attention and feed-forward is quantised (see `_quantised`), those among `targets` get a pair, all
 of them as the paper recommends. A layer is quantised on its device, from the type that the base is in. No dense copy stays on a GPU:
-the core sets the originals aside in the host's memory, from where the checks of each run fetch them one by one.
+the core sets the originals aside in the host's memory, from where the checks of each run fetch them one by one. A base that would take
+more than half of a GPU's free memory is read into the host's, and its layers come one by one to be quantised.
 
 `backend=auto` is bitsandbytes on a GPU where that is installed, with the paper's double quantisation; else torch alone, whose
 scales stay in float32 (.37 bits a weight more). A run on a GPU has the backend in its name. In 8 bits there is torch's alone:

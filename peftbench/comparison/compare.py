@@ -22,6 +22,7 @@ from ..tables.tabulate import tables_of
 from .held import Held
 from .latency_request import LatencyRequest, check_latency_request
 from .more_processes import more_processes
+from .one_by_one import one_by_one, without_dead
 from .request import Comparison, check_request
 from .tuning import tune
 
@@ -104,6 +105,10 @@ def compare(
     if asked.trials:
         planned, results = _tune(planned, asked.trials, do)
     results += do(planned)
+    if again := held.used_for(one_by_one(planned, results)):
+        planned, results = without_dead(planned, results)
+        results += do(again)
+        planned += again
     while timed := held.used_for(more_processes(planned, results)):
         results += do(timed)
         planned += timed

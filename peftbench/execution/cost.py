@@ -8,7 +8,7 @@ arithmetic a step is. That slows a step many times over, so it comes last.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,11 @@ from . import relations, score
 from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
 from .compiled import time_compiled
 from .hidden import added_bytes, tensors_of
+from .merging import before_writing, merged_where_proven
 from .packing import room_of
 from .parts import Parts, padded_tokens
 from .prepare import Prepared, encode, inject, load_base, objective_for
-from .probe import short_probe
+from .probe import Probe, long_probe, short_probe
 from .train import Stepper, accelerator_for
 from .train import train as train_for
 
@@ -118,7 +119,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
             timed = time_compiled(stepper, [looked.on(items) for items in own], device)
             sections["profile"] = sections.get("profile", {}) | {"compiled": timed}
     if taken.energy_j is not None:
-        sections["scoring"] = _energy_of_scoring(run, prepared, objective, encoded["validation"], accelerator)
+        sections["scoring"] = _energy_of_scoring(run, prepared, objective, encoded, accelerator)
     return sections
 
 
@@ -141,17 +142,30 @@ class _Steps:
 
 
 def _energy_of_scoring(
-    run: Run, prepared: Prepared, objective: Objective, split: Encoded, accelerator: Accelerator
+    run: Run,
+    prepared: Prepared,
+    objective: Objective,
+    encoded: Mapping[str, Encoded],
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """What scoring some items of validation takes."""
+    """What scoring some items of validation takes, written as a training run writes."""
     progress.phase("score")
-    model, some = prepared.adaptation.model.eval(), first_of_shuffled(split, min(SCORED, len(split)))
+    adaptation, split, device = prepared.adaptation, encoded["validation"], accelerator.device
+    pad = padding(prepared.tokenizer)
+
+    def probes() -> list[Probe]:
+        made = (make(encoded["train"], pad, device) for make in (long_probe, short_probe))
+        return [probe.computed_in(run, prepared.output) for probe in made]
+
+    model, some = adaptation.model.eval(), first_of_shuffled(split, min(SCORED, len(split)))
+    merging = before_writing(run, adaptation, prepared.claims, objective.decoding is not None, probes)
     at_once = score.items_at_once(run.budget.max_length)
     scorer = score.Scorer(model, objective, prepared.tokenizer, accelerator, at_once, prepared.output)
-    energy = EnergyMeter(accelerator.device.type)
+    energy = EnergyMeter(device.type)
     with frozen_in(model, DTYPES[run.dtype]):
         scored = scorer.predict(some)
-        scorer.write(some, scored)
+        with merged_where_proven(adaptation, merging, device):
+            scorer.write(some, scored)
     return {"items": len(scored), **dataclasses.asdict(energy.used())}
 
 

@@ -34,7 +34,7 @@ from .cost import measure_costs
 from .finite import check_figures
 from .hidden import added_bytes
 from .inference import measure_inference
-from .merging import merge, merged_where_proven
+from .merging import before_writing, merge, merged_where_proven
 from .out_of_memory import within_memory
 from .packing import room_of
 from .prepare import Prepared, encode, inject, load_base, objective_for
@@ -161,10 +161,9 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     # What is kept may be less than what was there to train: triplets that went, a reparameterisation.
     counts = dataclasses.replace(counts, stored=count(adaptation.state().values()))
 
-    merging = None
-    if device.type == "cuda" and run.kind == "training" and objective.decoding and run.dtype == run.weights:
-        with fenced(prepared.changed, "in a forward pass"):  # before it writes: merged, if that is proven
-            merging = within_memory("merge", lambda: merge(adaptation, prepared.claims, (long, short)))
+    writes = run.kind == "training" and objective.decoding is not None
+    with fenced(prepared.changed, "in a forward pass"):
+        merging = before_writing(run, adaptation, prepared.claims, writes, lambda: (long, short))
     progress.phase("score")
     energy = EnergyMeter(device.type)
     with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,9 @@ from transformers.pytorch_utils import Conv1D
 from ..models.adaptation import Adaptation, uncast
 from ..plugins.contracts import Claims
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
+from ..records.runs import Run
 from .fingerprints import changed, fingerprints, some
-from .out_of_memory import is_out_of_memory
+from .out_of_memory import is_out_of_memory, within_memory
 from .probe import Probe, agreement, distance, outputs
 
 MERGE_TOLERANCE = 0.05  # of what the adapter changes
@@ -112,6 +113,19 @@ def merge(
     bad = [check for check in found if check.outcome == FAIL]
     good = [check for check in found if check.outcome == PASS]
     return (bad or good or found)[0]
+
+
+def before_writing(
+    run: Run, adaptation: Adaptation, claims: Claims, writes: bool, probes: Callable[[], Sequence[Probe]]
+) -> Check | None:
+    """What `merge` finds, where the model writes merged if it is proven: on a GPU, with weights in the type of the compute.
+
+    Args:
+        probes: makes the inputs that are looked at.
+    """
+    if not writes or torch.device(run.device).type != "cuda" or run.dtype != run.weights:
+        return None
+    return within_memory(NAME, lambda: merge(adaptation, claims, probes()))
 
 
 @contextmanager

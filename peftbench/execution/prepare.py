@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import spec
 from ..errors import Mistaken, NotSupported, UsageError
-from ..models.adaptation import Adaptation
+from ..models.adaptation import Adaptation, layers_at_home
 from ..models.graph import Graph, graph_of, is_the_base
-from ..models.load import Loaded, decoder_start, load_model
+from ..models.load import Loaded, decoder_start, is_for_host, load_model
 from ..models.output_layer import WHOLE, OutputLayer, output_layer_of
 from ..models.precision import DTYPES, checkpoint_activations
 from ..models.resolve import resolve_model
@@ -84,10 +86,17 @@ def prepare(run: Run, objective: Objective | None, device: str) -> Prepared:
 
 
 def load_base(run: Run, objective: Objective | None, device: str) -> Loaded:
-    """The run's model as its checkpoint and its seed make it; without weights on the "meta" device."""
-    return load_model(
-        resolve_model(run.model), objective, run.seed, device, run.attention, DTYPES[run.weights]
-    )
+    """The run's model as its checkpoint and its seed make it; without weights on the "meta" device.
+
+    A large one is on the host until a method is in it, unless the model itself is to be run before.
+    """
+    source, weights = resolve_model(run.model), DTYPES[run.weights]
+    itself = run.kind == "latency" or run.forgetting is not None
+    on_host = not itself and is_for_host(source, weights, device)
+    place = "cpu" if on_host else device
+    loaded = load_model(source, objective, run.seed, place, run.attention, weights)
+    loaded.on_host = on_host
+    return loaded
 
 
 def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
@@ -96,14 +105,15 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     Raises:
         NotSupported: the method can't serve this model.
     """
-    if device != "meta":
+    if device != "meta" and not loaded.on_host:
         loaded.model.to(device)  # parts that another method set aside
     method, declared = build_method(run.method)
     base, modules = list(loaded.model.parameters()), Modules(loaded.model, loaded.head)
     # The same model always gets the same streams, whatever device it then goes to.
     changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
     before = graph_of(loaded.model)
-    with fenced(changed, "in inject()"), init_streams(run.seed, run.method):
+    home = layers_at_home(torch.device(device)) if loaded.on_host else nullcontext()
+    with fenced(changed, "in inject()"), init_streams(run.seed, run.method), home:
         adaptation = method.inject(loaded.model)
     _refuse_mistakes(adaptation, modules)
     head = loaded.head if adaptation.head is None else adaptation.head

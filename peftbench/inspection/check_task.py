@@ -24,6 +24,7 @@ from ..objectives.base import SPLITS, Objective
 from ..plugins import build
 from ..plugins.contracts import Task
 from ..records.record import FAIL, PASS
+from .losses import disagreement
 
 NOTICE = "notice"  # worth knowing, and no failure
 SEEN = 0.05  # of the test rows: with more of them in training, memory alone could explain five points
@@ -183,6 +184,8 @@ def _through_a_model(text: str, task: Task, splits: dict[str, Any]) -> Outcome:
             FAIL,
             f"predict() gives {odd[0]!r} in shape {np.shape(predictions[odd[0]])} of {len(split)} items",
         )
+    if (said_of := disagreement(task.objective, logits, batch, predictions)) is not None:
+        return FAIL, said_of
     said = f"loss {loss:.3f} with {loaded.source.name}"
     encoded = {split: _encoded(text, task, loaded, splits[split], READ) for split in SPLITS}
     if not (found := batches.told(task.objective, encoded)):

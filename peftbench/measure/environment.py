@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from ..records.runs import ALONE, Conditions
 
 CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
-GPU_LIBRARIES = ("peft", "bitsandbytes", "triton", "flash-attn")  # whose kernels a run on a GPU may take
+# A run on a GPU may take their kernels without a word; on a processor it takes one that it imports.
+KERNEL_LIBRARIES = ("peft", "bitsandbytes", "triton", "flash-attn")
 
 
 @functools.cache
@@ -50,7 +52,8 @@ def git_commit() -> str | None:
 def versions(device: str = "cpu") -> dict[str, str]:
     """Versions of the libraries that a result depends on, and of this program."""
     found = {"python": platform.python_version()}
-    for name in ("peftbench", *LIBRARIES, *(GPU_LIBRARIES if device == "cuda" else ())):
+    kernels = [name for name in KERNEL_LIBRARIES if device == "cuda" or name.replace("-", "_") in sys.modules]
+    for name in ("peftbench", *LIBRARIES, *kernels):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

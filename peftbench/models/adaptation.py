@@ -205,6 +205,39 @@ def _visiting(layer: nn.Module, device: torch.device) -> Iterator[None]:
             hook.remove()
 
 
+_home: ContextVar[torch.device | torch.dtype | None] = ContextVar("peftbench_home", default=None)
+
+
+@contextmanager
+def layers_at_home(home: torch.device | torch.dtype) -> Iterator[None]:
+    """Inside the block, a layer that is to be replaced is on its device while that is done, and stays where what replaces it holds it.
+
+    So a base of which codes alone are kept never is on a device as a whole.
+    """
+    token = _home.set(home)
+    try:
+        yield
+    finally:
+        _home.reset(token)
+
+
+@contextmanager
+def _at_home(layer: nn.Module) -> Iterator[Callable[[nn.Module], None]]:
+    """Brings a layer to its device. Yields what takes from there all that its wrapper does not hold."""
+    home = _home.get()
+    before = [(t, t.data) for t in (*layer.parameters(), *layer.buffers())] if home is not None else []
+    for tensor, data in before:
+        tensor.data = data.to(home)
+
+    def leave(wrapper: nn.Module) -> None:
+        held = {id(t) for t in (*wrapper.parameters(), *wrapper.buffers())}
+        for tensor, data in before:
+            if id(tensor) not in held:
+                tensor.data = data
+
+    yield leave
+
+
 def swap(
     model: nn.Module, targets: str | Sequence[Site], build: Callable[[nn.Module, list[Site]], nn.Module]
 ) -> Adaptation:
@@ -223,8 +256,9 @@ def swap(
     swaps: dict[str, tuple[nn.Module, nn.Module]] = {}
     for name, its_sites in by_module.items():
         base = its_sites[0].module
-        with layer_stream(name):
+        with layer_stream(name), _at_home(base) as leave:
             wrapper = build(base, its_sites)
+            leave(wrapper)
         wrapper.train(base.training)
         if isinstance(weight := getattr(base, "weight", None), Tensor) and not hasattr(wrapper, "weight"):
             # T5's feed-forward reads the type of its layer's weight. Not registered: it stays the base's parameter.

@@ -7,6 +7,7 @@ methods of one seed start from the same head. Weights are read from safetensors 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 
 from ..errors import ModelError, NotSupported, PeftbenchError, UsageError
@@ -49,6 +51,7 @@ class Loaded:
     source: Source
     notices: tuple[str, ...] = ()  # what a reader should know of what was taken from the checkpoint
     output: OutputLayer = WHOLE  # of a model that writes, where an objective asks it to
+    on_host: bool = False  # until a method is in it, which may not keep all of it
 
 
 def load_model(
@@ -137,6 +140,26 @@ def load_model(
                 f"a {config.model_type} model's output layer can't be computed apart from its pass: the logits of all tokens are held at once"
             )
     return Loaded(model, tokenizer, head, source, tuple(notices), output)
+
+
+def is_for_host(source: Source, weights: torch.dtype, device: str) -> bool:
+    """Whether a model is read into the host's memory at first: one that would take more than half of what a GPU has free.
+
+    A method that keeps codes in place of its weights may fit where they do not.
+    """
+    if device != "cuda" or not source.weights:
+        return False
+    free_bytes, _ = torch.cuda.mem_get_info()
+    return 2 * _numbers(Path(source.location)) * weights.itemsize > free_bytes
+
+
+def _numbers(folder: Path) -> int:
+    """In the files of a model's weights, by their headers."""
+    found = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            found += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return found
 
 
 def _refuse_padding_read(model: Any, source: Source) -> None:

@@ -147,9 +147,11 @@ WHOLE = OutputLayer()
 def output_layer_of(model: Any) -> OutputLayer:
     """A model's, in evaluation mode: apart where that gives the very bits that a whole pass gives for a few tokens.
 
-    A hook on the model may read its logits, so there they are what it expects.
+    A hook on the model may read its logits, so there they are what it expects; one on the gradient of the output layer's weights would
+    run for each chunk and once more.
     """
-    if model._forward_hooks:
+    layer = model.get_output_embeddings()
+    if layer is None or model._forward_hooks or any(weight._backward_hooks for weight in layer.parameters()):
         return WHOLE
     index = torch.arange(PROOF_TOKENS, device=next(model.parameters()).device)
     inputs = {"input_ids": index[None] + 1}

@@ -21,7 +21,7 @@ def place_notes(chosen: Selected) -> list[str]:
     measured = [record for record in _measured(chosen) if record.environment]
     notes = [_machine(trained[0], measured)]
     everywhere = [record.environment for record in (*trained, *measured)]
-    if len(_places(everywhere)) > 1:
+    if _differ(everywhere):
         notes.append(
             "Rows of this table come from different machines or library versions: compare costs with care."
         )
@@ -134,6 +134,10 @@ def _machines(environments: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]
     return {tuple(e.get(name) for name in ("machine", "gpu", "processor")) for e in environments}
 
 
-def _places(environments: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
-    """Machines with their libraries."""
-    return {(*place, *sorted(e["libraries"].items())) for e in environments for place in _machines([e])}
+def _differ(environments: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether they are several machines, or a library is there in two versions; one that a run alone uses is no difference."""
+    versions: dict[str, set[str]] = {}
+    for one in environments:
+        for name, version in one["libraries"].items():
+            versions.setdefault(name, set()).add(version)
+    return len(_machines(environments)) > 1 or any(len(its) > 1 for its in versions.values())

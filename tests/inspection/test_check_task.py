@@ -48,6 +48,9 @@ LABELS = "Classification(('no', 'yes'))"
 ROW = "text=f't{i}', label=i % 2"
 TEXTS = "source=f's{i}', target=f'the word {i} stands here {i * 7}'"
 
+WRITES = "Completion(('chrf',))"
+OWN = "'wanted': lambda *of: Completion.wanted(*of), 'loss': lambda *of: {}, 'predict': lambda *of: {}"
+
 # objective, row, what is changed, the check that fails
 BAD = {
     "a column lacks": (LABELS, "words=f't{i}', label=i % 2", "pass", "columns"),
@@ -91,6 +94,30 @@ def test_a_broken_task_fails_its_check(what: str, tmp_path: Path) -> None:
 def test_a_sound_task_passes(what: str, tmp_path: Path) -> None:
     checked = check_file(written(tmp_path, "sound-" + what, *GOOD[what]), (), tmp_path)
     assert {one.outcome for one in checked} == {"pass"} and len(checked) == 7, checked
+
+
+@pytest.mark.parametrize(
+    ("base", "body", "row", "said"),
+    [
+        (LABELS, "'loss': lambda *of: Classification.loss(*of) * len(of[1])", ROW, "by their own losses and weight()"),
+        (LABELS, "'weight': lambda self, batch: 1 + int(batch['labels'][0])", ROW, "weight(): it must be their mean"),
+        (WRITES, OWN.format("Completion.loss(*of) * 2", "Completion.predict(*of)"), TEXTS, "a run trains the latter"),
+        (WRITES, OWN.format("Completion.loss(*of)", "{'nll': Completion.predict(*of)['nll'] + .1}"), TEXTS, "a run reports the latter"),
+        (WRITES, OWN.replace("Completion.wanted(*of)", "Completion.wanted(*of)[:, 1:]").format("Completion.loss(*of)", "Completion.predict(*of)"),
+         TEXTS, "for each place"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_is_another_one_elsewhere_fails(
+    base: str, body: str, row: str, said: str, tmp_path: Path
+) -> None:
+    """What a run trains in parts, or a few tokens at a time, is what `loss` says of the whole."""
+    name, arguments = base.split("(", 1)
+    objective = f"type('Own', ({name},), {{{body}}})({arguments}"
+    checked = check_file(
+        written(tmp_path, "own-" + "".join(filter(str.isalpha, said)), objective, row, "pass"), (), tmp_path
+    )
+    failed = [one for one in checked if one.outcome == "fail"]
+    assert [one.name for one in failed] == ["model"] and said in failed[0].detail, checked
 
 
 def test_predictions_that_are_not_one_an_item_fail(tmp_path: Path) -> None:

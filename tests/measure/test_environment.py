@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,11 @@ def test_a_limit_of_the_system_counts(monkeypatch: pytest.MonkeyPatch, tmp_path:
     whole = environment.granted_bytes()
     limit.write_text("123456789\n")
     assert environment.granted_bytes() == 123456789 < whole
+
+
+def test_a_library_whose_kernels_a_run_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "KERNEL_LIBRARIES", ("peft", "pytest", "typer"))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.delitem(sys.modules, "typer", raising=False)
+    assert {"pytest", "peft"} <= environment.versions().keys() and "typer" not in environment.versions()
+    assert "typer" in environment.versions("cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,18 @@ from torch import nn
 from peftbench.comparison.request import Comparison
 from peftbench.engine.protocol import Capacity, Device
 from peftbench.errors import UsageError
+from peftbench.execution import prepare
+from peftbench.execution.execute import execute
+from peftbench.models.adaptation import layers_at_home, swap
+from peftbench.models.roles import Site
 from peftbench.planning.plan import plan
 from peftbench.plugins import build
-from peftbench.records.runs import Run
+from peftbench.records.record import NOT_CLAIMED, PASS
+from peftbench.records.runs import Conditions, Run
 
 from ..support.adapted import adapted, inputs
 
+Make = Callable[..., Run]
 GPU = Capacity((Device("cuda", 1, 2**34, True),), cores=1)
 
 
@@ -62,6 +69,55 @@ def test_bitsandbytes_computes_in_the_runs_type_from_the_same_codes() -> None:
     torch.testing.assert_close(gradient, dense[1].dense().sum(0).expand(5, 64), rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         assert theirs(x).dtype == torch.bfloat16
+
+
+def test_a_layer_is_on_its_device_while_it_is_replaced_and_stays_where_it_is_held() -> None:
+    """A base that fits no device but as codes. Here a data type stands for the device."""
+    model, seen = nn.ModuleDict({"q": nn.Linear(4, 4), "k": nn.Linear(4, 4)}), {}
+
+    def build(base: nn.Module, its: list[Site]) -> nn.Module:
+        seen[its[0].name] = next(base.parameters()).dtype
+        return nn.Sequential(base) if its[0].name == "q" else nn.Linear(4, 4)
+
+    before = {name: layer.weight.clone() for name, layer in model.items()}
+    with layers_at_home(torch.float64):
+        swapped = swap(model, [Site("query", name, model[name], None) for name in ("q", "k")], build).swaps
+    assert set(seen.values()) == {torch.float64}
+    types = {name: next(base.parameters()).dtype for name, (base, _) in swapped.items()}
+    assert types == {"q": torch.float64, "k": torch.float32}
+    assert all(torch.equal(base.weight.float(), before[name]) for name, (base, _) in swapped.items())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_a_model_that_waits_on_the_host_trains_the_same(
+    device: str, make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("qlora", "tiny-decoder", device=device, steps=2)
+    direct = execute(run, tmp_path, Conditions())
+    monkeypatch.setattr(prepare, "is_for_host", lambda *asked: True)
+    waiting = execute(run, tmp_path, Conditions())
+    assert {check["outcome"] for check in waiting.checks or ()} <= {PASS, NOT_CLAIMED}
+    for its in (direct, waiting):
+        assert its.training and its.checks
+    assert (waiting.training or {})["losses"] == (direct.training or {})["losses"]
+    assert [c["outcome"] for c in waiting.checks or ()] == [c["outcome"] for c in direct.checks or ()]
+
+
+@pytest.mark.cuda
+def test_the_whole_base_is_never_on_the_gpu(
+    make_run: Make, checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("qlora", checkpoint("llama"), device="cuda", weights="bfloat16", dtype="bfloat16")
+    peaks = []
+    for on_host in (False, True):
+        monkeypatch.setattr(prepare, "is_for_host", lambda *asked, on_host=on_host: on_host)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        prepared = prepare.prepare(run, None, "cuda")
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+        dense = sum(p.nbytes for base, _ in prepared.adaptation.swaps.values() for p in base.parameters())
+        del prepared
+    assert peaks[1] <= peaks[0] - dense / 2
 
 
 def test_a_run_on_a_gpu_has_its_backend_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,11 @@ def test_an_output_layer_that_is_not_known_is_computed_in_the_pass() -> None:
     by_places, by_formula = (losses_and_gradients(model, output, exact) for output in (WHOLE, None))
     for one, other in zip(by_places, by_formula, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    hooked = plain()
+    hooked.lm_head.weight.register_hook(
+        lambda gradient: 2 * gradient
+    )  # once for each backward pass, not for each chunk
+    assert output_layer_of(hooked) == WHOLE
 
 
 def test_no_more_than_a_chunk_of_a_large_vocabulary_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

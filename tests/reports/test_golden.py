@@ -282,6 +282,16 @@ def test_guards_of_the_place(
     assert any(said in note for note in table.footnotes)
 
 
+def test_a_library_that_one_run_uses_is_no_other_version(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    one, two = (result(make_run("lora", seed=seed), tmp_path, 0.5) for seed in range(2))
+    more = {**ENVIRONMENT, "libraries": {**LIBRARIES, "bitsandbytes": "0.50"}}
+    moved = dataclasses.replace(two.record, environment=more)
+    (table,) = tabulate([one, dataclasses.replace(two, record=moved)], "full", ())
+    assert not any("library versions" in note for note in table.footnotes)
+
+
 @pytest.mark.parametrize(
     ("seen", "said"),
     [
