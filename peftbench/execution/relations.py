@@ -33,7 +33,7 @@ TOLD_OF_THE_BASE = 0.01  # of the norm: more than any rounding
 MOST_OF_THE_BASE = 0.1  # of the norm: a base whose cache changes more tells nothing of a method's
 OF_BASE = "of_base"  # in a check's figures: what the base's own outputs differ by, of their norm
 STEPS = 2  # tokens that are read one by one
-PACKED_TOLERANCE_HALF = 2e-2  # of a base in half precision, where a packed row may take another kernel
+TOLERANCE_HALF = 2e-2  # of a base in half precision, where a batch of another shape may take another kernel
 NOISE = 0.3  # on what a method adds: much of it is zero at the start, and would hide a leak
 
 
@@ -52,7 +52,7 @@ def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:
         )
     apart = _apart(adaptation.model, probe, whole)
     worst = max(apart, key=lambda way: apart[way])
-    if not apart[worst] > TOLERANCE:
+    if not apart[worst] > _tolerance(probe):
         return Check(name, PASS, f"within {apart[worst]:.1e}")
     with adaptation.without():
         of_base = _apart(adaptation.model, probe, outputs(adaptation.model, probe))[worst]
@@ -61,6 +61,11 @@ def each_alone(adaptation: Adaptation, probe: Probe, earlier: Tensor) -> Check:
             name, PASS, f"within {apart[worst]:.1e}, the base within {of_base:.1e}", {OF_BASE: of_base}
         )
     return Check(name, FAIL, f"outputs differ by {apart[worst]:.1e} of their norm where items come {worst}")
+
+
+def _tolerance(probe: Probe) -> float:
+    """Of outputs that should be equal, as a share of their norm."""
+    return TOLERANCE if probe.autocast is None else TOLERANCE_HALF
 
 
 def of_the_base(found: Iterable[Check]) -> list[str]:
@@ -117,7 +122,7 @@ def _misread(adaptation: Adaptation, probe: Probe) -> Check | None:
         return None
     with probe.computing():
         apart = _in_steps(adaptation.model, probe)
-    if apart is None or apart <= max(TOLERANCE, OF_THE_BASE * of_base):
+    if apart is None or apart <= max(_tolerance(probe), OF_THE_BASE * of_base):
         return None
     said = (
         f"written token by token, outputs differ by {apart:.1e} of their norm from those for the whole text"
@@ -174,13 +179,13 @@ def check_packing(prepared: Prepared, probe: Probe, room: int) -> None:
     adaptation = prepared.adaptation
     with adaptation.without():
         of_base = _packed_apart(adaptation.model, probe, room)
-    if not of_base <= (TOLERANCE if probe.autocast is None else PACKED_TOLERANCE_HALF):
+    if not of_base <= _tolerance(probe):
         raise NotSupported(f"--packing: this model {_leaks(of_base)}")
     of_the_base = {id(p) for p in prepared.base}
     with _larger([p for p in adaptation.params.values() if id(p) not in of_the_base]):
         apart = _packed_apart(adaptation.model, probe, room)
     # In half precision the base's own may happen to be none, or as large as is let through.
-    half = max(PACKED_TOLERANCE_HALF, 2 * of_base)
+    half = max(TOLERANCE_HALF, 2 * of_base)
     if not apart <= (max(TOLERANCE, OF_THE_BASE * of_base) if probe.autocast is None else half):
         raise NotSupported(f"--packing: with this method the model {_leaks(apart)}")
 

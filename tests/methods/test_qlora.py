@@ -73,7 +73,8 @@ def test_bitsandbytes_computes_in_the_runs_type_from_the_same_codes() -> None:
 
 def test_a_layer_is_on_its_device_while_it_is_replaced_and_stays_where_it_is_held() -> None:
     """A base that fits no device but as codes. Here a data type stands for the device."""
-    model, seen = nn.ModuleDict({"q": nn.Linear(4, 4), "k": nn.Linear(4, 4)}), {}
+    model: Any = nn.ModuleDict({"q": nn.Linear(4, 4), "k": nn.Linear(4, 4)})
+    seen: dict[str, torch.dtype] = {}
 
     def build(base: nn.Module, its: list[Site]) -> nn.Module:
         seen[its[0].name] = next(base.parameters()).dtype
@@ -85,7 +86,8 @@ def test_a_layer_is_on_its_device_while_it_is_replaced_and_stays_where_it_is_hel
     assert set(seen.values()) == {torch.float64}
     types = {name: next(base.parameters()).dtype for name, (base, _) in swapped.items()}
     assert types == {"q": torch.float64, "k": torch.float32}
-    assert all(torch.equal(base.weight.float(), before[name]) for name, (base, _) in swapped.items())
+    bases: dict[str, Any] = {name: base for name, (base, _) in swapped.items()}
+    assert all(torch.equal(base.weight.float(), before[name]) for name, base in bases.items())
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
