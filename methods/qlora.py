@@ -20,13 +20,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
-from peftbench import Adaptation, Claims, Facts, Preset, Site, method, sites, swap
+from peftbench import (
+    Adaptation,
+    Claims,
+    Facts,
+    NotSupported,
+    PeftExport,
+    Preset,
+    Site,
+    method,
+    sites,
+    swap,
+)
 
 from ._low_rank import Copies
+from ._peft_lora import lora_to_peft
 from ._quantised import has_bitsandbytes, quantise
 from .lora import LoRA, LoRALinear
 
@@ -80,6 +92,25 @@ class QLoRA(LoRA):
         params = {name: p for name, p in adaptation.params.items() if name.endswith((".a", ".b"))}
         # The codes follow from the base: they are not stored.
         return dataclasses.replace(adaptation, params=params, frozen={})
+
+    def to_peft(self, adaptation: Adaptation) -> PeftExport:
+        """A LoRA over a base that bitsandbytes quantises to the same codes. In 8 bits that library rounds the inputs, too."""
+        if self.bits != 4:
+            raise NotSupported("no library has its base in 8 bits: bitsandbytes rounds the inputs, too")
+        pairs = {name: its for name, (_, its) in adaptation.swaps.items() if isinstance(its, QLoRALinear)}
+        over: dict[str, tuple[nn.Module, nn.Module]] = {
+            name: (wrapper.base, wrapper) for name, wrapper in pairs.items()
+        }
+        linear = [name for name, its in adaptation.model.named_modules() if isinstance(its, nn.Linear)]
+        plain = [name for name in linear if not name.startswith(tuple(f"{name}." for name in pairs))]
+        quantisation: dict[str, Any] = {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": self.backend == "bitsandbytes",
+            **({"llm_int8_skip_modules": plain} if plain else {}),
+        }
+        form = lora_to_peft(dataclasses.replace(adaptation, swaps=over))
+        return dataclasses.replace(form, quantisation=quantisation)
 
 
 class QLoRALinear(LoRALinear):

@@ -12,7 +12,9 @@ from .options import PluginsOption, StoreOption, as_path, plugins_of, write
 
 
 def export_command(
-    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    run: Annotated[
+        str, typer.Argument(help="The first characters of a run's key (peftbench list runs), or its folder.")
+    ],
     to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.", parser=as_path("--to"))],
     merged: Annotated[
         bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")

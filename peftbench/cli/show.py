@@ -12,7 +12,9 @@ from .options import StoreOption, write
 
 
 def show_command(
-    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    run: Annotated[
+        str, typer.Argument(help="The first characters of a run's key (peftbench list runs), or its folder.")
+    ],
     store: StoreOption = Path(defaults.STORE),
 ) -> None:
     """Show everything that is known about one run."""

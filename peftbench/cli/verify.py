@@ -12,7 +12,9 @@ from .options import DataDirOption, PluginsOption, StoreOption, folder_of, plugi
 
 
 def verify_command(
-    run: Annotated[str, typer.Argument(help="The first characters of a run's key (peftbench list runs).")],
+    run: Annotated[
+        str, typer.Argument(help="The first characters of a run's key (peftbench list runs), or its folder.")
+    ],
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
     data_dir: DataDirOption = None,

@@ -27,6 +27,7 @@ class PeftExport:
 
     config: dict[str, Any]  # of `adapter_config.json`; module names as they are in this model
     tensors: dict[str, Tensor]  # of `adapter_model.safetensors`, by the library's names for this model
+    quantisation: dict[str, Any] | None = None  # of its base: options of transformers' BitsAndBytesConfig
 
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"

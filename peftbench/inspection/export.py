@@ -19,6 +19,7 @@ from ..errors import NotSupported, UsageError
 from ..execution.restore import load_sources, own_prefix, rebuilt, where_it_was
 from ..folders import drawn_folder, share
 from ..records.record import Record
+from ..records.runs import Run
 from ..records.store import reason_unwritable
 from .card import Base, base_of, card
 
@@ -115,7 +116,11 @@ def _write_adapter(record: Record, prepared: Prepared, base: Base, out: Path) ->
     text = json.dumps(config, indent=2, sort_keys=True, default=_plain)
     (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
     _save_own_head(prepared, own, out)
-    class_, options = _class_of(prepared, own), _options(base, prepared, own)
+    class_, options = _class_of(prepared, own), _options(run, base, prepared, own)
+    if form.quantisation is not None:
+        options += _over_codes(
+            {**_stock_names(form.quantisation, own), "bnb_4bit_compute_dtype": run.dtype}, own
+        )
     code = [
         "import transformers",
         "from peft import PeftModel",
@@ -220,7 +225,7 @@ def _kind_of(prepared: Prepared) -> str:
     return "causal" if name.endswith(("ForCausalLM", "LMHeadModel")) else "sequence"
 
 
-def _options(base: Base, prepared: Prepared, own: str) -> str:
+def _options(run: Run, base: Base, prepared: Prepared, own: str) -> str:
     """What `from_pretrained` must be told to give the model that was trained: its outputs, its type, its padding."""
     from ..models.quantised import plain_arguments
 
@@ -238,7 +243,15 @@ def _options(base: Base, prepared: Prepared, own: str) -> str:
         options["quantization_config"] = (
             f"transformers.{type(plain['quantization_config']).__name__}(dequantize=True)"
         )
-    return "".join(f", {name}={value}" for name, value in options.items()) + ", dtype='float32'"
+    return "".join(f", {name}={value}" for name, value in options.items()) + f", dtype={run.weights!r}"
+
+
+def _over_codes(quantisation: dict[str, Any], own: str) -> str:
+    """The option of `from_pretrained` for a base in codes."""
+    if own:  # a pooler that the stock class adds, and nobody reads, has no weights to quantise
+        quantisation["llm_int8_skip_modules"] = [*quantisation.get("llm_int8_skip_modules", ()), "pooler"]
+    said = ", ".join(f"{name}={value!r}" for name, value in quantisation.items())
+    return f", quantization_config=transformers.BitsAndBytesConfig({said})"
 
 
 def _labels_of(base: Base) -> int:

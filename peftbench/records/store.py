@@ -185,11 +185,13 @@ class Store:
         )
 
     def find(self, start: str) -> Stored:
-        """The one run whose key begins with `start`.
+        """The one run whose key begins with `start`, or whose folder that is: of this store or another one.
 
         Raises:
             UsageError: none or several do.
         """
+        if (key := _key_of_folder(Path(start))) is not None:
+            return Store(key.parent).find(key.name)
         found = [stored for stored in self.all() if start and stored.record.key.startswith(start)]
         if len(found) != 1:
             said = "no run's key begins" if not found else f"{len(found)} runs' keys begin"
@@ -200,6 +202,13 @@ class Store:
                 f"the weights of run {start!r} in {str(self.root)!r} changed after they were written"
             )
         return stored
+
+
+def _key_of_folder(path: Path) -> Path | None:
+    """The folder of a run that a path to it, or to one of its results, names; None: it names no such folder."""
+    if len(path.parts) < 2 or not os.path.isdir(path):
+        return None
+    return next((one for one in (path, path.parent) if re.fullmatch("[0-9a-f]{64}", one.name)), None)
 
 
 def unwritable(error: BaseException) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from peftbench.plugins import build
 from peftbench.records.record import NOT_CLAIMED, PASS
 from peftbench.records.runs import Conditions, Run
 
-from ..support.adapted import adapted, inputs
+from ..inspection.test_export import outputs
+from ..support.adapted import adapted, inputs, logits
+from ..support.exported import exported, trained
 
+__all__ = ["trained"]  # a fixture
 Make = Callable[..., Run]
 GPU = Capacity((Device("cuda", 1, 2**34, True),), cores=1)
 
@@ -120,6 +124,28 @@ def test_the_whole_base_is_never_on_the_gpu(
         dense = sum(p.nbytes for base, _ in prepared.adaptation.swaps.values() for p in base.parameters())
         del prepared
     assert peaks[1] <= peaks[0] - dense / 2
+
+
+@pytest.mark.parametrize("family", ["tiny-encoder", "bert", "llama", "gpt2"])
+@pytest.mark.parametrize("targets", ["query+value", "query+key+value+attention_output+ffn_in+ffn_out"])
+def test_an_export_is_a_lora_over_the_same_codes(
+    targets: str, family: str, trained: Any, checkpoint: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Loaded by the lines of its README, over the base that bitsandbytes quantises."""
+    pytest.importorskip("bitsandbytes")
+    model = family if family.startswith("tiny") else checkpoint(family)
+    prepared, record = trained(f"qlora:rank=4:targets={targets}", model)
+    folder = exported(record, tmp_path)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    found: dict[str, Any] = {}
+    with warnings.catch_warnings():  # of what one library calls of another
+        warnings.simplefilter("ignore")
+        exec(code, {"FOLDER": str(folder)}, found)  # noqa: S102  the lines of its card
+    theirs = outputs(found["model"].eval(), folder)
+    with torch.no_grad(), prepared.adaptation.without():
+        of_base = logits(prepared)
+    ours = logits(prepared)
+    assert (theirs - ours).norm() < 1e-3 * (ours - of_base).norm()
 
 
 def test_a_run_on_a_gpu_has_its_backend_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ def test_the_newest_good_attempt_counts(make_run: Make, tmp_path: Path) -> None:
     assert found is not None and found.record.reason == "two"
     assert [s.record.key for s in store.all()] == [run.key]
     assert store.find(run.key[:8]).folder.name == "0002"
+    for path in (run.key, f"{run.key}/0001"):  # as a file browser gives it, whichever store is asked
+        assert Store(tmp_path / "another").find(str(tmp_path / path)).folder.name == "0002"
     with pytest.raises(UsageError, match="no run's key begins"):
         store.find("zzz")
 
