@@ -36,7 +36,14 @@ class Base:
         """What `from_pretrained` is given first, in Python."""
         if self.is_starter:
             return f"resolve_model({self.name!r}).location"
+        if self.is_gguf:
+            return f"{str(Path(self.name).parent)!r}, gguf_file={Path(self.name).name!r}"
         return repr(self.name) if self.revision is None else f"{self.name!r}, revision={self.revision!r}"
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a GGUF file."""
+        return Path(self.name).suffix == ".gguf"
 
     @property
     def license(self) -> str | None:

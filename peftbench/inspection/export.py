@@ -117,6 +117,11 @@ def _write_adapter(record: Record, prepared: Prepared, base: Base, out: Path) ->
     (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
     _save_own_head(prepared, own, out)
     class_, options = _class_of(prepared, own), _options(run, base, prepared, own)
+    if form.quantisation is not None and (base.is_gguf or _was_quantised(record)):
+        raise UsageError(
+            f"{run.method!r} trained over codes of a base that is stored in codes itself, which transformers does not load so; train over "
+            "the checkpoint that the base was made from"
+        )
     if form.quantisation is not None:
         options += _over_codes(
             {**_stock_names(form.quantisation, own), "bnb_4bit_compute_dtype": run.dtype}, own

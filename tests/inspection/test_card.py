@@ -40,3 +40,8 @@ def test_a_card_has_metadata_and_the_runs_row(make_run: Callable[..., Run], tmp_
     assert f"datasets/org/data@v1 at {commit}" in text
     assert f"From the hub: datasets/org/data@v1 at {commit[:12]}, org/base at {'1' * 12}." in text
     assert "| lora:start=adapter |" in text and "/home/me" not in text
+
+
+def test_a_gguf_file_is_loaded_by_its_name() -> None:
+    base = Base("/models/small.gguf", None, Path("/cache/converted"), is_starter=False)
+    assert base.arguments == "'/models', gguf_file='small.gguf'"
