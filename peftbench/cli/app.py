@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except _CLICK_ERROR as error:
-        status = _wrong(error.format_message())
+        status = _wrong(error.format_message().rstrip(".") + _further(error))
     except PeftbenchError as error:
         status = _wrong(str(error))
     except BrokenPipeError:  # the reader of our output went away
@@ -149,6 +149,12 @@ def _said(error: OSError) -> str:
 def _wrong(message: str) -> int:
     notify(f"peftbench: {' '.join(message.split())}")
     return 2
+
+
+def _further(error: Any) -> str:
+    """Where to read on, after a line that says what was wrong with the command's words."""
+    path = getattr(getattr(error, "ctx", None), "command_path", None)
+    return f"; see {path} --help" if path and "--help" not in error.format_message() else ""
 
 
 def _interrupted() -> None:

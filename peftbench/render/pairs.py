@@ -28,7 +28,7 @@ def check_comparable(paired: Paired, force: bool) -> None:
     """
     if not paired.pairs:
         a, b = (", ".join(names[:3]) or "no training run" for names in (paired.only_a, paired.only_b))
-        raise UsageError(f"no run of A has exactly one partner in B with its method, task, model and training items: A has {a}; B has {b}")  # fmt: skip
+        raise UsageError(f"no run of A has exactly one partner in B with its method, task, model and training items: A has {a}; B has {b}; keep what differs in other settings in other stores")  # fmt: skip
     if paired.unlike and not force:
         raise UsageError(f"A and B were not measured alike: {'; '.join(paired.unlike)}; --force compares them anyway")  # fmt: skip
 
