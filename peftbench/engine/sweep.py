@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import PeftbenchError, UsageError
 from ..option import EXECUTION, MEASUREMENT, OUTPUT, at_least, option, up_to
 from ..option_types import FLAG, NUMBER, WHOLE
+from ..records.claims import LOOK_S
 from ..records.record import Record
 from ..records.runs import MEASURED_ALONE, Conditions, Planned, Run
 from ..records.store import Store, Stored
@@ -27,6 +28,7 @@ from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
 from .protocol import Engine, Event
 from .room import Room
+from .sharing import Sharing, Turn
 
 MOST_AT_ONCE, MOST_MOMENTS = 1_000, 10_000
 LONGEST_S = 10**8  # what a system's timers take
@@ -84,14 +86,18 @@ class _InFlight:
     ended_for: str | None = None  # why this program ended it
 
 
-def is_missing(item: Planned, stored: Stored | None, how: Execution) -> bool:
-    """Whether a run is to be done, given what the store holds of it."""
+def is_missing(item: Planned, stored: Stored | None, how: Execution, is_new: bool = False) -> bool:
+    """Whether a run is to be done, given what the store holds of it.
+
+    Args:
+        is_new: another program did it while this one waited: it is not tried a second time.
+    """
     if item.refusal is not None:
         return False
     if stored is None or stored.record.status == "not supported":
         return True
     if stored.record.status == "failed":
-        return how.retry_failed
+        return how.retry_failed and not is_new
     if item.run.kind != "training":
         return False
     record = stored.record
@@ -122,32 +128,47 @@ def sweep(
             key=lambda item: MEASURED_ALONE.index(item.run.kind) if item.run.kind in MEASURED_ALONE else 0.5
         )
     waiting = deque(items)
+    elsewhere: deque[Planned] = deque()  # what other programs do now
     flying: dict[int, _InFlight] = {}
     slots = set(range(room.jobs))
+    sharing = Sharing(store, [item.run.key for item in items] if how.retry_failed else ())
     try:
-        while waiting or flying:
+        while waiting or flying or elsewhere:
+            if not waiting:
+                waiting, elsewhere = elsewhere, waiting
             while waiting and slots and room.has(waiting[0].run, [job.item.run for job in flying.values()]):
                 item = waiting.popleft()
-                stored = store.get(item.run.key)
+                key = item.run.key
+                stored = store.get(key)
                 if item.refusal is not None:
                     yield item, _refused(item, stored, store)
-                elif is_missing(item, stored, how):
+                elif stored is not None and not is_missing(item, stored, how, sharing.is_anew(stored, key)):
+                    room.learn(stored.record)
+                    yield item, _as_asked(_looked_at(stored, store, how), item.run)
+                elif (turn := sharing.turn(key, stored)) is Turn.MINE:
                     number, job = _start(item, slots.pop(), store, engine, how, room.jobs)
                     flying[number] = job
                     watch({"job": number, "started": item.run.to_json()})
+                elif turn is Turn.CHANGED:
+                    waiting.appendleft(item)
                 else:
-                    assert stored is not None
-                    room.learn(stored.record)
-                    yield item, _as_asked(_looked_at(stored, store, how), item.run)
+                    elsewhere.append(item)
+                    if (owner := sharing.owner_once(key)) is not None:
+                        watch(
+                            {"notice": f"{owner.said} works on this store too: its runs are not done twice"}
+                        )
             if not flying:
+                if elsewhere:
+                    time.sleep(LOOK_S)
                 continue
-            for event in engine.events(_until_next_deadline(flying)):
+            for event in engine.events(_until_next_deadline(flying, LOOK_S if elsewhere else None)):
                 job = flying[event["job"]]
                 if "exit" in event:
                     del flying[event["job"]]
                     slots.add(job.slot)
                     with job.closing:
                         stored = store.put(_record(job, event["exit"], how), job.staging)
+                    sharing.claims.give_up(stored.record.key)
                     room.learn(stored.record)
                     watch(event)
                     yield job.item, stored
@@ -163,6 +184,7 @@ def sweep(
             engine.close()
             for job in flying.values():
                 job.closing.close()
+        sharing.claims.close()
 
 
 def _start(
@@ -238,11 +260,14 @@ def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:
         return store.put(record, staging)
 
 
-def _until_next_deadline(flying: dict[int, _InFlight]) -> float | None:
+def _until_next_deadline(flying: dict[int, _InFlight], at_most: float | None) -> float | None:
     deadlines = [
         job.deadline for job in flying.values() if job.deadline is not None and job.ended_for is None
     ]
-    return max(0.0, min(deadlines) - time.monotonic()) + 0.01 if deadlines else None
+    waits = [at_most] if at_most is not None else []
+    if deadlines:
+        waits.append(max(0.0, min(deadlines) - time.monotonic()) + 0.01)
+    return min(waits, default=None)
 
 
 def _now() -> str:

@@ -73,7 +73,7 @@ class Store:
             prefix = f".run-{_host()}-{os.getpid()}-"
             folder = drawn_folder(self.root, prefix)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable_for(error) from error
         try:
             yield folder
         finally:
@@ -97,7 +97,7 @@ class Store:
             home.mkdir(exist_ok=True)
             return self._move(record, staging, home)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable_for(error) from error
 
     def _move(self, record: Record, staging: Path, home: Path) -> Stored:
         taken = (int(folder.name) for folder in home.iterdir() if folder.name.isdecimal())
@@ -133,10 +133,11 @@ class Store:
             aside.replace(stored.folder / RECORD)
             _to_disk(stored.folder)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable_for(error) from error
         return Stored(record, stored.folder)
 
-    def _unwritable(self, error: OSError) -> UsageError:
+    def unwritable_for(self, error: OSError) -> UsageError:
+        """Why it can't be written, as a line for the user."""
         said = error.strerror or str(error)
         return UsageError(
             f"the store {str(self.root)!r} can't be written: {said}; finished runs are kept, the same command carries on"
