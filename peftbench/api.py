@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .comparison.compare import compare, planned_runs
+from .comparison.compare import compare, planned_part
 from .comparison.dry_run import plan_rows
 from .comparison.request import Comparison, check_request
 from .comparison.session import RUN_OPTIONS, Printed, Session
@@ -41,9 +41,7 @@ def run(*in_order: Any, **given: Any) -> pd.DataFrame:
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            return pd.DataFrame(
-                plan_rows(planned_runs(asked, engine, how.timeout_s), asked.trials, store, how)
-            )
+            return pd.DataFrame(plan_rows(planned_part(asked, engine, how), asked.trials, store, how))
         compared = compare(asked, store, engine, how)
     return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
 

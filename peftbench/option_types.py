@@ -132,6 +132,17 @@ def _cell(option: str, given: Any) -> tuple[int, int]:
     return cell
 
 
+def _part(option: str, given: Any) -> tuple[int, int]:
+    try:
+        number, count = given.split("/") if isinstance(given, str) else given
+        part = _whole(option, number), _whole(option, count)
+    except (TypeError, ValueError, UsageError):
+        part = 0, 0
+    if not 1 <= part[0] <= part[1]:
+        raise UsageError(f"{option} {given!r} is no part of a whole; write it as in 2/4")
+    return part
+
+
 def given_path(option: str, given: Any) -> Path:
     """A path from text, or from what a Python program gives.
 
@@ -180,6 +191,7 @@ CELLS = OptionType(
     _cells,
     lambda cells: _joined([f"{batch}x{length}" for batch, length in cells]),
 )
+PART = OptionType("I/N", str | tuple[int, int], _part, lambda part: f"{part[0]}/{part[1]}")
 PATH = OptionType("PATH", str | Path, lambda option, given: str(given_path(option, given)))
 FOLDER = OptionType("DIR", str | Path, _folder)
 PATHS = OptionType("PATH", Sequence[str | Path], lambda option, given: plugin_paths(given, option))

@@ -28,7 +28,7 @@ from .help import PanelCommand
 _CLICK_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 # A command is the function NAME_command of the file NAME.py beside this one.
 COMMANDS = (
-    "run", "latency", "report", "compare", "show", "verify", "analyze", "export", "paper", "list", "check", "new", "doctor",
+    "run", "latency", "report", "compare", "show", "verify", "analyze", "export", "merge", "paper", "list", "check", "new", "doctor",
 )  # fmt: skip
 
 

@@ -44,6 +44,10 @@ EXAMPLES = {
         ("peftbench export 3f2a --to adapter", "in the PEFT library's format"),
         ("peftbench export 3f2a --to model --merged", "as a plain transformers model"),
     ),
+    "merge": (
+        ("peftbench merge from-one from-two", "what two machines did, into runs"),
+        ("peftbench merge runs --store all", "into another store"),
+    ),
     "paper": (
         ("peftbench paper list", "the experiments"),
         ("peftbench paper table6 --out pages", "one of them, as Markdown, pictures and HTML"),

@@ -40,9 +40,17 @@ def _write_page(tables: Sequence[Table], store: Store) -> None:
         notify(f"a page with plots and every run: {file}")
 
 
+def _said_of_part(shard: tuple[int, int], count: int, store: str) -> str:
+    number, parts = shard
+    return (
+        f"part {number} of {parts}: its {count:,} runs are in {store}; `peftbench merge STORE...` brings the parts together, and then the same "
+        "command without --shard prints the table\n"
+    )
+
+
 def run_command(given: Mapping[str, Any]) -> None:
     """Run a comparison and print its table; stored results are not run again."""
-    from ..comparison.compare import compare, planned_runs
+    from ..comparison.compare import compare, planned_part
     from ..comparison.dry_run import plan_text
     from ..comparison.request import Comparison, check_request
     from ..comparison.session import Printed, Session
@@ -60,13 +68,16 @@ def run_command(given: Mapping[str, Any]) -> None:
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            write(plan_text(planned_runs(asked, engine, how.timeout_s), asked.trials, store, how))
+            write(plan_text(planned_part(asked, engine, how), asked.trials, store, how))
             return
         with Display(printed.quiet) as display:
             compared = compare(asked, store, engine, how, display)
-    tables = compared.tables
-    write(render(tables, printed.report))
-    if printed.report == defaults.REPORT and not printed.quiet:
-        _write_page(tables, store)
+    if how.shard is None:
+        tables = compared.tables
+        write(render(tables, printed.report))
+        if printed.report == defaults.REPORT and not printed.quiet:
+            _write_page(tables, store)
+    else:
+        write(_said_of_part(how.shard, len(compared.planned), session.store))
     if not compared.good:
         raise typer.Exit(1)

@@ -24,6 +24,7 @@ from .latency_request import LatencyRequest, check_latency_request
 from .more_processes import more_processes
 from .one_by_one import one_by_one, without_dead
 from .request import Comparison, check_request
+from .shard import part_of
 from .tuning import tune
 
 
@@ -92,7 +93,7 @@ def compare(
     sequence = asked.sequence
     how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
     held = Held(store)
-    planned = held.used_for(select(planned_runs(asked, engine, how.timeout_s)))
+    planned = held.used_for(select(planned_part(asked, engine, how)))
     _check_jobs(planned, how, engine)
 
     def do(runs: list[Planned]) -> list[Result]:
@@ -109,7 +110,8 @@ def compare(
         planned, results = without_dead(planned, results)
         results += do(again)
         planned += again
-    while timed := held.used_for(more_processes(planned, results)):
+    # A part of the runs does not tell what is decided.
+    while how.shard is None and (timed := held.used_for(more_processes(planned, results))):
         results += do(timed)
         planned += timed
     while sequence is not None and (more := _more_seeds(planned, results, reference, sequence)):
@@ -134,6 +136,20 @@ def compare_latency(
     job = PlanLatency(asked.to_json(), engine.capacity())
     planned = [Planned.from_json(item) for item in ask(job, engine, how.timeout_s)["planned"]]
     return [stored.record for stored in _followed(planned, store, engine, how, watcher)]
+
+
+def planned_part(asked: Comparison, engine: Engine, how: Execution) -> list[Planned]:
+    """The same of the part that is to be done.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    if how.shard is not None and asked.sequence is not None:
+        raise UsageError(
+            "--until looks at all runs together; leave it out of --shard, and use it after peftbench merge"
+        )
+    planned = planned_runs(asked, engine, how.timeout_s)
+    return planned if how.shard is None else part_of(planned, how.shard, bool(asked.trials))
 
 
 def planned_runs(asked: Comparison, engine: Engine, timeout_s: float | None = None) -> list[Planned]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import PeftbenchError, UsageError
 from ..option import EXECUTION, MEASUREMENT, OUTPUT, at_least, option, up_to
-from ..option_types import FLAG, NUMBER, WHOLE
+from ..option_types import FLAG, NUMBER, PART, WHOLE
 from ..records.claims import LOOK_S
 from ..records.record import Record
 from ..records.runs import MEASURED_ALONE, Conditions, Planned, Run
@@ -60,6 +60,9 @@ class Execution:
         check=_above_zero_seconds,
     )
     retry_failed: bool = option(False, "Run failed runs again.", EXECUTION, FLAG)
+    shard: tuple[int, int] | None = option(
+        None, "Do one part of the runs, as in 2/4, on each of several machines; peftbench merge brings their stores together.", EXECUTION, PART,
+    )  # fmt: skip
     keep_weights: bool = option(
         False, "Also keep the weights of methods that change the whole model (full).", OUTPUT, FLAG
     )

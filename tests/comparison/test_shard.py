@@ -1,0 +1,49 @@
+"""Parts of a comparison: together they are the whole, and what must stay together does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from peftbench import UsageError
+from peftbench.comparison.shard import part_of
+from peftbench.records.runs import Planned, Run
+
+Make = Callable[..., Run]
+
+
+def planned(make_run: Make) -> list[Planned]:
+    runs = [
+        make_run("lora", model, kind=kind, seed=seed)
+        for model in ("a", "b", "c")
+        for kind in ("training", "tuning", "profile", "latency")
+        for seed in range(5)
+    ]
+    return [Planned(run, False, 1, 1, None) for run in runs]
+
+
+@pytest.mark.parametrize("by_cell", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_are_the_whole_once(count: int, by_cell: bool, make_run: Make) -> None:
+    whole = planned(make_run)
+    parts = [part_of(whole, (number, count), by_cell) for number in range(1, count + 1)]
+    assert Counter(i.run.key for part in parts for i in part) == Counter(i.run.key for i in whole)
+    for kinds in (("profile", "latency"), *([("training", "tuning")] if by_cell else [])):
+        homes: dict[str, set[int]] = {}
+        for number, part in enumerate(parts):
+            for item in part:
+                if item.run.kind in kinds:
+                    homes.setdefault(item.run.model, set()).add(number)
+        assert all(len(where) == 1 for where in homes.values())
+    if not by_cell:
+        sizes = [sum(i.run.kind in ("training", "tuning") for i in part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_sweep_of_rates_is_not_parted(make_run: Make) -> None:
+    with pytest.raises(UsageError, match="of which there are 3; use --shard 1/3 or less"):
+        part_of(planned(make_run), (1, 4), by_cell=True)
+    costs_of_a, every_fourth = 10, 8
+    assert len(part_of(planned(make_run), (1, 4), by_cell=False)) == costs_of_a + every_fourth
