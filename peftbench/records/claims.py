@@ -24,6 +24,7 @@ FOLDER = ".claims"
 BEAT_S = 15.0  # between two signs of life
 EXPIRY_S = 150.0  # without one: NFS may show what is older than a minute
 LOOK_S = 1.0  # between two looks at what others do
+TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,19 @@ class Owner:
     host: str
     machine: str  # in which process numbers mean the same
     process: int
-    started: float  # of the process, in the seconds of its machine
 
     @classmethod
     def here(cls) -> Owner:
         """This program."""
-        own = psutil.Process()
-        return cls(secrets.token_hex(8), platform.node(), _machine(), own.pid, own.create_time())
+        return cls(secrets.token_hex(8), platform.node(), _machine(), os.getpid())
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was a process of this machine that has ended."""
+        """Whether it was a process of this machine that has ended. Where another one has its number by now, its claim expires."""
         if self.machine != _machine():
             return False
         try:
-            return psutil.Process(self.process).create_time() != self.started
+            return psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
@@ -59,20 +58,18 @@ class Owner:
         return f"process {self.process} on {self.host}" if self.token else "another program"
 
 
-NOBODY = Owner(
-    "", "an unknown machine", "", 0, 0.0
-)  # of a claim that can't be read: its owner may be writing it
+# Of a claim that can't be read: its owner may be writing it.
+NOBODY = Owner("", "", "", 0)
 
 
 class Claims:
-    """What one program claims of a store. Used as a context: all claims are given up at its end."""
+    """What one program claims of a store, until it is closed."""
 
     def __init__(self, root: Path) -> None:
         self.folder, self.me = root / FOLDER, Owner.here()
         self._held: set[str] = set()
-        self._seen: dict[
-            str, tuple[tuple[str, int], float]
-        ] = {}  # sign of life of another's claim, and since when
+        # Of others' claims: the last sign of life, and when it was first seen.
+        self._seen: dict[str, tuple[tuple[str, int], float]] = {}
         self._lock, self._end = threading.Lock(), threading.Event()
         self._beating: threading.Thread | None = None
 
@@ -82,7 +79,6 @@ class Claims:
         Raises:
             OSError: the store can't be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self._make(key) and not (self._move_aside(key) and self._make(key)):
             return False
         with self._lock:
@@ -118,12 +114,23 @@ class Claims:
 
     def _make(self, key: str) -> bool:
         try:
-            descriptor = os.open(self.folder / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            descriptor = self._opened(self.folder / key)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
             json.dump(asdict(self.me), sink)
         return True
+
+    def _opened(self, path: Path) -> int:
+        """A new file. The folder is made, again where a program that ended took it away in between."""
+        for left in reversed(range(TRIES)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileNotFoundError:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
     def _move_aside(self, key: str) -> bool:
         """Whether the claim was a dead owner's, and is gone."""

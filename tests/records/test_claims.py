@@ -28,7 +28,7 @@ def gone() -> Owner:
     """A process of this machine that has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    return dataclasses.replace(Owner.here(), process=ended.pid, started=0.0)
+    return dataclasses.replace(Owner.here(), process=ended.pid)
 
 
 def far() -> Owner:
@@ -95,6 +95,21 @@ def test_of_two_that_find_a_dead_claim_one_has_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "rename", late)
     assert not one.take("a")
     assert two.owner("a") == two.me and list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_another_program_takes_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, mine = os.open, Claims(tmp_path)
+
+    def after_its_end(*given: object) -> int:
+        monkeypatch.setattr(os, "open", made)
+        (tmp_path / FOLDER).rmdir()
+        return made(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", after_its_end)
+    assert mine.take("a")
+    mine.close()
 
 
 def test_an_owner_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
