@@ -2,8 +2,8 @@
 
     python benchmarks/cliffs.py STORE [--methods prefix,lora] [--steps 120 --batch-size 8]
 
-Trains at the quick budget, or at another number of steps and items, on `newsgroups` and `reuters-r8`, scored on validation; the test splits are not read. A seed fails as in every
-table (it ends above .9 of the loss of the best constant answer, or scores no better), or where it diverges. No seed may fail at the
+Trains at the quick budget, or at another number of steps and items, on `newsgroups` and `reuters-r8`, scored on validation; the test
+splits are not read. A seed fails as in every table (it ends above .9 of the loss of the best constant answer, or scores no better), or where it diverges. No seed may fail at the
 preset; where more than one of eight fails half a decade above, on either task, the preset is to be half a decade lower. What the store
 holds is not done again.
 """

@@ -205,11 +205,11 @@ def _visiting(layer: nn.Module, device: torch.device) -> Iterator[None]:
             hook.remove()
 
 
-_home: ContextVar[torch.device | torch.dtype | None] = ContextVar("peftbench_home", default=None)
+_home: ContextVar[torch.device | None] = ContextVar("peftbench_home", default=None)
 
 
 @contextmanager
-def layers_at_home(home: torch.device | torch.dtype) -> Iterator[None]:
+def layers_at_home(home: torch.device) -> Iterator[None]:
     """Inside the block, a layer that is to be replaced is on its device while that is done, and stays where what replaces it holds it.
 
     So a base of which codes alone are kept never is on a device as a whole.

@@ -85,7 +85,7 @@ def test_a_layer_is_on_its_device_while_it_is_replaced_and_stays_where_it_is_hel
         return nn.Sequential(base) if its[0].name == "q" else nn.Linear(4, 4)
 
     before = {name: layer.weight.clone() for name, layer in model.items()}
-    with layers_at_home(torch.float64):
+    with layers_at_home(torch.float64):  # type: ignore[arg-type]
         swapped = swap(model, [Site("query", name, model[name], None) for name in ("q", "k")], build).swaps
     assert set(seen.values()) == {torch.float64}
     types = {name: next(base.parameters()).dtype for name, (base, _) in swapped.items()}
