@@ -160,10 +160,9 @@ class Comparison:
     latency_grid: tuple[tuple[int, int], ...] | None = option(
         None, "Latency: batch size x tokens, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS
     )
-    latency_budget_s: float | None = option(
-        None, "Seconds of timing for latency, all methods of a model and task together. Default: {cuda:g} on a GPU, {cpu:g} on a CPU.".format_map(
-            defaults.LATENCY_BUDGET_S
-        ), MEASUREMENT, NUMBER, "latency-budget", check=above_zero,
+    latency_budget_s: float = option(
+        defaults.LATENCY_BUDGET_S, "Seconds of timing for latency, all methods of a model and task together.", MEASUREMENT,
+        NUMBER, "latency-budget", check=above_zero,
     )  # fmt: skip
     profile: bool = option(
         True, "Measure memory and step time of each method in separate runs, with nothing else running.", MEASUREMENT,

@@ -178,10 +178,8 @@ def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budg
     )
     runs = []
     if cell.latency_grid and not counts.graph_is_base:
-        budget_s = cell.asked.latency_budget_s or defaults.LATENCY_BUDGET_S[cell.device.kind]
-        grid = LatencyGrid(
-            cell.latency_grid, defaults.LATENCY_ROUNDS, budget_s=budget_s / defaults.LATENCY_PROCESSES
-        )
+        budget_s = cell.asked.latency_budget_s / defaults.LATENCY_PROCESSES
+        grid = LatencyGrid(cell.latency_grid, defaults.LATENCY_ROUNDS, budget_s=budget_s)
         # In the data type of the weights: it is that of a model in use.
         runs.append(dataclasses.replace(whole, kind="latency", dtype=whole.weights, grid=grid))
     if counts.has_steps:

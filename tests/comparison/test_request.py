@@ -141,7 +141,7 @@ def test_plugins_of_the_environment_are_for_both_doors(monkeypatch: pytest.Monke
         ("latency_grid", "1-32", "--latency-grid '1-32' is not BATCHxLENGTH"),
         ("latency_grid", "0x8", "--latency-grid '0x8' is not BATCHxLENGTH"),
         ("data_dir", "nowhere", "--data-dir 'nowhere' is not a folder"),
-        ("accumulate", "32", "--accumulate 32 cuts a batch of 16 into empty parts"),
+        ("accumulate", "32", "--accumulate 32 cuts a batch of 8 into empty parts"),
         ("engine", "locl", "unknown engine 'locl'; did you mean 'local'?"),
     ],
 )
