@@ -154,7 +154,7 @@ class Comparison:
         "train-size", check=_sizes_in_range,
     )  # fmt: skip
     scored_items: int | None = option(
-        None, "Number of test items to score, in whole groups, the same for all methods; 0: all. Default: the budget's.", BUDGET,
+        None, "Number of test items to score, the same share of each group, the same for all methods; 0: all. Default: the budget's.", BUDGET,
         WHOLE, check=up_to(MOST_ITEMS, at_least(0, "; 0 scores all")),
     )  # fmt: skip
     latency_grid: tuple[tuple[int, int], ...] | None = option(

@@ -102,10 +102,10 @@ class Encoded:
 
     def groups(self, items: IntArray) -> npt.NDArray[np.object_]:
         """What each of some items belongs to: those of one group, and those that a model reads alike, tell one thing."""
-        alike = self._read(items)
+        alike = self.read(items)
         return joined(self.text("group", items), alike) if self.has("group") else alike
 
-    def _read(self, items: IntArray) -> npt.NDArray[np.object_]:
+    def read(self, items: IntArray) -> npt.NDArray[np.object_]:
         """A hash of the tokens that a model reads of each item, without those that it is to write."""
         rows = self.lists["input_ids"]
         lengths = self.numbers.get("source_tokens", rows.lengths)
@@ -140,19 +140,39 @@ def shuffled_items(items: int, count: int) -> IntArray:
     return np.sort(shuffled[:count])
 
 
-def scored_items(split: Encoded, count: int | None) -> IntArray:
-    """Which items are scored, in order: whole groups until there are `count` items, the same for every method and seed.
+def scored_items(split: Encoded, count: int | None, whole_groups: bool = False) -> IntArray:
+    """Which items are scored, in order: of each group the same share, the same for every method and seed.
+
+    Items of one group tell much the same, so that a few of each group tell more than all of a few groups. Rows that a
+    model reads alike stay together: they are one item with several answers.
 
     Args:
         count: None for all; fewer are always among more.
+        whole_groups: of an objective that makes one item of several.
     """
     everything = np.arange(len(split))
     if count is None or count >= len(split):
         return everything
-    groups, group_of, sizes = np.unique(split.groups(everything), return_inverse=True, return_counts=True)
-    order = np.random.default_rng(stream_seed(0, "scored items")).permutation(len(groups))
-    enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
-    return everything[np.isin(group_of, order[:enough])]
+    groups = split.groups(everything)
+    alike = groups if whole_groups else split.read(everything)
+    _, first, unit_of, rows = np.unique(alike, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(_places_in_groups(groups[first]), kind="stable")
+    enough = int(np.searchsorted(np.cumsum(rows[order]), count)) + 1
+    return everything[np.isin(unit_of, order[:enough])]
+
+
+def _places_in_groups(groups: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+    """Of each unit a place in (0, 1): those of a group lie apart by one over their number, in random order from a random start.
+
+    So the units up to any place are that share of each group, and a unit alone in its group is among them with that chance.
+    """
+    random = np.random.default_rng(stream_seed(0, "scored items"))
+    names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    shuffled = random.permutation(len(groups))
+    by_group = shuffled[np.argsort(group_of[shuffled], kind="stable")]
+    rank = np.empty(len(groups))
+    rank[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.asarray((rank + random.random(len(names))[group_of]) / sizes[group_of])
 
 
 def encode_splits(

@@ -23,6 +23,7 @@ from ..measure.parameters import count, count_parameters, save
 from ..models.adaptation import Batch
 from ..models.precision import DTYPES, frozen_in
 from ..objectives import figures
+from ..objectives.base import joins_items
 from ..objectives.jackknife import pseudo_values
 from ..plugins.build import build_task, notices_of
 from ..plugins.fence import fenced
@@ -107,7 +108,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         if adaptation.whole_split:
             chosen = np.arange(len(encoded[split]))
         elif split != "train":  # a part of validation is enough where a part of test is
-            chosen = batches.scored_items(encoded[split], run.budget.scored_items)
+            chosen = batches.scored_items(encoded[split], run.budget.scored_items, joins_items(objective))
         else:
             chosen = batches.drawn(run, encoded[split].lengths)
         for items in batches.scoring_order(encoded[split].lengths[chosen], at_once):
@@ -172,7 +173,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         frozen_in(adaptation.model, DTYPES[run.dtype]),
     ):
         scored = encoded[run.scored_split]
-        part = batches.scored_items(scored, run.budget.scored_items if run.kind == "training" else None)
+        most = run.budget.scored_items if run.kind == "training" else None
+        part = batches.scored_items(scored, most, joins_items(objective))
         whole = len(part) == len(scored)
         of_part = scored if whole else scored.some(part)
         predictions = scorer.predict(of_part)

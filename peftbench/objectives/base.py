@@ -54,6 +54,11 @@ def is_by_token(objective: Objective) -> bool:
     return source("wanted") is source("loss") is source("predict")
 
 
+def joins_items(objective: Objective) -> bool:
+    """Whether it makes one item of several rows, for which it may need all of a group."""
+    return type(objective).aggregate is not Objective.aggregate
+
+
 class Objective(Protocol):
     """What a task asks of a model.
 

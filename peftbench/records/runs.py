@@ -16,6 +16,7 @@ from ..from_json import from_json
 
 MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing else may run
 RESULT_VERSION = 8  # raise it when the trainer or a meter changes what it computes
+SCORED = "spread over groups"  # which part of a split is scored: in the keys of the runs that score a part
 SCHEMA = 4  # raise it when the fields of a record change their meaning
 OPTIMIZERS = ADAMW, ADAMW_8BIT, PAGED_ADAMW_8BIT = "adamw", "adamw-8bit", "paged-adamw-8bit"
 
@@ -35,7 +36,7 @@ class Budget:
     clip_norm: float = 1.0  # of the gradient over all that trains
     train_items: int | None = None  # of the training split, the same for all; None: all of it
     scored_items: int | None = (
-        None  # of the test split, and of validation in a `fit`, in whole groups, the same for all; None: all
+        None  # of the test split, and of validation in a `fit`, spread over groups, the same for all; None: all
     )
 
     def resolve_steps(self, train_items: int) -> int:
@@ -155,6 +156,8 @@ class Run:
         for name in ("train_items", "scored_items"):
             if parts["budget"][name] is None:
                 del parts["budget"][name]
+        if "scored_items" in parts["budget"]:
+            parts["budget"]["scored_items"] = [self.budget.scored_items, SCORED]
         for name in ("attention", "forgetting", "checkpointing", "packing", "compile"):
             if not parts[name]:
                 del parts[name]

@@ -337,7 +337,7 @@ def _scored_part(scoring: Mapping[str, Any]) -> str:
     if scoring.get("of_items", rows) <= rows:
         return ""
     what = "items" if items == rows else "rows"
-    return f", scored on {rows:,} of {scoring['of_items']:,} test {what}, in whole groups"
+    return f", scored on {rows:,} of {scoring['of_items']:,} test {what}"
 
 
 def _budget_said(chosen: Selected, rows: list[Row]) -> str:

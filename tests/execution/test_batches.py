@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 
@@ -160,9 +161,7 @@ def test_what_a_profile_counts_tells_the_steps_of_every_seed(make_run: Make) -> 
         assert flops_of(counted, [step]) == pytest.approx([truth(step)])
 
 
-def test_a_part_of_the_items_is_scored_in_whole_groups_and_as_in_the_whole(
-    make_run: Make, tmp_path: Path
-) -> None:
+def test_a_part_of_the_items_is_scored_as_in_the_whole(make_run: Make, tmp_path: Path) -> None:
     run = make_run("lora", steps=2)
     found = {}
     for count in (None, 12):
@@ -180,8 +179,29 @@ def test_a_part_of_the_items_is_scored_in_whole_groups_and_as_in_the_whole(
     assert [of_part.scoring[what] for what in ("items", "rows", "of_items")] == [len(part), len(part), 40]
     assert 12 <= len(part) < 40 and whole.scoring["rows"] == 40
     np.testing.assert_allclose(some["nll"], everything["nll"].to_numpy()[part], rtol=1e-5)
-    assert set(part) < set(batches.scored_items(test, 30))
-    groups = test.groups(np.arange(40))
-    assert not set(groups[part]) & set(np.delete(groups, part))
-    permuted = np.random.default_rng(0).permutation(40)
-    assert set(permuted[batches.scored_items(test.some(permuted), 12)]) == set(part)
+
+
+def test_a_part_has_of_each_group_its_share_and_of_an_item_all_rows() -> None:
+    """24 films of 1 to 30 reviews, one of them cut to the same tokens three times."""
+    films = np.repeat(np.arange(24), np.linspace(1, 30, 24).astype(int)).astype(str)
+    tokens = np.arange(len(films))
+    tokens[-3:] = tokens[-1]
+    rows = Ragged(tokens, np.arange(len(films) + 1))
+    split = Encoded({"input_ids": rows}, {}, pyarrow.table({"group": films}))
+    everything = batches.scored_items(split, None)
+    assert len(everything) == len(films)
+    before: set[int] = set()
+    for count in (40, 41, 120, 300):
+        part = batches.scored_items(split, count)
+        assert count <= len(part) <= count + 2 and before < set(part) and list(part) == sorted(part)
+        before = set(part)
+        assert len(before & set(everything[-3:])) in (0, 3)
+        for film in set(films):
+            size, its = (films == film).sum(), (films[part] == film).sum()
+            assert abs(its - len(part) / len(films) * size) < (3.5 if film == "23" else 1.1)
+    shuffled = np.random.default_rng(0).permutation(len(films))
+    for whole_groups in (False, True):
+        part = batches.scored_items(split, 120, whole_groups)
+        again = batches.scored_items(split.some(shuffled), 120, whole_groups)
+        assert set(tokens[shuffled[again]]) == set(tokens[part])
+        assert whole_groups == (not set(films[part]) & set(np.delete(films, part)))

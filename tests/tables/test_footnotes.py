@@ -46,9 +46,9 @@ def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_que
         return tabulate([Result(record, found.folder)], "full", ())[0].caption
 
     assert "scored on" not in caption(items=12, rows=36, of_items=36)  # three answers a question
-    assert ", scored on 18 of 36 test rows, in whole groups." in caption(items=6, rows=18, of_items=36)
+    assert ", scored on 18 of 36 test rows." in caption(items=6, rows=18, of_items=36)
     for part in ({"items": 6, "of_items": 36}, {"items": 6, "rows": 6, "of_items": 36}):
-        assert ", scored on 6 of 36 test items, in whole groups." in caption(**part)
+        assert ", scored on 6 of 36 test items." in caption(**part)
 
 
 def test_seconds_of_runs_that_shared_the_machine_are_said_to_be(make_run: Make, tmp_path: Path) -> None:
