@@ -149,13 +149,13 @@ def test_until_adds_seeds_and_says_so(home: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "steps", "epochs", "seeds", "trials", "name"),
     [
-        ({}, 60, None, 3, 0, "quick"),
+        ({}, 120, None, 3, 0, "quick"),
         ({"budget": "standard"}, None, 1.0, 5, 3, "standard"),
         ({"budget": "standard", "seeds": 3, "tune": 0}, None, 1.0, 3, 0, "standard"),
         ({"budget": "standard", "learning_rate": 1e-3}, None, 1.0, 5, 0, "standard"),
         ({"steps": 7}, 7, None, 3, 0, "custom"),
         ({"epochs": 2.0}, None, 2.0, 3, 0, "custom"),
-        ({"tune": 5}, 60, None, 3, 5, "quick"),
+        ({"tune": 5}, 120, None, 3, 5, "quick"),
     ],
 )
 def test_budgets(given: Any, steps: Any, epochs: Any, seeds: int, trials: int, name: str) -> None:
