@@ -78,7 +78,9 @@ class Record:
 
     def to_text(self) -> str:
         """Strict JSON: numbers that are not finite become null."""
-        return json.dumps(finite(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
+        # Not by `asdict`, which copies every figure of every step first.
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return json.dumps(finite({**fields, "run": self.run.to_json()}), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> Record:

@@ -17,6 +17,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = expanded(root, "--store")
+        self.root, self._is_cleared = expanded(root, "--store"), False
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"the store {str(root)!r} is a file; give a folder with --store")
         if self.root.is_symlink() and not self.root.exists():
@@ -66,10 +67,9 @@ class Store:
         """A folder aside for a run's files; gone afterwards unless `put` moved it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for left in self.root.glob(f".run-{_host()}-*"):  # those of other machines are not ours to judge
-                owner = left.name.removeprefix(f".run-{_host()}-").split("-")[0]
-                if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-                    shutil.rmtree(left, ignore_errors=True)
+            if not self._is_cleared:  # once: of ten thousand runs none should look at ten thousand names
+                self._is_cleared = True
+                self._clear()
             prefix = f".run-{_host()}-{os.getpid()}-"
             folder = drawn_folder(self.root, prefix)
         except OSError as error:
@@ -78,6 +78,13 @@ class Store:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _clear(self) -> None:
+        """Take away what programs that died left; those of other machines are not ours to judge."""
+        for left in self.root.glob(f".run-{_host()}-*"):
+            owner = left.name.removeprefix(f".run-{_host()}-").split("-")[0]
+            if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(left, ignore_errors=True)
 
     def put(self, record: Record, staging: Path) -> Stored:
         """Write the record into `staging` and move that to its place; returns the record as it is there.
@@ -90,9 +97,7 @@ class Store:
             record = dataclasses.replace(record, files=_files(staging))
             with (staging / RECORD).open("w", encoding="utf-8") as sink:
                 sink.write(record.to_text())
-            for file in staging.iterdir():
-                _to_disk(file)
-            _to_disk(staging)
+            _to_disk(*staging.iterdir(), staging)
             home = self.root / record.key
             home.mkdir(exist_ok=True)
             return self._move(record, staging, home)
@@ -112,8 +117,7 @@ class Store:
                 if first is not None and first.record.status == "ok":  # another program was first
                     return first
             else:
-                _to_disk(home)
-                _to_disk(self.root)
+                _to_disk(home, self.root)
                 return Stored(record, place)
         raise AssertionError("unreachable")
 
@@ -294,8 +298,13 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk itself."""
+def _to_disk(*paths: Path) -> None:
+    """Wait until files, or folders' lists of names, are on the disk itself. All are waited for at once: a disk writes them together."""
+    with ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(_one_to_disk, paths))
+
+
+def _one_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -96,6 +96,7 @@ def test_an_interrupted_run_leaves_nothing(make_run: Make, tmp_path: Path) -> No
     dead, elsewhere = tmp_path / f".run-{_host()}-999999999-x", tmp_path / ".run-elsewhere-999999999-x"
     dead.mkdir()
     elsewhere.mkdir()
+    store = Store(tmp_path)  # the next program
     with store.staging():
         assert not dead.exists() and elsewhere.exists()  # another machine's process can't be judged from here
     elsewhere.rmdir()
