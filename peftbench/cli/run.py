@@ -55,6 +55,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     from ..comparison.request import Comparison, check_request
     from ..comparison.session import Printed, Session
     from ..engine.named import engine_named
+    from ..engine.protocol import Scripted
     from ..engine.sweep import Execution
     from ..plugins.rendering import check_report, render
     from ..records.store import Store
@@ -69,6 +70,8 @@ def run_command(given: Mapping[str, Any]) -> None:
     with engine_named(session.engine) as engine:
         if session.dry_run:
             write(plan_text(planned_part(asked, engine, how), asked.trials, store, how))
+            if isinstance(engine, Scripted):
+                write("\n" + engine.script())
             return
         with Display(printed.quiet) as display:
             compared = compare(asked, store, engine, how, display)

@@ -173,6 +173,8 @@ def _followed(
 
 
 def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
+    if engine.capacity().apart:
+        return
     gpus = engine.capacity().device("cuda")
     on_gpu = any(item.run.device == "cuda" for item in planned)
     if on_gpu and gpus is not None and how.jobs is not None and how.jobs > gpus.count:

@@ -12,7 +12,12 @@ from ..errors import UsageError, unknown
 from .protocol import Engine
 
 GROUP = "peftbench.engines"
-BUILT_IN = {"local": "peftbench.engine.local:LocalEngine", "inline": "peftbench.jobs:inline_engine"}
+BUILT_IN = {
+    "local": "peftbench.engine.local:LocalEngine",
+    "inline": "peftbench.jobs:inline_engine",
+    "slurm": "peftbench.engine.slurm:SlurmEngine",
+}
+WITHOUT_SETTINGS = ("local", "inline")
 
 
 def names() -> list[str]:
@@ -24,24 +29,30 @@ def names() -> list[str]:
 def engine_named(name: str = defaults.ENGINE) -> Iterator[Engine]:
     """An engine for the block. It starts nothing before it is given work.
 
+    Args:
+        name: may have settings behind a colon, which are given to the engine as a text.
+
     Raises:
-        UsageError: there is none of that name, or its code does not import.
+        UsageError: there is none of that name, its code does not import, or it takes no such settings.
     """
-    made = _maker(name)()
+    name, _, settings = name.partition(":")
+    if settings and name in WITHOUT_SETTINGS:
+        raise UsageError(f"the engine {name} takes no settings, and {settings!r} was given")
+    made = _maker(name)(*([settings] if settings else []))
     try:
         yield made
     finally:
         made.close()
 
 
-def _maker(name: str) -> Callable[[], Engine]:
+def _maker(name: str) -> Callable[..., Engine]:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
-        made: Callable[[], Engine] = getattr(importlib.import_module(module), attribute)
+        made: Callable[..., Engine] = getattr(importlib.import_module(module), attribute)
         return made
     for point in importlib.metadata.entry_points(group=GROUP, name=name):
         try:
-            found: Callable[[], Engine] = point.load()
+            found: Callable[..., Engine] = point.load()
         except (Exception, SystemExit) as error:
             said = " ".join(str(error).split())[:200]
             raise UsageError(f"engine {name!r} does not import: {type(error).__name__}: {said}") from error

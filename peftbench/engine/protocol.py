@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     from .jobs import Job
@@ -49,6 +49,7 @@ class Capacity:
 
     devices: tuple[Device, ...]
     cores: int  # that jobs may share
+    apart: bool = False  # each job waits for a machine of its own, or a part of one, however many there are
 
     def device(self, kind: str) -> Device | None:
         """The devices of a kind, "auto" for the preferred one; None where there are none."""
@@ -58,7 +59,7 @@ class Capacity:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Capacity:
-        return cls(tuple(Device(**one) for one in data["devices"]), data["cores"])
+        return cls(tuple(Device(**one) for one in data["devices"]), data["cores"], data["apart"])
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -85,3 +86,11 @@ class Engine(Protocol):
 
     def capacity(self) -> Capacity:
         """What devices there are where the jobs are done."""
+
+
+@runtime_checkable
+class Scripted(Protocol):
+    """An engine that hands a script to a scheduler."""
+
+    def script(self) -> str:
+        """The script, without the job."""

@@ -8,23 +8,28 @@ from ..records.record import Record
 from ..records.runs import MEASURED_ALONE, Planned, Run
 from .protocol import Engine
 
+MOST_IN_A_QUEUE = 256  # runs; many schedulers take arrays of a thousand at most
 SPARE = 1.25  # of the memory that runs were seen to take: so much must be there for them
 
 
 class Room:
     """Of one sweep, on the machine that its engine stands for."""
 
-    def __init__(self, jobs: int, cores: int | None = None, memory_bytes: int = 0) -> None:
-        """`cores` and `memory_bytes` that runs share; None: as many runs as `jobs` says, whatever they take."""
-        self.jobs, self.cores, self.memory_bytes = jobs, cores, memory_bytes
+    def __init__(
+        self, jobs: int, cores: int | None = None, memory_bytes: int = 0, apart: bool = False
+    ) -> None:
+        """`cores` and `memory_bytes` that runs share; None: as many runs as `jobs` says, whatever they take. `apart`: they share nothing."""
+        self.jobs, self.cores, self.memory_bytes, self.apart = jobs, cores, memory_bytes, apart
         self.seen_bytes: dict[str, int] = {}  # most that a process with that model took
 
     @classmethod
     def of(cls, planned: Iterable[Planned], jobs: int | None, engine: Engine) -> Room:
         """As many at once as were asked for; else a run a GPU, or as many as the cores and the memory allow."""
+        capacity = engine.capacity()
+        if capacity.apart:
+            return cls(MOST_IN_A_QUEUE if jobs is None else jobs, apart=True)
         if jobs is not None:
             return cls(jobs)
-        capacity = engine.capacity()
         if any(item.run.device == "cuda" for item in planned):
             gpus = capacity.device("cuda")
             return cls(1 if gpus is None else gpus.count)
@@ -33,7 +38,7 @@ class Room:
 
     def has(self, run: Run, others: Sequence[Run]) -> bool:
         """Whether a run may begin beside the others."""
-        if not others:
+        if not others or self.apart:
             return True
         if any(one.kind in MEASURED_ALONE for one in (run, *others)):
             return False

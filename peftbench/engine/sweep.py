@@ -149,7 +149,9 @@ def sweep(
                     room.learn(stored.record)
                     yield item, _as_asked(_looked_at(stored, store, how), item.run)
                 elif (turn := sharing.turn(key, stored)) is Turn.MINE:
-                    number, job = _start(item, slots.pop(), store, engine, how, room.jobs)
+                    number, job = _start(
+                        item, slots.pop(), store, engine, how, 1 if room.apart else room.jobs
+                    )
                     flying[number] = job
                     watch({"job": number, "started": item.run.to_json()})
                 elif turn is Turn.CHANGED:

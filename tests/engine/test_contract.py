@@ -34,7 +34,8 @@ class Crashes(LoRA):
 """
 
 
-@pytest.fixture(scope="module", params=names())  # an installed one is taken up by itself
+# An installed one is taken up by itself. Of `slurm` see test_slurm.py: each of its jobs starts a Python of its own.
+@pytest.fixture(scope="module", params=[name for name in names() if name != "slurm"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with engine_named(request.param) as made:
         yield made
