@@ -321,8 +321,9 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
 def _age_said(chosen: Selected) -> str:
     """Of runs whose key this program would make otherwise: it would do them again."""
     records = [result.record for result in chosen.reported]
-    records += [record for timed in chosen.latencies.values() for record in timed]
-    older = sum(record.run.key != record.key for record in records)
+    for measured in (chosen.latencies, chosen.cost_runs):
+        records += [record for its in measured.values() for record in its]
+    older = sum(record.is_older for record in records)
     if not older:
         return ""
     return (

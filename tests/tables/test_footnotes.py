@@ -5,8 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
+
 from peftbench.records.record import Record
 from peftbench.records.results import Result
+from peftbench.records.runs import Budget
+from peftbench.records.setting import PART
+from peftbench.tables.pairs import pair
 from peftbench.tables.tabulate import tabulate
 
 from ..support.plan import Make
@@ -91,3 +96,41 @@ def test_a_measurement_that_failed_is_said_and_what_stands_in_its_place(
         and "lora: its latency run failed: timed out." in said
     )
     assert "Costs of full come from the seeds' runs" in said
+
+
+def test_parts_of_the_test_split_that_versions_choose_differently_are_not_paired(
+    make_run: Make, tmp_path: Path
+) -> None:
+    """Items of one are not those of the other, nor as many: in one table they would be paired by their places."""
+    budget = Budget("custom", 5, None, 8, 1, 32, scored_items=190)
+    results, old = [], []
+    for seed in range(2):
+        for method, share in (("full", 0.8), ("lora", 0.6)):
+            one = result(make_run(method, seed=seed, budget=budget), tmp_path, share, noise=seed)
+            scoring = {"items": 200, "rows": 200, "of_items": 300, "energy_j": None}
+            results.append(dataclasses.replace(one, record=dataclasses.replace(one.record, scoring=scoring)))
+    for one in results:
+        folder = tmp_path / f"old {one.record.key}"
+        folder.mkdir()
+        assert one.folder is not None
+        pd.read_parquet(one.folder / "predictions.parquet")[50:].to_parquet(folder / "predictions.parquet")
+        scoring = {"items": 150, "rows": 150, "of_items": 300, "energy_j": None}
+        old.append(
+            dataclasses.replace(
+                one, folder=folder, record=dataclasses.replace(one.record, key=folder.name, scoring=scoring)
+            )
+        )
+    lora = [r for r in results if r.record.run.method == "lora"]
+    (alone,) = tabulate(lora, "full", ())
+    (mixed,) = tabulate(lora + old, "full", ())
+    assert mixed.rows == alone.rows and "2 runs are not in this table: another version" in mixed.footnotes[-1]
+    (only_old,) = tabulate(old, "full", ())
+    assert len(only_old.rows) == 2 and only_old.rows[1].difference is not None
+    assert pair(old, results).unlike == (PART,) and not pair(old, old).unlike
+    whole = [
+        dataclasses.replace(
+            r, record=dataclasses.replace(r.record, key="0", scoring={"items": 200, "of_items": 200})
+        )
+        for r in results
+    ]
+    assert {r.record.part_scored for r in whole} == {(True, 200)}
