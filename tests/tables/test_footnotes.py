@@ -17,6 +17,8 @@ from peftbench.tables.tabulate import tabulate
 from ..support.plan import Make
 from ..support.results import result
 
+NARROW, WIDE = (Budget("custom", 5, None, size, size, 32) for size in (1, 128))  # as many parts as items
+
 
 def test_a_departure_from_the_shared_budget_is_said_whoever_wrote_the_method(
     make_run: Make, tmp_path: Path
@@ -45,8 +47,8 @@ def test_of_two_methods_without_seeds_the_one_that_trains_nothing_is_not_said_to
 def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_question(
     make_run: Make, tmp_path: Path
 ) -> None:
-    def caption(**scoring: int) -> str:
-        found = result(make_run("lora"), tmp_path / str(scoring), 0.8)
+    def caption(budget: Budget = NARROW, /, **scoring: int) -> str:
+        found = result(make_run("lora", budget=budget), tmp_path / str((budget, scoring)), 0.8)
         record = dataclasses.replace(found.record, scoring={**scoring, "energy_j": None})
         return tabulate([Result(record, found.folder)], "full", ())[0].caption
 
@@ -54,6 +56,8 @@ def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_que
     assert ", scored on 18 of 36 test rows." in caption(items=6, rows=18, of_items=36)
     for part in ({"items": 6, "of_items": 36}, {"items": 6, "rows": 6, "of_items": 36}):
         assert ", scored on 6 of 36 test items." in caption(**part)
+    # A part of a step has an item at least: the 100 items that there are make 100 parts.
+    assert ", each step in 100 parts" in caption(WIDE, items=6)
 
 
 def test_seconds_of_runs_that_shared_the_machine_are_said_to_be(make_run: Make, tmp_path: Path) -> None:
