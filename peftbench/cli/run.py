@@ -81,6 +81,7 @@ def run_command(given: Mapping[str, Any]) -> None:
         if printed.report == defaults.REPORT and not printed.quiet:
             _write_page(tables, store)
     else:
+        store.root.mkdir(parents=True, exist_ok=True)  # also of a part without runs: all parts are merged
         write(_said_of_part(how.shard, len(compared.planned), session.store))
     if not compared.good:
         raise typer.Exit(1)

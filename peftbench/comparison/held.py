@@ -38,7 +38,7 @@ class Held:
         found: dict[str, list[Run]] = {}
         for stored in self.store.all() if self.store.root.is_dir() else ():
             record = stored.record
-            if record.run.kind == "latency" and record.status == "ok" and record.key == record.run.key:
+            if record.run.kind == "latency" and record.status == "ok" and not record.is_older:
                 for part in record_parts(record):
                     if part.status == "ok":  # it was not left out there
                         found.setdefault(part.key, []).append(record.run)

@@ -26,14 +26,14 @@ class Sharing:
         self.store, self.claims = store, Claims(store.root)
         # Of those, and of runs that others were seen at: what the store held then.
         self._before = {key: _folder_of(store.get(key)) for key in keys}
-        self._said: set[str] = set()
+        self._said = {self.claims.me.token}  # it holds the claim of a run that stands in its own list twice
 
     def is_anew(self, stored: Stored | None, key: str) -> bool:
         """Whether another program put that result there while this one waited for it."""
         return stored is not None and key in self._before and stored.folder != self._before[key]
 
     def owner_once(self, key: str) -> Owner | None:
-        """Who does a run; None where that program was named before."""
+        """Who does a run; None where that program was named before, or is this one."""
         owner = self.claims.owner(key)
         if owner.token in self._said:
             return None

@@ -121,5 +121,8 @@ def _differences(record: Record, identity: dict[str, Any]) -> list[str]:
         "model": "the model's files",
     }
     found = [said for name, said in names.items() if record.run.identity.get(name) != identity[name]]
+    found += (
+        ["the version of the program, which computes some results differently"] if record.is_older else []
+    )
     then, now, sides = record.environment, describe(record.run.device), ("then", "now")
     return found + differing_software(then, now, sides) + differing(then, now, PLACES, sides)

@@ -117,20 +117,32 @@ class Claims:
             descriptor = self._opened(self.folder / key)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
-            json.dump(asdict(self.me), sink)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
+                json.dump(asdict(self.me), sink)
+        except OSError:  # a full disk: an empty claim would keep all from the run until it expires
+            (self.folder / key).unlink(missing_ok=True)
+            raise
         return True
 
     def _opened(self, path: Path) -> int:
         """A new file. The folder is made, again where a program that ended took it away in between."""
         for left in reversed(range(TRIES)):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             try:
                 return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileNotFoundError:
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _make_folder(self) -> None:
+        """Whoever may write the store may claim, whatever the umask of the program that is first."""
+        if self.folder.is_dir():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # another program made it, or took it away
+            self.folder.chmod(self.folder.parent.stat().st_mode & 0o2777)
 
     def _move_aside(self, key: str) -> bool:
         """Whether the claim was a dead owner's, and is gone."""

@@ -45,8 +45,9 @@ def record_parts(record: Record) -> list[Record]:
     if runs == [record.run]:
         return [record]
     left_out = (record.meters or {}).get("left_out") or {}
-    current = record.key == record.run.key
-    found = [dataclasses.replace(record, run=run, key=run.key if current else record.key) for run in runs]
+    found = [
+        dataclasses.replace(record, run=run, key=record.key if record.is_older else run.key) for run in runs
+    ]
     return [
         dataclasses.replace(part, status="failed", reason=left_out[part.run.method], latency=None)
         if part.run.method in left_out

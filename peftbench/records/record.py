@@ -76,6 +76,20 @@ class Record:
         """Every rule by which seeds were added while this run was looked at: each look spends of the same 5 %."""
         return [rule for rule in (self.sequence, *(self.looks or ())) if rule is not None]
 
+    @property
+    def is_older(self) -> bool:
+        """Whether this program would make its key otherwise: it is of another version, which computed something differently."""
+        return self.key != self.run.key
+
+    @property
+    def part_scored(self) -> tuple[bool, int] | None:
+        """Of a run that was to score a part of its split, what tells which: whether this version chooses it so, and its rows."""
+        if self.status != "ok" or self.run.kind != "training" or self.run.budget.scored_items is None:
+            return None
+        scoring = self.scoring or {}
+        rows = scoring.get("rows", scoring.get("items", 0))
+        return not self.is_older or scoring.get("of_items") == rows, rows
+
     def to_text(self) -> str:
         """Strict JSON: numbers that are not finite become null."""
         # Not by `asdict`, which copies every figure of every step first.

@@ -14,6 +14,8 @@ from .runs import Budget, Run
 # Hashes of what a run is made of, beside the method's source, and how a reader is told of them.
 SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
 
+PART = "which test items are scored"  # as a version of the program chooses them
+
 SHORT = 8  # digits of a hash that a reader is shown
 
 

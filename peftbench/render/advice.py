@@ -24,13 +24,13 @@ def _one(item: Advice) -> str:
     unit = f" {table.unit}" if table.unit else ""
     lines = [f"{table.task} with {table.model}, by {table.metric}{unit}. {table.caption}"]
     good = [row for row in (item.left.rows if item.left else ()) if row.score is not None]
-    best = [row for row in good if row.mark] or good[:1]
+    best = [row for row in good if row.mark] or good  # where nothing is marked, nothing was tested
     if not good:
         lines.append("  no method is inside the limits")
-    elif max(row.seeds_good for row in good) < 2 and len(good) > 1:
-        lines.append("  one seed can't show a difference between methods: run it with --seeds 3 or more")
     elif len(good) == 1:
         lines.append(f"  use {good[0].label}: {_shown(good[0], percent)}, the only one inside the limits")
+    elif not any(row.mark for row in good):
+        lines.append(f"  {_untested(item, good)}; they are {', '.join(_shown(row, percent) for row in good)}")
     elif len(best) == 1:
         lines.append(
             f"  use {best[0].label}: {score(best[0], percent).text}, better than every other one inside the limits"
@@ -48,6 +48,15 @@ def _one(item: Advice) -> str:
     lines += [f"  beyond a limit, or without a result: {what}" for what in item.excluded]
     lines += [f"  not measured, so not judged: {what}" for what in item.unknown]
     return "\n".join(lines) + "\n"
+
+
+def _untested(item: Advice, good: Sequence[Row]) -> str:
+    """Why none of several rows could be tested against another."""
+    if item.left is not None and any(paired.one_group for paired in item.left.pairwise.values()):
+        return "all test items are in one group, which can't show a difference between methods on others"
+    if max(row.seeds_good for row in good) < 2:
+        return "one seed can't show a difference between methods: run it with --seeds 3 or more"
+    return "no two methods have two seeds in common, which could show a difference: run them with the same --seeds"
 
 
 def _shown(row: Row, percent: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from ..records.setting import SOURCES
+from ..records.setting import PART, SOURCES
 from ..tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of
 from ..tables.pairs import Pair, Paired, PairedFigure
 from ..tables.titles import title_of
@@ -87,7 +87,7 @@ def _notes(paired: Paired) -> list[str]:
     notes = [HOW_TO_READ]
     notes += [f"{pair.label}: {pair.problem}" for pair in paired.pairs if pair.problem]
     if paired.unlike:
-        unpaired = {SOURCES["task"], SOURCES["data"]} & set(paired.unlike)
+        unpaired = {SOURCES["task"], SOURCES["data"], PART} & set(paired.unlike)
         said = "; the items differ, so scores are not paired by seed and item" if unpaired else ""
         notes.append(f"compared with --force, although these differ: {'; '.join(paired.unlike)}{said}")
     if paired.also:

@@ -44,6 +44,11 @@ def footnotes(table: Table, chosen: Selected, items: int, groups: Groups) -> lis
     notes += _rates(table, chosen)
     notes += _costs(table, chosen)
     notes += place_notes(chosen)
+    if chosen.of_another_part:
+        notes.append(
+            f"{chosen.of_another_part} runs are not in this table: another version of the program scored other test items in them. The "
+            "same command runs them again."
+        )
     if chosen.stale:
         notes.append(
             f"{chosen.stale} results in the store come from older code of a method and are not in this table."

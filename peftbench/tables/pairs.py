@@ -20,7 +20,7 @@ from ..records.differences import differing, differing_software
 from ..records.failed_seeds import failed_seeds
 from ..records.record import FAIL, Record
 from ..records.results import MethodScores, Result, method_scores
-from ..records.setting import SOURCES, comparable_in
+from ..records.setting import PART, SOURCES, comparable_in
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
 from .costs import measured_in, over_base
 from .matching import Side, described_side, matching, said_of, sides_of
@@ -239,9 +239,10 @@ def is_share(name: str, record: Record | None = None) -> bool:
     return bool(kin) and general[max(kin, key=len)].is_share
 
 
-def _data_of(result: Result) -> list[str | None]:
+def _data_of(result: Result) -> list[Any]:
     """What tells whether two runs scored the same items."""
-    return [result.record.run.identity.get(name) for name in ("task", "data")]
+    record = result.record
+    return [*(record.run.identity.get(name) for name in ("task", "data")), record.part_scored]
 
 
 def _difference(a: MethodScores, b: MethodScores, name: str, same_items: bool) -> Estimate:
@@ -358,6 +359,7 @@ def _unlike(a: Record, b: Record, places: Sequence[str]) -> list[str]:
     found = differing(a.environment, b.environment, places, SIDES)
     one, other = comparable_in(a.run), comparable_in(b.run)
     sources = [said for said in SOURCES.values() if one.get(said) != other.get(said)]
+    sources += [PART] if a.part_scored != b.part_scored else []
     return (
         found + differing(one, other, (name for name in one if name not in SOURCES.values()), SIDES) + sources
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ class Selected:
     latencies: Mapping[str, tuple[Record, ...]]  # by method
     cost_runs: Mapping[str, tuple[Record, ...]]  # by method, one a process
     stale: int = 0  # results of an older source of a method, in all settings
+    of_another_part: int = 0  # runs of another version, which scored other items
 
     @property
     def reported(self) -> list[Result]:
@@ -115,7 +117,8 @@ def select(
     curves = parallel_map(lambda i: _curves(by_setting[settings[i]]), len(settings), len(current))
     selected = []
     for setting, its_curves in zip(settings, curves, strict=True):
-        one = _selected(setting, by_setting[setting], its_curves, asked, baselines)
+        group = _on_one_part(by_setting[setting])
+        one = _selected(setting, group, its_curves, asked, baselines)
         methods = dict.fromkeys(method for method, _ in one.rows)
         selected.append(
             dataclasses.replace(
@@ -126,14 +129,22 @@ def select(
                     m: _of_one_version(cost_runs.get((m, setting.training_step), ())) for m in methods
                 },
                 stale=len(found) - len(current),
+                of_another_part=len(by_setting[setting]) - len(group),
             )
         )
     return selected
 
 
+def _on_one_part(group: Sequence[Result]) -> Sequence[Result]:
+    """Those whose items pair: versions choose the scored part of a split differently. This version's part, else that of most."""
+    parts = Counter(part for result in group if (part := result.record.part_scored) is not None)
+    kept = max(parts, key=lambda part: (part[0], parts[part], part[1]), default=None)
+    return [result for result in group if result.record.part_scored in (None, kept)]
+
+
 def _of_one_version(timed: Sequence[Record]) -> tuple[Record, ...]:
     """Processes are averaged: those of the present version of the program alone, where there are any."""
-    return tuple([record for record in timed if record.key == record.run.key] or timed)
+    return tuple([record for record in timed if not record.is_older] or timed)
 
 
 def _curves(group: Iterable[Result]) -> dict[str, RateCurve]:
@@ -222,7 +233,7 @@ def _once(results: Sequence[Result]) -> list[Result]:
 
     def tells(result: Result) -> tuple[bool, bool, bool, str]:
         record = result.record
-        of_this_version = record.key == record.run.key
+        of_this_version = not record.is_older
         return of_this_version, record.status == "ok", record.run.forgetting is not None, record.started_at
 
     for result in sorted(results, key=tells):

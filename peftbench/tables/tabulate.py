@@ -321,8 +321,9 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
 def _age_said(chosen: Selected) -> str:
     """Of runs whose key this program would make otherwise: it would do them again."""
     records = [result.record for result in chosen.reported]
-    records += [record for timed in chosen.latencies.values() for record in timed]
-    older = sum(record.run.key != record.key for record in records)
+    for measured in (chosen.latencies, chosen.cost_runs):
+        records += [record for its in measured.values() for record in its]
+    older = sum(record.is_older for record in records)
     if not older:
         return ""
     return (
@@ -354,8 +355,9 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
         said += f", from {budget.train_items:,} training items"
     scored = [r.record.scoring for r in chosen.reported if r.record.scoring and r.record.status == "ok"]
     said += next(filter(None, map(_scored_part, scored)), "")
-    if budget.accumulate > 1:
-        said += f", each step in {budget.accumulate} parts"
+    parts = min(budget.accumulate, budget.batch_size if there is None else min(there, budget.batch_size))
+    if parts > 1:  # of one item at least
+        said += f", each step in {parts} parts"
     if setting.attention is not None:
         said += f", {setting.attention} attention"
     if setting.checkpointing:

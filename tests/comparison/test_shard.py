@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from peftbench import UsageError
+from peftbench.cli.run import run_command
+from peftbench.comparison import compare
 from peftbench.comparison.shard import part_of
+from peftbench.engine import named
+from peftbench.records.merge import merge
 from peftbench.records.runs import Planned, Run
+from peftbench.records.store import Store
 
 Make = Callable[..., Run]
 
@@ -47,3 +54,13 @@ def test_a_sweep_of_rates_is_not_parted(make_run: Make) -> None:
         part_of(planned(make_run), (1, 4), by_cell=True)
     costs_of_a, every_fourth = 10, 8
     assert len(part_of(planned(make_run), (1, 4), by_cell=False)) == costs_of_a + every_fourth
+
+
+def test_a_part_without_runs_leaves_a_store_that_can_be_merged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "compare", lambda *given: compare.Compared([], [], None, None))
+    monkeypatch.setattr(named, "engine_named", lambda name: nullcontext())
+    run_command({"shard": (3, 3), "store": str(tmp_path / "three")})
+    assert "part 3 of 3: its 0 runs" in capsys.readouterr().out
+    assert merge([Store(tmp_path / "three")], Store(tmp_path / "all")).taken == 0

@@ -81,7 +81,10 @@ def test_what_is_finished_while_it_is_claimed_is_not_done_again(make_run: Make, 
     held = store.get(run.key)
     assert held is not None and sharing.is_anew(held, run.key)
     assert sharing.turn(run.key, held) is Turn.MINE  # asked for a curve as well, say
-    assert Sharing(store).turn(run.key, held) is Turn.ANOTHERS
+    other = Sharing(store)
+    assert other.turn(run.key, held) is Turn.ANOTHERS and other.owner_once(run.key) == sharing.claims.me
+    # Of two tasks with the same data each run stands there twice: this program is not another one.
+    assert sharing.turn(run.key, held) is Turn.ANOTHERS and sharing.owner_once(run.key) is None
 
 
 def test_an_interrupted_sweep_keeps_no_claim(make_run: Make, tmp_path: Path) -> None:

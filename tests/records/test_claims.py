@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -110,6 +111,21 @@ def test_a_folder_that_another_program_takes_away_is_made_again(
     monkeypatch.setattr(os, "open", after_its_end)
     assert mine.take("a")
     mine.close()
+
+
+def test_whoever_may_write_the_store_may_claim_and_a_claim_that_a_full_disk_cut_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    tmp_path.chmod(0o2775)
+    one, two = Claims(tmp_path), Claims(tmp_path)
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr(json, "dump", full)
+        one.take("a")
+    assert two.take("a") and (tmp_path / FOLDER).stat().st_mode & 0o7777 == 0o2775
+    two.close()
 
 
 def test_an_owner_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,12 @@ from ..support.commands import peftbench
 Make = Callable[..., Run]
 
 
-def put(store: Store, run: Run, nll: float, status: str = "ok") -> None:
-    record = Record(run, run.key, status, started_at="2026", quality={"accuracy": 0.5, "nll": nll})
+RULE = {"resolve": 1.0, "first": 3, "cap": 12}
+
+
+def put(store: Store, run: Run, nll: float, status: str = "ok", rule: dict[str, Any] | None = None) -> None:
+    quality = {"accuracy": 0.5, "nll": nll}
+    record = Record(run, run.key, status, started_at="2026", quality=quality, sequence=rule)
     with store.staging() as staging:
         (staging / "predictions.parquet").write_text(str(nll))
         (staging / "adapter.safetensors").write_bytes(b"weights")
@@ -33,7 +38,7 @@ def test_each_run_is_taken_once_with_its_files(make_run: Make, tmp_path: Path) -
     for run in runs[:2]:
         put(one, run, 0.25)
     for run in runs[1:]:
-        put(two, run, 0.25)
+        put(two, run, 0.25, rule=RULE)
     put(both, runs[0], 0.9, "failed")
     found = merge([one, two], both)
     assert (found.taken, found.held, found.conflicts) == (3, 1, ())
@@ -42,6 +47,10 @@ def test_each_run_is_taken_once_with_its_files(make_run: Make, tmp_path: Path) -
         there = both.get(run.key)
         assert there is not None and (there.folder / "adapter.safetensors").read_bytes() == b"weights"
     assert merge([one, two], both).taken == 0
+    # Both machines' looks spend of the same 5 %, whichever result is kept.
+    assert {s.record.key: s.record.rules for s in both.all()} == {
+        run.key: [] if run.seed == 0 else [RULE] for run in runs
+    }
 
 
 def test_results_that_contradict_each_other_are_named_and_the_first_stays(
@@ -49,11 +58,11 @@ def test_results_that_contradict_each_other_are_named_and_the_first_stays(
 ) -> None:
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
     run, costs = make_run(), make_run(kind="profile")
-    for store, nll in ((one, 0.25), (two, 0.5)):
+    for store, nll in ((one, 0.25), (two, 0.2500000001)):
         put(store, run, nll)
         put(store, costs, nll)
     (said,) = merge([two], one).conflicts
-    assert f"run {run.key[:12]} (lora on {run.task}, seed 0) has nll 0.25 and 0.5 in" in said
+    assert f"run {run.key[:12]} (lora on {run.task}, seed 0) has nll 0.25 and 0.2500000001 in" in said
     there = one.get(run.key)
     assert there is not None and there.record.quality is not None and there.record.quality["nll"] == 0.25
 

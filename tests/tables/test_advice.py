@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from peftbench import UsageError
@@ -36,6 +37,26 @@ def test_without_limits_the_best_is_named(results: list[Result]) -> None:
     said = advice_text([advice])
     assert "use full: 9" in said and "better than every other one inside the limits" in said
     assert "behind: " in said and not advice.excluded and advice.undecided is None
+
+
+@pytest.mark.parametrize(("seeds", "group", "why"), [
+    ((range(3), range(3)), "a", "all test items are in one group"),
+    ((range(1), range(1)), None, "one seed can't show"),
+    ((range(2), range(2, 4)), None, "no two methods have two seeds in common"),
+])  # fmt: skip
+def test_where_nothing_is_tested_no_method_is_the_best(
+    seeds: tuple[range, range], group: str | None, why: str, make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """The first by its name was."""
+    results = [
+        result(make_run(method, seed=seed), tmp_path, share, noise=seed)
+        for method, share, its in (("bitfit", 0.3, seeds[0]), ("lora", 0.9, seeds[1]))
+        for seed in its
+    ]
+    for file in tmp_path.glob("*/predictions.parquet") if group else ():
+        pd.read_parquet(file).assign(group=group).to_parquet(file)
+    said = advice_text(advise_on(results, "full", {}))
+    assert why in said and "they are bitfit 3" in said and "use " not in said and "behind" not in said
 
 
 def test_the_best_set_is_formed_inside_the_limits(

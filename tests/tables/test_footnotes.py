@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
+
 from peftbench.records.record import Record
 from peftbench.records.results import Result
+from peftbench.records.runs import Budget
+from peftbench.records.setting import PART
+from peftbench.tables.pairs import pair
 from peftbench.tables.tabulate import tabulate
 
 from ..support.plan import Make
 from ..support.results import result
+
+NARROW, WIDE = (Budget("custom", 5, None, size, size, 32) for size in (1, 128))  # as many parts as items
 
 
 def test_a_departure_from_the_shared_budget_is_said_whoever_wrote_the_method(
@@ -40,8 +47,8 @@ def test_of_two_methods_without_seeds_the_one_that_trains_nothing_is_not_said_to
 def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_question(
     make_run: Make, tmp_path: Path
 ) -> None:
-    def caption(**scoring: int) -> str:
-        found = result(make_run("lora"), tmp_path / str(scoring), 0.8)
+    def caption(budget: Budget = NARROW, /, **scoring: int) -> str:
+        found = result(make_run("lora", budget=budget), tmp_path / str((budget, scoring)), 0.8)
         record = dataclasses.replace(found.record, scoring={**scoring, "energy_j": None})
         return tabulate([Result(record, found.folder)], "full", ())[0].caption
 
@@ -49,6 +56,8 @@ def test_the_caption_says_which_part_was_scored_and_not_that_answers_share_a_que
     assert ", scored on 18 of 36 test rows." in caption(items=6, rows=18, of_items=36)
     for part in ({"items": 6, "of_items": 36}, {"items": 6, "rows": 6, "of_items": 36}):
         assert ", scored on 6 of 36 test items." in caption(**part)
+    # A part of a step has an item at least: the 100 items that there are make 100 parts.
+    assert ", each step in 100 parts" in caption(WIDE, items=6)
 
 
 def test_seconds_of_runs_that_shared_the_machine_are_said_to_be(make_run: Make, tmp_path: Path) -> None:
@@ -91,3 +100,41 @@ def test_a_measurement_that_failed_is_said_and_what_stands_in_its_place(
         and "lora: its latency run failed: timed out." in said
     )
     assert "Costs of full come from the seeds' runs" in said
+
+
+def test_parts_of_the_test_split_that_versions_choose_differently_are_not_paired(
+    make_run: Make, tmp_path: Path
+) -> None:
+    """Items of one are not those of the other, nor as many: in one table they would be paired by their places."""
+    budget = Budget("custom", 5, None, 8, 1, 32, scored_items=190)
+    results, old = [], []
+    for seed in range(2):
+        for method, share in (("full", 0.8), ("lora", 0.6)):
+            one = result(make_run(method, seed=seed, budget=budget), tmp_path, share, noise=seed)
+            scoring = {"items": 200, "rows": 200, "of_items": 300, "energy_j": None}
+            results.append(dataclasses.replace(one, record=dataclasses.replace(one.record, scoring=scoring)))
+    for one in results:
+        folder = tmp_path / f"old {one.record.key}"
+        folder.mkdir()
+        assert one.folder is not None
+        pd.read_parquet(one.folder / "predictions.parquet")[50:].to_parquet(folder / "predictions.parquet")
+        scoring = {"items": 150, "rows": 150, "of_items": 300, "energy_j": None}
+        old.append(
+            dataclasses.replace(
+                one, folder=folder, record=dataclasses.replace(one.record, key=folder.name, scoring=scoring)
+            )
+        )
+    lora = [r for r in results if r.record.run.method == "lora"]
+    (alone,) = tabulate(lora, "full", ())
+    (mixed,) = tabulate(lora + old, "full", ())
+    assert mixed.rows == alone.rows and "2 runs are not in this table: another version" in mixed.footnotes[-1]
+    (only_old,) = tabulate(old, "full", ())
+    assert len(only_old.rows) == 2 and only_old.rows[1].difference is not None
+    assert pair(old, results).unlike == (PART,) and not pair(old, old).unlike
+    whole = [
+        dataclasses.replace(
+            r, record=dataclasses.replace(r.record, key="0", scoring={"items": 200, "of_items": 200})
+        )
+        for r in results
+    ]
+    assert {r.record.part_scored for r in whole} == {(True, 200)}

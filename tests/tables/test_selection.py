@@ -388,3 +388,6 @@ def test_a_run_of_an_older_version_gives_way_to_the_same_of_this_one(
         assert table.caption == expected.caption and table.rows == expected.rows
     (only_old,) = of(old)
     assert "ANOTHER VERSION" in only_old.caption
+    old_costs = [old[i] if r.record.run.kind == "profile" else r for i, r in enumerate(results)]
+    count, said = sum(r.record.run.kind == "profile" for r in results), of(old_costs)[0].caption
+    assert f" {count} of the {count + len(expected.records) + 2} runs are of ANOTHER VERSION" in said, said
