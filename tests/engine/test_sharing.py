@@ -15,6 +15,7 @@ import pytest
 from peftbench.engine import sweep as sweeps
 from peftbench.engine.answers import ANSWER
 from peftbench.engine.inline import InlineEngine
+from peftbench.engine.protocol import Capacity, Device
 from peftbench.engine.sharing import Sharing, Turn
 from peftbench.engine.sweep import Execution, sweep
 from peftbench.records.record import Record
@@ -26,6 +27,9 @@ Make = Callable[..., Run]
 
 class Quick(InlineEngine):
     """In one of several threads: what a job says goes nowhere."""
+
+    def capacity(self) -> Capacity:
+        return Capacity((Device("cpu", 1, 10**9, False),), 1)
 
     def _do_next(self) -> None:
         number, job, out = self._waiting.popleft()
@@ -91,7 +95,7 @@ def test_an_interrupted_sweep_keeps_no_claim(make_run: Make, tmp_path: Path) -> 
     def do(job: Any, out: Path) -> dict[str, Any]:
         return {"record": Record(job.run, job.run.key, "ok", started_at="2026").to_text()}
 
-    swept: Any = sweep(planned(make_run, 3), Store(tmp_path), InlineEngine(do))
+    swept: Any = sweep(planned(make_run, 3), Store(tmp_path), Quick(do))
     next(swept)
     swept.close()
     assert not (tmp_path / ".claims").exists()
