@@ -181,7 +181,7 @@ def encode_splits(
     """The tokenised splits of the task `name`, from the cache or made by `load()` and `tokenizer`, then cached.
 
     Raises:
-        UsageError: a split or a column is missing or empty.
+        UsageError: a split or a column is missing or empty, or its objective pads items or leaves some out.
     """
     key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}".encode()).hexdigest()[:32]
     home = cache_folder() / "tokens" / key
@@ -209,7 +209,18 @@ def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, fol
         for column in needed:
             if None in part[column]:
                 raise UsageError(f"column {column!r} of its {folder.name} split is None in some rows")
-        return objective.encode(tokenizer, part, max_length)
+        told = objective.encode(tokenizer, part, max_length)
+        rows_of_part, items = len(next(iter(part.values()))), len(told["input_ids"])
+        if items != rows_of_part:
+            raise UsageError(
+                f"encode() gives {items:,} items of {rows_of_part:,} rows of its {folder.name} split; it must give one a row"
+            )
+        if any(0 in mask for mask in told.get("attention_mask", ())):
+            raise UsageError(
+                "encode() pads its items (its attention_mask has zeros), and they would be read as text; leave padding out: each batch is "
+                "padded to its longest item"
+            )
+        return told
 
     scratch = folder / "rows.arrow"
     made = rows.map(

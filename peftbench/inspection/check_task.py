@@ -24,7 +24,9 @@ from ..objectives.base import SPLITS, Objective
 from ..plugins import build
 from ..plugins.contracts import Task
 from ..records.record import FAIL, PASS
+from .encoding import wrong_items
 from .losses import disagreement
+from .predictions import wrong_predictions
 
 NOTICE = "notice"  # worth knowing, and no failure
 SEEN = 0.05  # of the test rows: with more of them in training, memory alone could explain five points
@@ -184,10 +186,17 @@ def _through_a_model(text: str, task: Task, splits: dict[str, Any]) -> Outcome:
             FAIL,
             f"predict() gives {odd[0]!r} in shape {np.shape(predictions[odd[0]])} of {len(split)} items",
         )
-    if (said_of := disagreement(task.objective, logits, batch, predictions)) is not None:
-        return FAIL, said_of
+    for wrong in (disagreement, wrong_predictions):
+        if (said_of := wrong(task.objective, logits, batch, predictions)) is not None:
+            return FAIL, said_of
     said = f"loss {loss:.3f} with {loaded.source.name}"
     encoded = {split: _encoded(text, task, loaded, splits[split], READ) for split in SPLITS}
+    for name, its in encoded.items():
+        rows = min(READ, len(splits[name]))
+        if (
+            wrong_of := wrong_items(task.objective, its, rows, loaded.tokenizer, build.length_of(text))
+        ) is not None:
+            return FAIL, f"{name}: {wrong_of}"
     if not (found := batches.told(task.objective, encoded)):
         return PASS, said
     return NOTICE, f"{said}; at {build.length_of(text)} tokens, a letter a token: {'; '.join(found)}"
@@ -200,7 +209,7 @@ def _encoded(text: str, task: Task, loaded: Loaded, rows: Any, most: int) -> bat
     lists = {
         name: batches.Ragged(np.concatenate(its), np.cumsum([0, *map(len, its)]))
         for name, its in told.items()
-        if isinstance(its[0], list)
+        if its and isinstance(its[0], list)
     }
     numbers = {name: np.asarray(its) for name, its in told.items() if name not in lists}
     counted = {name: numbers.pop(name) for name in task.objective.counted if name in numbers}

@@ -17,6 +17,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from torch import nn
+from transformers.models.auto import modeling_auto as tables
 
 from ..errors import ModelError, NotSupported, PeftbenchError, UsageError
 from ..objectives.base import Objective
@@ -209,12 +210,26 @@ def head_for(source: Source, objective: Objective | None) -> str:
     try:
         return objective.head_for(made_for)
     except NotSupported as error:
-        if made_for == "sequence" and not config_of(source).get("architectures"):
-            raise NotSupported(
-                f"{source.name!r}: its config.json has no architectures, so nothing says whether it generates text; save it again "
-                "from its own class, such as LlamaForCausalLM"
-            ) from error
+        if made_for == "sequence" and (reason := _why_not_known_to_write(config_of(source))) is not None:
+            raise NotSupported(f"{source.name!r}: its config.json {reason}") from error
         raise NotSupported(f"{source.name!r} {error}") from error
+
+
+def _why_not_known_to_write(config: dict[str, Any]) -> str | None:
+    """Why a model that is not taken for one that writes may be one, or None."""
+    again = "save it again from its own class, such as"
+    if not (named := config.get("architectures")):
+        return f"has no architectures, so nothing says whether it generates text; {again} LlamaForCausalLM"
+    kind, made_for = str(config.get("model_type")), str(named[0])
+    if made_for.endswith("ForConditionalGeneration"):
+        return f"says {made_for}, which takes images or sound beside text and is not supported here; take a model of text alone"
+    if (
+        made_for == tables.MODEL_MAPPING_NAMES.get(kind)
+        and kind not in tables.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    ):
+        whole = tables.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+        return f"says {made_for}, a decoder without its output layer; {again} {whole}" if whole else None
+    return None
 
 
 def _drawn(source: Source, head: Any, arguments: dict[str, Any], device: str) -> Any:

@@ -15,8 +15,9 @@ def positions_of(stack: nn.Module) -> int | None:
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in ABSOLUTE:
             # RoBERTa's and MPNet's positions begin behind the padding token's number.
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            config: Any = stack.config
-            return int(config.max_position_embeddings) - unused
+            # BART's and OPT's tables have two rows more than the config says; LED's config says one number for each side.
+            said = getattr(stack.config, "max_position_embeddings", module.num_embeddings)
+            return int(said) - unused
     for name, table in stack.named_buffers():  # GPT-J's rotations, which end where their table does
         if name.rpartition(".")[2] in ABSOLUTE and table.ndim == 2:
             return len(table)

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as SEQ2SEQ
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as BASES
+
 from ..data import lfs
 from ..data.digests import sha256_of
 from ..errors import ModelError, UsageError
@@ -44,9 +47,15 @@ def kind_of(source: Source) -> str:
     config = config_of(source)
     architectures = config.get("architectures")
     made_for = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    if config.get("is_encoder_decoder") and made_for.endswith("ForConditionalGeneration"):
+    if config.get("is_encoder_decoder") and _writes(made_for, config.get("model_type")):
         return "seq2seq"
     return "causal" if made_for.endswith(("ForCausalLM", "LMHeadModel")) else "sequence"
+
+
+def _writes(made_for: str, kind: object) -> bool:
+    """Whether a class of encoder-decoders writes: BART's checkpoints name the model below an output layer that is its embedding."""
+    whole, below = SEQ2SEQ.get(str(kind)), BASES.get(str(kind))
+    return made_for.endswith("ForConditionalGeneration") or (whole is not None and made_for in (whole, below))
 
 
 def resolve_model(name: str) -> Source:

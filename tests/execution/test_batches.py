@@ -125,6 +125,29 @@ def test_shares_of_several_labels_stay_shares() -> None:
     assert batch["input_ids"].dtype == torch.int64
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"), [(1, "gives 1 items of 2 rows of its train split"), (0, "pads its items")]
+)
+def test_items_that_are_left_out_or_padded_are_refused(lost: int, said: str) -> None:
+    """A padded item's mask would not be read, and its padding would."""
+    import datasets
+
+    class Own(Classification):
+        def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
+            told = {
+                "input_ids": [[5, 6], [7, 0]],
+                "attention_mask": [[1, 1], [1, 0]],
+                "labels": rows["label"],
+            }
+            return {name: its[lost:] for name, its in told.items()}
+
+    splits = dict.fromkeys(
+        ("train", "validation", "test"), datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
+    )
+    with pytest.raises(UsageError, match=said):
+        batches.encode_splits("t", Own(("a", "b")), lambda: splits, None, 8, f"own-{lost}")
+
+
 def test_an_empty_split_is_named() -> None:
     import datasets
 

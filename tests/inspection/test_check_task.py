@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,39 @@ def test_a_loss_that_is_another_one_elsewhere_fails(
     )
     failed = [one for one in checked if one.outcome == "fail"]
     assert [one.name for one in failed] == ["model"] and said in failed[0].detail, checked
+
+
+ENCODED = (
+    "'encode': lambda self, tokenizer, rows, length: (lambda f: {})({}.encode(self, tokenizer, rows, {}))"
+)
+LONG = "text=f't{i} ' + 'word ' * (i % 30), label=i % 2"
+
+
+@pytest.mark.parametrize(
+    ("base", "body", "row", "said"),
+    [
+        (LABELS, "'predict': lambda *of: (lambda f: {**f, 'prediction': f['reference']})(Classification.predict(*of))", ROW, "reads the answers"),
+        (LABELS, "'predict': lambda *of: (lambda f: {**f, 'score': -f['nll']})(Classification.predict(*of))", ROW, "the interval of the other"),
+        (LABELS, ENCODED.format("{k: v[1:] for k, v in f.items()}", "Classification", "length"), ROW, "59 items of 60 rows"),
+        (LABELS, ENCODED.format("f", "Classification", "10**6"), LONG, "tokens where it may have 48"),
+        (LABELS, ENCODED.format("{**f, 'input_ids': [its + [0] * (48 - len(its)) for its in f['input_ids']]}", "Classification", "length"), LONG, "leave padding out"),
+        (WRITES, ENCODED.format("{**f, 'labels': [its[1:] + [-100] for its in f['labels']]}", "Completion", "length"), TEXTS, "labels are shifted once"),
+        (WRITES, ENCODED.format("{**f, 'source_tokens': [len(its) for its in f['input_ids']]}", "Completion", "length"), TEXTS, "would be shown its answer"),
+        (WRITES, ENCODED.format("{**f, 'labels': [[*its] for its in f['input_ids']]}", "Completion", "length"), TEXTS, None),  # the source too
+        ("Regression()", ENCODED.format("{**f, 'attention_mask': [[1] * len(its) for its in f['input_ids']]}", "Regression", "length"), "text=f't{i}', label=float(i % 17)", None),
+    ],
+)  # fmt: skip
+def test_items_and_predictions_that_no_run_may_be_given(
+    base: str, body: str, row: str, said: str | None, tmp_path: Path
+) -> None:
+    """What the libraries' tutorials do, or a slip of the pen, and two plugins that are unusual and right."""
+    name, arguments = base.split("(", 1)
+    objective = f"type('Own', ({name},), {{{body}}})({arguments}"
+    plugin = "given-" + hashlib.sha256(body.encode()).hexdigest()[:8]
+    checked = check_file(written(tmp_path, plugin, objective, row, "pass"), (), tmp_path)
+    failed = [one for one in checked if one.outcome == "fail"]
+    assert [one.name for one in failed] == ([] if said is None else ["model"]), checked
+    assert said is None or said in failed[0].detail
 
 
 def test_predictions_that_are_not_one_an_item_fail(tmp_path: Path) -> None:

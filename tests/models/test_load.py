@@ -207,6 +207,10 @@ def broken(folder: Path, how: str) -> None:
         config.write_text("[]")
     elif how == "other types":
         config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": "wide"'))
+    elif how == "of images":
+        config.write_text(config.read_text().replace("LlamaForCausalLM", "Gemma3ForConditionalGeneration"))
+    elif how == "without its output layer":
+        config.write_text(config.read_text().replace("LlamaForCausalLM", "LlamaModel"))
     elif how == "no architectures":
         config.write_text(config.read_text().replace("architectures", "architects"))
     elif how == "tokenizer":
@@ -232,6 +236,8 @@ def broken(folder: Path, how: str) -> None:
         ("a list", "config.json is no JSON object"),
         ("other types", "does not load: .*hidden_size"),
         ("no architectures", "its config.json has no architectures"),
+        ("of images", "says Gemma3ForConditionalGeneration, which takes images or sound beside text"),
+        ("without its output layer", "says LlamaModel, a decoder without .* such as LlamaForCausalLM"),
         ("tokenizer", "tokenizer.json can't be read"),
         ("other tokenizer", "does not load: tokenizer.json or tokenizer_config.json: "),
         ("vocabulary", "tokenizer.json is a git-lfs pointer"),
@@ -264,3 +270,22 @@ def test_the_ends_of_items_keep_what_a_head_reads() -> None:
     for rows in ends.lists.values():
         assert [list(rows.values[a:b]) for a, b in zip(rows.offsets, rows.offsets[1:])] == [[5, 6], [7], [9, 10]]  # fmt: skip  # noqa: B905
     assert list(ends.numbers["number"]) == [1, 2, 3] and len(ends) == 3
+
+
+@pytest.mark.parametrize("made_for", ["MarianMTModel", "BartModel"])
+def test_an_encoder_decoder_of_another_name_writes(made_for: str, tmp_path: Path) -> None:
+    """Marian's class has a name of its own; BART's checkpoints on the hub name the model below an output layer that is its embedding."""
+    tokenizer, kind = byte_tokenizer(), made_for[: -len("MTModel" if "MT" in made_for else "Model")]
+    sizes = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 1), ("ffn_dim", 32), ("attention_heads", 4))}  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), d_model=32, pad_token_id=0, eos_token_id=3, decoder_start_token_id=0, forced_eos_token_id=3,
+        max_position_embeddings=64, **sizes,
+    )  # fmt: skip
+    getattr(transformers, made_for)(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_model(resolve_model(str(tmp_path)), Completion(), 0)
+    assert (
+        type(loaded.model).__name__
+        == {"Marian": "MarianMTModel", "Bart": "BartForConditionalGeneration"}[kind]
+    )
+    assert not loaded.head

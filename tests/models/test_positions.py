@@ -16,6 +16,8 @@ CONFIGS = {
     "roberta": transformers.RobertaConfig(**WIDE, intermediate_size=32, max_position_embeddings=20),
     "gpt2": transformers.GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=4, n_positions=20),
     "opt": transformers.OPTConfig(**WIDE, ffn_dim=32, word_embed_proj_dim=32, max_position_embeddings=20),
+    "led": transformers.LEDConfig(vocab_size=50, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, attention_window=4, max_encoder_position_embeddings=20, max_decoder_position_embeddings=24),
     "gptj": transformers.GPTJConfig(vocab_size=50, n_embd=32, n_layer=1, n_head=4, n_positions=20, rotary_dim=4),
 }  # fmt: skip
 
