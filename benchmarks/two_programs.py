@@ -1,6 +1,6 @@
 """Wall time of two programs that share one store, over that of one, and how many runs were done twice.
 
-    python benchmarks/two_programs.py [--seeds 12] [--steps 60]
+    python benchmarks/two_programs.py [--seeds 6] [--steps 60]
 
 Each does one run at a time (`--jobs 1`) with one thread, on a machine with two cores or more. Interleaved, three rounds, each into stores of its own.
 """
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=60)
     asked = parser.parse_args()
     command = ["run", "--methods", "lora", "--no-baselines", "--no-profile", "--latency-grid", "none", "--seeds", str(asked.seeds), "--steps", str(asked.steps), "--jobs", "1", "--quiet", "--format", "csv"]  # fmt: skip
