@@ -18,7 +18,7 @@ class Session:
 
     engine: str = option(
         defaults.ENGINE,
-        "Where runs are done: local, inline (in this process, for debuggers), slurm (as in slurm:partition=gpu:gpus=1:time=60), or one of your own.",
+        "Where runs are done: local, inline (in this process, for debuggers), slurm (as in slurm:partition=gpu:gpus=1:time=60), ray (as in ray:HOST:6379), or one of your own.",
         EXECUTION,
         TEXT,
     )

@@ -29,9 +29,10 @@ Doer = Callable[[Job, Path], dict[str, Any]]  # does a job, its files into a fol
 def do_alone(
     job: Job, engine: Engine, out: Path, watch: Callable[[Event], None], timeout_s: float | None = None
 ) -> tuple[int, dict[str, Any] | None]:
-    """Do one job alone; returns its exit code and its answer, if it gave one. After `timeout_s` it is ended."""
+    """Do one job alone; returns its exit code and its answer, if it gave one. After `timeout_s` it is ended; time in a queue does not count."""
+    queued = timeout_s is not None and engine.capacity().apart
     number = engine.start(job, out)
-    until = None if timeout_s is None else time.monotonic() + timeout_s
+    until = None if timeout_s is None or queued else time.monotonic() + timeout_s
     late = False
     while True:
         for event in engine.events(None if until is None else max(0.0, until - time.monotonic()) + 0.01):
@@ -39,6 +40,8 @@ def do_alone(
                 continue
             if "exit" in event:
                 return TIMED_OUT if late else event["exit"], answer_in(out)
+            if queued and timeout_s is not None and "notice" not in event:  # it has begun
+                queued, until = False, time.monotonic() + timeout_s
             watch(event)
         if until is not None and time.monotonic() > until:
             late, until = True, None

@@ -6,6 +6,7 @@ imported in its place. Events come through a pipe of their own, which no library
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -17,18 +18,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import PeftbenchError
+from ..errors import PeftbenchError, UsageError
 from .answers import ask
 from .jobs import Job, Look
 from .protocol import Capacity, Event
 
 WORKER = "peftbench.worker"
+WRONGLY_ASKED = 2  # the status of a worker whose last line says what is wrong with what it was started with
 
 
 class LocalEngine:
     """Jobs in forked processes of one worker."""
 
-    def __init__(self) -> None:
+    GRACE_S = 0.0  # that a worker has for ending by itself
+    LOST = "the worker process ended"  # what is said when it has, before its time
+
+    def __init__(self, module: str | None = None, *settings: str) -> None:
+        """`module`: what is started as the worker, which takes jobs and tells of them as `peftbench.worker` does, with settings of its own."""
+        self._command = (module or WORKER, *settings)
         self._worker: _Worker | None = None
         self._jobs = 0
         self._capacity: Capacity | None = None
@@ -46,7 +53,7 @@ class LocalEngine:
 
     def close(self) -> None:
         if self._worker is not None:
-            self._worker.close()
+            self._worker.close(self.GRACE_S)
             self._worker = None
 
     def capacity(self) -> Capacity:
@@ -57,19 +64,20 @@ class LocalEngine:
     @property
     def _running(self) -> _Worker:
         if self._worker is None:
-            self._worker = _Worker()
+            self._worker = _Worker(self.LOST, *self._command)
         return self._worker
 
 
 class _Worker:
     """The worker process with its two pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: str, module: str, *settings: str) -> None:
+        self.lost = lost
         self.events_end, theirs = os.pipe()
         self.said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker; what its libraries print, to name the reason if it ends
         # A session of its own: Ctrl-C reaches the program, which then ends the worker.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER, str(theirs)],
+            [sys.executable, "-P", "-m", module, str(theirs), *settings],
             stdin=subprocess.PIPE,
             stdout=self.said,
             stderr=self.said,
@@ -111,8 +119,13 @@ class _Worker:
                 "kept, the same command carries on"
             ) from None
 
-    def close(self) -> None:
-        """End it, and what it started."""
+    def close(self, grace_s: float) -> None:
+        """End it, and what it started. It is told first, if it is given time for that."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace_s)
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -120,19 +133,16 @@ class _Worker:
         self.process.wait()
         os.close(self.events_end)
         self.said.close()
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass
 
     def _gone(self) -> PeftbenchError:
         status = self.process.wait()
         self.said.seek(0)
         lines = self.said.read().decode(errors="replace").strip().splitlines()
+        if status == WRONGLY_ASKED and lines:
+            return UsageError(lines[-1].strip())
         reason = f": {lines[-1].strip()[:200]}" if lines else ""
         return PeftbenchError(
-            f"the worker process ended with status {status}{reason}; finished runs are kept, the same command carries on"
+            f"{self.lost} with status {status}{reason}; finished runs are kept, the same command carries on"
         )
 
 

@@ -15,6 +15,7 @@ GROUP = "peftbench.engines"
 BUILT_IN = {
     "local": "peftbench.engine.local:LocalEngine",
     "inline": "peftbench.jobs:inline_engine",
+    "ray": "peftbench.engine.ray:RayEngine",
     "slurm": "peftbench.engine.slurm:SlurmEngine",
 }
 WITHOUT_SETTINGS = ("local", "inline")

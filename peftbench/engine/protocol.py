@@ -28,6 +28,7 @@ class Event(TypedDict, total=False):
     of_bytes: int  # and where it ends
     memory: dict[str, int]  # resident_bytes, and allocated_bytes of a GPU
     notice: str  # a line for the user
+    again: bool  # it was lost on its way, and is begun anew
     unwritable: str  # a disk that every further job would fail on
     started: dict[str, Any]  # a run, as the sweep hands it to an engine
     exit: int  # the last event: 0, a status, or minus the number of a signal

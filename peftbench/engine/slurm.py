@@ -187,7 +187,8 @@ class SlurmEngine:
         assert work.sent is not None
         state = work.sent.state
         if state in NODE_LOST and work.tries < MOST_TRIES:
-            yield {"job": number, "notice": f"Slurm lost job {work.sent.job_id} ({state}): it is sent again"}
+            said = f"Slurm lost job {work.sent.job_id} ({state}): it is sent again"
+            yield {"job": number, "notice": said, "again": True}
             self._unsent[number] = self._sent.pop(number)
             work.ask_again()
             self._send()

@@ -81,12 +81,16 @@ class _InFlight:
     item: Planned
     staging: Path
     slot: int
-    deadline: float | None
     closing: ExitStack
+    deadline: float | None = None
     phase: str | None = None
     step: int | None = None
     memory: dict[str, int] | None = None
     ended_for: str | None = None  # why this program ended it
+
+    def may_take(self, timeout_s: float | None) -> None:
+        """Its time counts from now on; of one that waits in a queue from its first word on."""
+        self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
 
 def is_missing(item: Planned, stored: Stored | None, how: Execution, is_new: bool = False) -> bool:
@@ -149,9 +153,7 @@ def sweep(
                     room.learn(stored.record)
                     yield item, _as_asked(_looked_at(stored, store, how), item.run)
                 elif (turn := sharing.turn(key, stored)) is Turn.MINE:
-                    number, job = _start(
-                        item, slots.pop(), store, engine, how, 1 if room.apart else room.jobs
-                    )
+                    number, job = _start(item, slots.pop(), store, engine, how, room)
                     flying[number] = job
                     watch({"job": number, "started": item.run.to_json()})
                 elif turn is Turn.CHANGED:
@@ -178,7 +180,7 @@ def sweep(
                     watch(event)
                     yield job.item, stored
                 else:
-                    _note(job, event)
+                    _note(job, event, how)
                     watch(event)
             for number, job in flying.items():
                 if job.deadline is not None and time.monotonic() > job.deadline and job.ended_for is None:
@@ -193,12 +195,12 @@ def sweep(
 
 
 def _start(
-    item: Planned, slot: int, store: Store, engine: Engine, how: Execution, at_once: int
+    item: Planned, slot: int, store: Store, engine: Engine, how: Execution, room: Room
 ) -> tuple[int, _InFlight]:
     closing = ExitStack()
     staging = closing.enter_context(store.staging())
     alone = item.run.kind in MEASURED_ALONE
-    jobs = 1 if alone else at_once
+    jobs = 1 if alone or room.apart else room.jobs
     conditions = Conditions(
         threads=None if alone or item.run.device != "cpu" else item.run.threads,
         gpu=slot if jobs > 1 and item.run.device == "cuda" else None,
@@ -206,13 +208,17 @@ def _start(
         keep_weights=how.keep_weights,
         curve_points=how.curve_points if item.run.kind == "training" else 0,
     )
-    deadline = None if how.timeout_s is None else time.monotonic() + how.timeout_s
-    return engine.start(Execute(item.run, conditions), staging), _InFlight(
-        item, staging, slot, deadline, closing
-    )
+    job = _InFlight(item, staging, slot, closing)
+    if not room.apart:
+        job.may_take(how.timeout_s)
+    return engine.start(Execute(item.run, conditions), staging), job
 
 
-def _note(job: _InFlight, event: Event) -> None:
+def _note(job: _InFlight, event: Event, how: Execution) -> None:
+    if "again" in event:
+        job.deadline = job.phase = job.step = job.memory = None
+    elif job.deadline is None and "notice" not in event:
+        job.may_take(how.timeout_s)
     if "unwritable" in event:
         raise UsageError(
             f"{event['unwritable']}; finished runs are kept: free some space, and the same command carries on"

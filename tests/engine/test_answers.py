@@ -10,7 +10,7 @@ import pytest
 from peftbench import UsageError
 from peftbench.engine.answers import ask
 from peftbench.engine.jobs import Job, Look
-from peftbench.engine.protocol import Capacity, Event
+from peftbench.engine.protocol import Capacity, Device, Event
 
 
 class Slow:
@@ -31,7 +31,7 @@ class Slow:
     def close(self) -> None: ...
 
     def capacity(self) -> Capacity:
-        raise NotImplementedError
+        return Capacity((Device("cpu", 1, 10**9, False),), 1)
 
 
 class Full(Slow):

@@ -43,7 +43,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_an_entry_point_is_an_engine_and_is_asked_what_devices_there_are(tmp_path: Path) -> None:
-    assert names() == ["elsewhere", "inline", "local", "lost", "slurm"]
+    assert names() == ["elsewhere", "inline", "local", "lost", "ray", "slurm"]
     asked = Comparison(
         ("lora",), models=("tiny-encoder",), tasks=("synthetic:train_items=64:test_items=40",), steps=2, seeds=1,
         baselines=False, profile=False, latency_grid=(), device="cpu",

@@ -9,7 +9,7 @@ from pathlib import Path
 CORE = Path(__file__).resolve().parents[2] / "peftbench"
 # From the ground up. A rung imports from those before it; `root` is what everything may use.
 LADDER = (
-    "root", "stats", "records", "engine", "data", "objectives", "tables", "render", "comparison", "experiments",
+    "root", "stats", "records", "engine", "data", "cluster", "objectives", "tables", "render", "comparison", "experiments",
     "models", "measure", "plugins", "execution", "planning", "inspection", "analysis", "cli", "top",
 )  # fmt: skip
 TOP = (
