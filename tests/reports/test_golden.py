@@ -358,3 +358,11 @@ def test_a_terminal_that_is_too_narrow_gets_the_compact_one(
     assert render(tables, "auto") == narrow
     monkeypatch.setenv("COLUMNS", "400")
     assert render(tables, "auto") == render(tables, "markdown") == wide
+
+
+@pytest.mark.parametrize("report", ["markdown", "latex", "compact"])
+def test_an_error_in_units_keeps_its_digits(tables: list[Table], report: str) -> None:
+    """Of an RMSE of .171 and one of .174 a table said 0.2 and 0.2."""
+    assert " 81.0 " in text(tables, report)
+    said = text([dataclasses.replace(tables[0], metric="rmse", unit="", is_share=False)], report)
+    assert " 0.810 " in said and " -0.030 " in said
