@@ -16,6 +16,7 @@ from peftbench.render.columns import columns_of, percent_of, text_rows, written
 from peftbench.render.flat import flat_rows, tuning_curve
 from peftbench.tables.axes import axes_of, of_row
 from peftbench.tables.pareto import fronts
+from peftbench.tables.quantities import TRAIN_S
 from peftbench.tables.table import Row, Table
 from peftbench.tables.titles import titles_of
 
@@ -136,7 +137,7 @@ def _run(record: Record, table: Table, environments: list[dict[str, Any]]) -> di
     losses = training.get("losses") or []
     few = np.linspace(0, len(losses) - 1, min(CURVE_POINTS, len(losses)))
     steps = sorted({int(place) for place in few})
-    tokens, seconds = (np.cumsum(training.get(name) or [0.0]) for name in ("tokens", "step_s"))
+    tokens = np.cumsum(training.get("tokens") or [0.0])
     curve = []
     for point in record.curve or []:
         place = min(point["step"], len(tokens)) - 1
@@ -155,7 +156,7 @@ def _run(record: Record, table: Table, environments: list[dict[str, Any]]) -> di
         "quality": {name: _short(value) for name, value in (record.quality or {}).items()},
         "checks": [[c["name"], c["outcome"], c["detail"]] for c in record.checks or []],
         "loss": [[i + 1, _short(losses[i])] for i in steps],
-        "train_s": _short(float(seconds[-1])),
+        "train_s": _short(TRAIN_S.of_runs([record])),
         "curve": curve,
         "log": record.log_tail or [],
         "environment": environments.index(record.environment),

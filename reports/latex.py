@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from peftbench import report
 from peftbench.render.columns import Cell, text_rows
+from peftbench.render.trouble import trouble
 from peftbench.tables.table import Table
 from peftbench.tables.titles import titles_of
 
@@ -50,7 +51,7 @@ def _one(table: Table, title: str) -> str:
         r"\bottomrule",
         r"\end{tabular}}",
     ]
-    notes = [f"{row.label}: {row.reason}." for row in table.shown_rows if row.reason] + list(table.footnotes)
+    notes = [f"{row.label} {trouble(row)}." for row in table.shown_rows if row.reason] + list(table.footnotes)
     if notes:
         lines += [r"\begin{itemize}\setlength\itemsep{0pt}"]
         lines += [rf"\item {escaped(note.replace('**', ''))}" for note in notes]

@@ -34,7 +34,8 @@ def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execut
             "Reported runs use the learning rate that tuning chooses; a choice at the edge of a grid adds up to "
             f"{EXTENSIONS} more rates to every method."
         )
-    notes += what_seeds_decide(planned, store)
+    if how.shard is None:  # a part has not all methods and seeds
+        notes += what_seeds_decide(planned, store)
     return "\n".join([text, "", *notes]) + "\n"
 
 
@@ -59,7 +60,7 @@ def _rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution)
         body.append(
             {
                 "model": model,
-                "task": task if size is None else f"{task}, {size:,} training items",
+                "task": _sized(task, size),
                 "run": kind,
                 "method": method,
                 "learning rate": ""
@@ -84,7 +85,7 @@ def what_seeds_decide(planned: Sequence[Planned], store: Store) -> list[str]:
         if item.run.kind == "training" and item.refusal is None:
             cells.setdefault(item.run.cell, []).append(item)
     said = []
-    for (model, task, _), items in cells.items():
+    for (model, task, size), items in cells.items():
         methods = len({item.run.method for item in items})
         seeds = len({item.run.seed for item in items if item.seeded})
         if methods < 2 or not seeds:
@@ -94,9 +95,13 @@ def what_seeds_decide(planned: Sequence[Planned], store: Store) -> list[str]:
         source = "" if seen is None else ", as those in the store do"
         shown = "; ".join(_decides(spread, seeds, methods - 1) for spread in spreads)
         said.append(
-            f"{model}, {task}, {methods} methods, without the spread of test items: where seeds spread by {shown}{source}."
+            f"{model}, {_sized(task, size)}, {methods} methods, without the spread of test items: where seeds spread by {shown}{source}."
         )
     return said
+
+
+def _sized(task: str, items: int | None) -> str:
+    return task if items is None else f"{task}, {items:,} training items"
 
 
 def _decides(spread: float, seeds: int, comparisons: int) -> str:
@@ -115,7 +120,7 @@ def _spread_in_store(items: Sequence[Planned], store: Store) -> float | None:
     """How far the seeds of these methods lie apart, in points: the median of their standard deviations; None where none tells."""
     by_method: dict[str, list[float]] = {}
     for item in items:
-        stored = store.get(item.run.key, weights=False) if item.seeded else None
+        stored = store.get(item.run.key, 0) if item.seeded else None
         record = None if stored is None else stored.record
         if record is None or record.status != "ok" or not record.metric or why_failed(record):
             continue

@@ -21,7 +21,8 @@ def part_of(planned: Sequence[Planned], shard: tuple[int, int], by_cell: bool) -
         UsageError: there are fewer of these than parts.
     """
     number, count = shard
-    cells = list(dict.fromkeys(item.run.cell for item in planned))
+    homes = list(dict.fromkeys((item.run.model, item.run.task) for item in planned))
+    cells = list(dict.fromkeys(item.run.cell for item in planned if item.run.kind not in MEASURED_ALONE))
     if by_cell and count > len(cells):
         raise UsageError(
             f"--shard {number}/{count}: rates are tuned for a model and task as a whole, of which there are {len(cells)}; use "
@@ -29,8 +30,11 @@ def part_of(planned: Sequence[Planned], shard: tuple[int, int], by_cell: bool) -
         )
     mine, others = [], 0
     for item in planned:
-        place = cells.index(item.run.cell)
-        if not by_cell and item.run.kind not in MEASURED_ALONE:
+        if item.run.kind in MEASURED_ALONE:
+            place = homes.index((item.run.model, item.run.task))
+        elif by_cell:
+            place = cells.index(item.run.cell)
+        else:
             place, others = others, others + 1
         if place % count == number - 1:
             mine.append(item)

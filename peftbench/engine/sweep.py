@@ -23,6 +23,7 @@ from ..option_types import FLAG, NUMBER, PART, WHOLE
 from ..records.claims import LOOK_S
 from ..records.record import Record
 from ..records.runs import MEASURED_ALONE, Conditions, Planned, Run
+from ..records.spelling import named_as
 from ..records.store import Store, Stored
 from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
@@ -257,9 +258,7 @@ def _looked_at(stored: Stored, store: Store, how: Execution) -> Stored:
 
 def _as_asked(stored: Stored, run: Run) -> Stored:
     """A record that the store held, with the paths that were written now."""
-    return dataclasses.replace(
-        stored, record=dataclasses.replace(stored.record, run=stored.record.run.named_as(run))
-    )
+    return dataclasses.replace(stored, record=named_as(stored.record, run))
 
 
 def _refused(item: Planned, stored: Stored | None, store: Store) -> Stored:

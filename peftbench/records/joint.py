@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .. import spec
 from .record import Record
-from .results import Result
 from .runs import Run
+
+if TYPE_CHECKING:
+    from .results import Result
 
 BETWEEN = ", "  # the identities of several methods; one of them may hold spaces
 

@@ -15,6 +15,7 @@ from ..errors import PeftbenchError, UsageError
 from ..stats.estimate import Groups, Scores
 from .record import Record
 from .runs import Run
+from .spelling import spelled_alike
 from .store import RECORD, Store
 
 if TYPE_CHECKING:
@@ -151,17 +152,23 @@ def _numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:
 
 
 def stored_results(store: Path) -> list[Result]:
-    """Everything in a store.
+    """Everything in a store, each file in one and the same word.
 
     Raises:
         UsageError: it holds no training run.
     """
-    found = [Result(stored.record, stored.folder) for stored in Store(store).all()]
+    found = alike([Result(stored.record, stored.folder) for stored in Store(store).all()])
     if not any(result.record.run.kind == "training" for result in found):
         raise UsageError(
             f"the store {str(store)!r} holds no finished training run; `peftbench run` makes some"
         )
     return found
+
+
+def alike(results: Sequence[Result]) -> list[Result]:
+    """The same results, each file in one and the same word."""
+    records = spelled_alike([result.record for result in results])
+    return [replace(result, record=record) for result, record in zip(results, records, strict=True)]
 
 
 def results_at(place: Path) -> list[Result]:

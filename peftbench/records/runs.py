@@ -150,7 +150,7 @@ class Run:
             parts["home"],
         )
         for name in ("model", "method", "task", "forgetting"):
-            parts[name] = self._without_folders(parts[name])
+            parts[name] = parts[name] and self.without_folders(parts[name])
         del parts["budget"]["name"]
         # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
         for name in ("train_items", "scored_items"):
@@ -180,9 +180,10 @@ class Run:
         parts |= {"schema": SCHEMA, "result_version": RESULT_VERSION}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
-    def _without_folders(self, words: str | None) -> str | None:
+    def without_folders(self, words: str) -> str:
+        """Some of its words, of files their names alone."""
         for place in sorted(self.places, key=len, reverse=True):
-            words = words and words.replace(place, Path(place).name)
+            words = words.replace(place, Path(place).name)
         return words
 
     def named_as(self, other: Run) -> Run:

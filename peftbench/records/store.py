@@ -32,9 +32,8 @@ from ..progress import notify
 from .record import Record
 
 RECORD, WEIGHTS = "record.json", ".safetensors"
-HASHED_BYTES = (
-    1_000_000  # files up to this size are hashed again when they are read; larger ones hold weights
-)
+QUICK_BYTES = 1_000_000  # weights up to this size are hashed again wherever a run looks for what is done
+ALL_BYTES = 2**63  # all are: they are used, or copied
 AT_ONCE = 250  # records whose files a process looks at before it says so
 
 
@@ -147,20 +146,23 @@ class Store:
             f"the store {str(self.root)!r} can't be written: {said}; finished runs are kept, the same command carries on"
         )
 
-    def get(self, key: str, weights: bool = True) -> Stored | None:
+    def get(self, key: str, weights_bytes: int = QUICK_BYTES) -> Stored | None:
         """The newest valid attempt of a key, a good one before a failed one.
 
         Args:
-            weights: whether small files of weights are read to see that they are what was written; without, their size
-                is looked at.
+            weights_bytes: files of weights up to this size are read to see that they are what was written; of larger
+                ones, the size is looked at.
         """
-        return self._newest(key, lambda folder: _read(folder, weights))
+        return self._newest(key, lambda folder: _read(folder, weights_bytes))
 
     def _newest(self, key: str, read: Callable[[Path], Stored | None]) -> Stored | None:
         home = self.root / key
         try:
             names = os.listdir(home)
         except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:  # of a colleague who keeps it to themselves, say
+            notify(f"skipped {home}: {error.strerror}")
             return None
         found: Stored | None = None
         for name in sorted(name for name in names if name[0].isdecimal()):
@@ -182,7 +184,7 @@ class Store:
         intact = parallel_map(lambda i: [_is_intact(stored) for stored in parts[i]], len(parts), len(read))
         good = [one for part in intact for one in part]
         found = [
-            stored if is_good else self.get(stored.record.key, weights=False)  # says what is wrong
+            stored if is_good else self.get(stored.record.key, 0)  # says what is wrong
             for stored, is_good in zip(read, good, strict=True)
         ]
         return sorted(
@@ -201,7 +203,7 @@ class Store:
         if len(found) != 1:
             said = "no run's key begins" if not found else f"{len(found)} runs' keys begin"
             raise UsageError(f"{said} with {start!r} in {str(self.root)!r}; see `peftbench list runs`")
-        stored = self.get(found[0].record.key)
+        stored = self.get(found[0].record.key, ALL_BYTES)
         if stored is None:
             raise UsageError(
                 f"the weights of run {start!r} in {str(self.root)!r} changed after they were written"
@@ -232,12 +234,12 @@ def reason_unwritable(error: BaseException) -> str | None:
     return next((word for word in words if word in str(error)), None)
 
 
-def _read(folder: Path, weights: bool) -> Stored | None:
+def _read(folder: Path, weights_bytes: int) -> Stored | None:
     """The record, if the files beside it are what was written."""
     stored = _record_in(folder)
     try:
         if stored is not None:
-            _verify(stored.record, folder, weights)
+            _verify(stored.record, folder, weights_bytes)
     except (PeftbenchError, OSError) as error:
         notify(f"skipped {folder / RECORD}: {error}")
         return None
@@ -247,7 +249,10 @@ def _read(folder: Path, weights: bool) -> Stored | None:
 def _record_in(folder: Path) -> Stored | None:
     """The record alone, the files beside it not looked at."""
     try:
-        return Stored(Record.from_file(folder / RECORD), folder)
+        record = Record.from_file(folder / RECORD)
+        if record.key != folder.parent.name:  # renamed, or a copy: no run would find it there
+            raise PeftbenchError(f"it is of another run; its folder's name must be {record.key}")
+        return Stored(record, folder)
     except (FileNotFoundError, NotADirectoryError):  # not one of ours, or being put in its place
         return None
     except (PeftbenchError, OSError, UnicodeDecodeError) as error:
@@ -257,13 +262,13 @@ def _record_in(folder: Path) -> Stored | None:
 
 def _is_intact(stored: Stored) -> bool:
     try:
-        _verify(stored.record, stored.folder, weights=False)
+        _verify(stored.record, stored.folder, 0)
     except (PeftbenchError, OSError):
         return False
     return True
 
 
-def _verify(record: Record, folder: Path, weights: bool) -> None:
+def _verify(record: Record, folder: Path, weights_bytes: int) -> None:
     """Compare the files beside a record with what it says of them. Weights may have been deleted by their owner.
 
     Raises:
@@ -279,10 +284,8 @@ def _verify(record: Record, folder: Path, weights: bool) -> None:
             raise PeftbenchError(f"its {name} is missing") from None
         if found != known["bytes"]:
             raise PeftbenchError(f"its {name} has {found} bytes, not {known['bytes']}")
-        if found <= HASHED_BYTES and (weights or not is_weights):
-            with open(file, "rb") as source:
-                if hashlib.sha256(source.read()).hexdigest() != known["sha256"]:
-                    raise PeftbenchError(f"its {name} changed after it was written")
+        if (not is_weights or found <= weights_bytes) and _sha256(file) != known["sha256"]:
+            raise PeftbenchError(f"its {name} changed after it was written")
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -293,8 +296,8 @@ def _files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as source:
+def _sha256(file: str | Path) -> str:
+    with open(file, "rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 

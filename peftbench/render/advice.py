@@ -11,6 +11,7 @@ from ..tables.advice import Advice
 from ..tables.quantities import STORED
 from ..tables.table import Row
 from .columns import score, with_interval
+from .in_words import why_untested
 
 
 def advice_text(advice: Sequence[Advice]) -> str:
@@ -29,8 +30,10 @@ def _one(item: Advice) -> str:
         lines.append("  no method is inside the limits")
     elif len(good) == 1:
         lines.append(f"  use {good[0].label}: {_shown(good[0], percent)}, the only one inside the limits")
-    elif not any(row.mark for row in good):
-        lines.append(f"  {_untested(item, good)}; they are {', '.join(_shown(row, percent) for row in good)}")
+    elif item.left is not None and not any(row.mark for row in good):
+        lines.append(
+            f"  {why_untested(item.left, good)}; they are {', '.join(_shown(row, percent) for row in good)}"
+        )
     elif len(best) == 1:
         lines.append(
             f"  use {best[0].label}: {score(best[0], percent).text}, better than every other one inside the limits"
@@ -48,15 +51,6 @@ def _one(item: Advice) -> str:
     lines += [f"  beyond a limit, or without a result: {what}" for what in item.excluded]
     lines += [f"  not measured, so not judged: {what}" for what in item.unknown]
     return "\n".join(lines) + "\n"
-
-
-def _untested(item: Advice, good: Sequence[Row]) -> str:
-    """Why none of several rows could be tested against another."""
-    if item.left is not None and any(paired.one_group for paired in item.left.pairwise.values()):
-        return "all test items are in one group, which can't show a difference between methods on others"
-    if max(row.seeds_good for row in good) < 2:
-        return "one seed can't show a difference between methods: run it with --seeds 3 or more"
-    return "no two methods have two seeds in common, which could show a difference: run them with the same --seeds"
 
 
 def _shown(row: Row, percent: float) -> str:

@@ -141,7 +141,9 @@ def percent_of(table: Table) -> float:
     return 100.0 if table.is_share else 1.0
 
 
-def with_interval(estimate: Estimate, percent: float, sign: str, digits: int = 1) -> str:
+def with_interval(estimate: Estimate, percent: float, sign: str, digits: int | None = None) -> str:
+    """A figure ± half its interval, times `percent`; without `digits`, one behind the point of a share, three of an error in units."""
+    digits = (1 if percent == 100 else 3) if digits is None else digits
     half = estimate.half_width()
     spread = "" if half is None else f" ±{half * percent:.{digits}f}"
     value = round(estimate.value * percent, digits) + 0.0  # no "-0.0" of what is nothing once it is rounded

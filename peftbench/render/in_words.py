@@ -20,7 +20,8 @@ def in_words(table: Table) -> str:
 def _of_judged(table: Table, rows: Sequence[Row]) -> str:
     by_mark = {mark: [row for row in rows if row.mark == mark] for mark in ("best", "equivalent", "open", "")}
     if not any(by_mark[mark] for mark in ("best", "equivalent", "open")):
-        return "One seed can't show a difference between methods."
+        why = why_untested(table, rows)
+        return f"{why[0].upper()}{why[1:]}."
     if by_mark["best"]:
         return f"{_and(by_mark['best'])} is shown to be the best of these {len(rows)} in {table.metric}."
     within = f"to the top within {MARGIN * 100:g} point" if table.is_share else "exactly"
@@ -36,6 +37,15 @@ def _of_judged(table: Table, rows: Sequence[Row]) -> str:
     if worse:
         parts.append(f"{_and(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse")
     return f"In {table.metric}, {'; '.join(parts)}."
+
+
+def why_untested(table: Table, rows: Sequence[Row]) -> str:
+    """Why none of several rows of a table could be tested against another."""
+    if any(paired.one_group for paired in table.pairwise.values()):
+        return "all test items are in one group, which can't show a difference between methods on others"
+    if max(row.seeds_good for row in rows) < 2:
+        return "one seed can't show a difference between methods: run it with --seeds 3 or more"
+    return "no two methods have two seeds in common, which could show a difference: run them with the same --seeds"
 
 
 def _and(rows: Sequence[Row]) -> str:

@@ -86,7 +86,7 @@ def _quality(table: Table, chosen: Selected, items: int, groups: Groups) -> list
             )
         if table.resolution is not None:
             notes.append(f"This table resolves differences of about {_points(table, table.resolution)}.")
-        notes += decided_by(table, seeds)
+        notes += decided_by(table)
         if odd := _other_seeds(chosen):
             notes.append(
                 f"Not all rows have the same seeds ({odd}): a difference uses the seeds that both rows have."

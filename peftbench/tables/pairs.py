@@ -19,7 +19,7 @@ from ..objectives.text_metrics import TEXT_METRICS
 from ..records.differences import differing, differing_software
 from ..records.failed_seeds import failed_seeds
 from ..records.record import FAIL, Record
-from ..records.results import MethodScores, Result, method_scores
+from ..records.results import MethodScores, Result, alike, method_scores
 from ..records.setting import PART, SOURCES, comparable_in
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
 from .costs import measured_in, over_base
@@ -105,7 +105,8 @@ class Paired:
 
 def pair(a: Sequence[Result], b: Sequence[Result]) -> Paired:
     """Pair two sets of results."""
-    matched, left_a, left_b = matching(sides_of(a), sides_of(b))
+    results = alike([*a, *b])
+    matched, left_a, left_b = matching(sides_of(results[: len(a)]), sides_of(results[len(a) :]))
     named = [*(one for one, _ in matched), *left_a, *left_b]
     apart = told_apart([(said_of(side.place), described_side(side)) for side in named])
     pairs = [replace(_pair(*both), apart=said) for both, said in zip(matched, apart, strict=False)]

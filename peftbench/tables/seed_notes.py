@@ -7,17 +7,17 @@ from ..stats.power import MOST_SEEDS, seeds_for, smallest_difference
 from .table import MARGIN, Row, Table
 
 
-def decided_by(table: Table, seeds: int) -> list[str]:
-    """Which differences so many seeds can show among so many, and what the margin would need."""
+def decided_by(table: Table) -> list[str]:
+    """Which differences its seeds can show among so many, and what the margin would need."""
     seen = [row.difference for row in table.rows if row.difference and row.p_holm is not None]
     least = smallest_difference(seen, table.alpha)
     if not least:
         return []
     alpha, shown = table.alpha / len(seen), f"{least * 100:.1f} points" if table.is_share else f"{least:.3g}"
+    typical = sorted(seen, key=lambda one: one.half_width(alpha) or 0.0)[len(seen) // 2]
     among = "the one difference" if len(seen) == 1 else f"a difference among these {len(seen)}"
-    said = f"With {seeds} seeds {among} is significant (p below .05) from about {shown} on"
+    said = f"With {typical.seeds} seeds {among} is significant (p below .05) from about {shown} on"
     if table.is_share:
-        typical = sorted(seen, key=lambda one: one.half_width(alpha) or 0.0)[len(seen) // 2]
         needed = seeds_for(typical, MARGIN, alpha)
         said += f"; {MARGIN * 100:g} point would need " + (
             f"about {needed} seeds"

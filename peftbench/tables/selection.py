@@ -96,8 +96,9 @@ def select(
         baselines: methods that stand last, in this order.
         rule: by which seeds were added, beside those that the records name.
     """
-    found = by_method(list(results))
-    current = newest_source(found)
+    read = [by_method([result]) for result in results]
+    current = newest_source([part for its in read for part in its])
+    kept = {id(part) for part in current}
     by_setting: dict[Setting, list[Result]] = {}
     latencies: dict[tuple[str, Hashable], list[Record]] = {}
     cost_runs: dict[tuple[str, Hashable], list[Record]] = {}
@@ -128,7 +129,7 @@ def select(
                 cost_runs={
                     m: _of_one_version(cost_runs.get((m, setting.training_step), ())) for m in methods
                 },
-                stale=len(found) - len(current),
+                stale=sum(any(id(part) not in kept for part in its) for its in read),
                 of_another_part=len(by_setting[setting]) - len(group),
             )
         )

@@ -321,8 +321,10 @@ def _reference_said(chosen: Selected, rows: list[Row]) -> str:
 def _age_said(chosen: Selected) -> str:
     """Of runs whose key this program would make otherwise: it would do them again."""
     records = [result.record for result in chosen.reported]
-    for measured in (chosen.latencies, chosen.cost_runs):
-        records += [record for its in measured.values() for record in its]
+    records += [record for its in chosen.cost_runs.values() for record in its]
+    # A process that took several methods in turns is one run.
+    timed = {(r.started_at, r.run.seed): r for its in chosen.latencies.values() for r in its}
+    records += timed.values()
     older = sum(record.is_older for record in records)
     if not older:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from scipy import stats as scipy_stats
 
-from peftbench.comparison.dry_run import what_seeds_decide
+from peftbench.comparison.dry_run import plan_text, what_seeds_decide
+from peftbench.engine.sweep import Execution
 from peftbench.records.record import Record
 from peftbench.records.runs import Planned, Run
 from peftbench.records.store import Store
@@ -34,6 +36,13 @@ def test_without_results_it_is_said_for_usual_spreads(planned: list[Planned], tm
     assert f"; 1 points, 3 seeds show differences from about {least:.1f} points on and 1 point needs" in said
     (one,) = what_seeds_decide([item for item in planned if item.run.seed == 0], Store(tmp_path / "store"))
     assert "one seed shows no difference" in one
+    store = Store(tmp_path / "store")
+    assert said in plan_text(planned, 0, store, Execution())
+    part = plan_text(planned[::2], 0, store, Execution(shard=(1, 2)))  # of two methods, say
+    assert "0/" in part and "where seeds spread" not in part
+    budget = dataclasses.replace(planned[0].run.budget, train_items=1000)
+    few = [dataclasses.replace(i, run=dataclasses.replace(i.run, budget=budget)) for i in planned]
+    assert f"{planned[0].run.task}, 1,000 training items, 4 methods" in what_seeds_decide(few, store)[0]
     alone = [item for item in planned if item.run.method == "full"]
     assert not what_seeds_decide(alone, Store(tmp_path / "store"))
 

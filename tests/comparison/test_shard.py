@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -54,6 +55,21 @@ def test_a_sweep_of_rates_is_not_parted(make_run: Make) -> None:
         part_of(planned(make_run), (1, 4), by_cell=True)
     costs_of_a, every_fourth = 10, 8
     assert len(part_of(planned(make_run), (1, 4), by_cell=False)) == costs_of_a + every_fourth
+
+
+@pytest.mark.parametrize("by_cell", [False, True])
+def test_costs_of_all_numbers_of_training_items_are_of_one_machine(by_cell: bool, make_run: Make) -> None:
+    budget = make_run().budget
+    whole = [
+        Planned(make_run(kind=kind, budget=dataclasses.replace(budget, train_items=items)), False, 1, 1, None)
+        for kind, sizes in (("training", (4, 100)), ("profile", (4, None)), ("latency", (None,)))
+        for items in sizes
+    ]
+    parts = [part_of(whole, (number, 2), by_cell) for number in (1, 2)]
+    assert [len(part) for part in parts] == [4, 1]
+    if by_cell:
+        with pytest.raises(UsageError, match="of which there are 2;"):
+            part_of(whole, (1, 3), by_cell)
 
 
 def test_a_part_without_runs_leaves_a_store_that_can_be_merged(

@@ -67,6 +67,25 @@ def test_results_that_contradict_each_other_are_named_and_the_first_stays(
     assert there is not None and there.record.quality is not None and there.record.quality["nll"] == 0.25
 
 
+def test_of_two_equal_results_the_one_that_tells_more_is_kept(make_run: Make, tmp_path: Path) -> None:
+    """A curve or weights of a part were lost where the other store had the run without them, and it was done again."""
+    one, two, run = Store(tmp_path / "one"), Store(tmp_path / "two"), make_run()
+    put(one, run, 0.25, rule=RULE)
+    put(two, run, 0.25)
+    stored = two.get(run.key)
+    assert stored is not None
+    curve = dataclasses.replace(stored.record, curve=[{"step": 3, "train_s": 0.1, "items": 4, "nll": 0.5}])
+    (stored.folder / "record.json").write_text(curve.to_text())
+    next(one.root.glob("*/*/adapter.safetensors")).unlink()
+    assert merge([two], one).taken == 1 and merge([two], one).taken == 0
+    there = one.get(run.key)
+    assert there is not None and there.record.curve and there.record.rules == [RULE]
+    assert (there.folder / "adapter.safetensors").is_file()
+    (there.folder / "adapter.safetensors").unlink()  # now each has what the other one lacks, or less
+    put(two, run, 0.25)
+    assert merge([two], one).taken == 0
+
+
 def test_what_is_cut_short_is_not_taken(
     make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +93,8 @@ def test_what_is_cut_short_is_not_taken(
     put(one, make_run(), 0.25)
     next(one.root.glob("*/*/adapter.safetensors")).write_bytes(b"cut")
     assert merge([one], two).taken == 0 and "adapter.safetensors" in capsys.readouterr().err
+    assert merge([Store(tmp_path)], two).taken == 0  # the folder of the stores
+    assert f"{str(tmp_path)!r} holds no results" in capsys.readouterr().err
     with pytest.raises(UsageError, match="is the store to merge into"):
         merge([one], Store(tmp_path / "two" / ".." / "one"))
 

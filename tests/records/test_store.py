@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from peftbench import UsageError
 from peftbench.records.record import Record
 from peftbench.records.runs import Run
-from peftbench.records.store import Store, _host
+from peftbench.records.store import QUICK_BYTES, Store, _host
 
 Make = Callable[..., Run]
 
@@ -75,6 +77,45 @@ def test_weights_are_read_where_they_are_used_alone(
     assert "adapter.safetensors changed after it was written" in capsys.readouterr().err
     (folder / "adapter.safetensors").write_bytes(b"cut")
     assert store.all() == []
+
+
+@pytest.mark.parametrize(("name", "reported"), [("adapter.safetensors", 1), ("predictions.parquet", 0)])
+def test_a_large_file_is_read_too_where_it_is_used(
+    name: str, reported: int, make_run: Make, tmp_path: Path
+) -> None:
+    """One changed byte in what a real model leaves was found nowhere."""
+    store, run = Store(tmp_path / "runs"), make_run()
+    with store.staging() as staging:
+        (staging / name).write_bytes(bytes(QUICK_BYTES + 1))
+        folder = store.put(Record(run, run.key, "ok", started_at="2026-01-01"), staging).folder
+    assert store.find(run.key[:8]).folder == folder
+    (folder / name).write_bytes(bytes(QUICK_BYTES) + b"1")
+    assert len(store.all()) == reported  # which uses predictions, and no weights
+    with pytest.raises(UsageError):
+        store.find(run.key[:8])
+
+
+def test_a_folder_that_is_no_runs_own_is_named_and_skipped(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was copied under another name counted twice, and no run found one that was renamed."""
+    store, runs = Store(tmp_path), [make_run(seed=seed) for seed in range(3)]
+    for run in runs:
+        put(store, run)
+    shutil.copytree(tmp_path / runs[0].key, tmp_path / "backup")
+    (tmp_path / runs[1].key).rename(tmp_path / "best")
+    listed = os.listdir
+
+    def closed(path: Path) -> list[str]:
+        if path == tmp_path / runs[2].key:  # a colleague's
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    assert [stored.record.run.seed for stored in store.all()] == [0]
+    said = capsys.readouterr().err
+    assert f"best/0001/record.json: it is of another run; its folder's name must be {runs[1].key}" in said
+    assert f"skipped {tmp_path / runs[2].key}: Permission denied" in said
 
 
 def test_two_programs_on_one_store(make_run: Make, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from peftbench import UsageError
 from peftbench.comparison.compare import Compared
 from peftbench.plugins import registry
 from peftbench.plugins.rendering import render
+from peftbench.records.joint import joined
 from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.records.runs import Run
@@ -243,15 +244,19 @@ def test_ranks_over_ten_tasks(make_run: Callable[..., Run], tmp_path: Path) -> N
 
 def test_results_of_an_older_source_are_left_out(make_run: Callable[..., Run], tmp_path: Path) -> None:
     results = []
-    for source, share in (("old", 0.2), ("new", 0.8)):
-        run = make_run("lora", identity={"model": "m", "task": "1", "data": "1", "method": source})
-        one = result(run, tmp_path, share)
-        when = "2026-01-01" if source == "old" else "2026-01-02"
-        results.append(dataclasses.replace(one, record=dataclasses.replace(one.record, started_at=when)))
+    for source, share, when in (("old", 0.2, "2026-01-01"), ("new", 0.8, "2026-01-02")):
+        identity = {"model": "m", "task": "1", "data": "1", "method": source}
+        runs = [make_run(method, identity=identity) for method in ("lora", "ia3")]
+        found = [result(run, tmp_path, share) for run in runs]
+        timed = joined([dataclasses.replace(run, kind="latency") for run in runs])
+        found.append(Result(Record(timed, timed.key, "ok"), None))
+        results += [
+            dataclasses.replace(one, record=dataclasses.replace(one.record, started_at=when)) for one in found
+        ]
     (table,) = tabulate(results, "full", ("full",))
-    (row,) = table.rows
-    assert row.score is not None and row.score.value == pytest.approx(0.8) and row.seeds_tried == 1
-    assert any("1 results in the store come from older code" in note for note in table.footnotes)
+    for row in table.rows:
+        assert row.score is not None and row.score.value == pytest.approx(0.8) and row.seeds_tried == 1
+    assert any("3 results in the store come from older code" in note for note in table.footnotes)
 
 
 def test_two_rates_of_one_method_are_two_rows_with_names(
@@ -353,3 +358,11 @@ def test_a_terminal_that_is_too_narrow_gets_the_compact_one(
     assert render(tables, "auto") == narrow
     monkeypatch.setenv("COLUMNS", "400")
     assert render(tables, "auto") == render(tables, "markdown") == wide
+
+
+@pytest.mark.parametrize("report", ["markdown", "latex", "compact"])
+def test_an_error_in_units_keeps_its_digits(tables: list[Table], report: str) -> None:
+    """Of an RMSE of .171 and one of .174 a table said 0.2 and 0.2."""
+    assert " 81.0 " in text(tables, report)
+    said = text([dataclasses.replace(tables[0], metric="rmse", unit="", is_share=False)], report)
+    assert " 0.810 " in said and " -0.030 " in said

@@ -217,6 +217,8 @@ def test_it_holds_what_the_other_reports_say_and_nothing_that_a_browser_would_ru
     assert measures["merged_1x8"]["values"][lora] == [0.0, 0.0, 0.0]
     assert plain["rows"][lora]["memory"]["activations"] == 95.0
     assert [plain["runs"][i]["seed"] for i in plain["rows"][lora]["runs"]] == [0, 1, 2]
+    of_training = {row["label"]: plain["runs"][row["runs"][0]]["train_s"] for row in plain["rows"]}
+    assert of_training == {"adapter": None, "full": 1.0, "head": 3.0, "lora": 1.0, "prefix": None}
     assert "http://" not in (Path(__file__).parents[2] / "reports/_page/page.js").read_text(encoding="utf-8")
 
 

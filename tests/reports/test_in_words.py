@@ -22,13 +22,15 @@ tables = results.tables  # the fixture
         (("open", "equivalent", ""), "In accuracy, full and lora can't be told apart with these seeds and items; head is shown to be worse."),
         (("equivalent", "equivalent", "open"), "In accuracy, lora and full are among the best and equal to the top within 1 point; head can't be told from the best with these seeds and items."),
         (("equivalent", "equivalent", "equivalent"), "In accuracy, lora, full and head are among the best and equal to the top within 1 point."),
-        (("", "", ""), "One seed can't show a difference between methods."),
+        (("", "", ""), "No two methods have two seeds in common, which could show a difference: run them with the same --seeds."),
     ],
 )  # fmt: skip
 def test_it_says_what_the_marks_say(tables: list[Table], marks: tuple[str, ...], said: str) -> None:
     scored = [row for row in tables[0].rows if row.score is not None]
     rows = [dataclasses.replace(r, checks=(), mark=m) for r, m in zip(scored, marks, strict=True)]
     assert in_words(dataclasses.replace(tables[0], rows=tuple(rows))) == said
+    once = tuple(dataclasses.replace(row, mark="", seeds_good=1) for row in rows)
+    assert in_words(dataclasses.replace(tables[0], rows=once)).startswith("One seed can't show a difference")
 
 
 def test_a_row_that_fails_is_not_judged(tables: list[Table]) -> None:

@@ -71,6 +71,20 @@ def test_a_reference_with_failed_seeds_gives_no_p(runs: Make) -> None:
     assert not any("is significant (p below" in note for note in table.footnotes)  # no test is made here
 
 
+def test_what_is_decided_is_said_of_the_seeds_that_both_rows_have(runs: Make) -> None:
+    """A table of four seeds whose differences use two of them told what two decide, as of four."""
+    found = [
+        dataclasses.replace(r, record=dataclasses.replace(r.record, run=dataclasses.replace(r.record.run, seed=5)))
+        if (r.record.run.method, r.record.run.seed) == ("lora", 2)
+        else r
+        for r in runs("a")
+        if r.record.run.method != "prefix"
+    ]  # fmt: skip
+    (table,) = tables_of(found)
+    assert any(note.startswith("Quality: mean over 4 seeds") for note in table.footnotes)
+    assert any(note.startswith("With 2 seeds the one difference is") for note in table.footnotes)
+
+
 def test_it_decides_no_task_and_has_no_place_on_a_front(runs: Make) -> None:
     def tables(side: str, *failed: tuple[str, int]) -> list[Table]:
         other = [

@@ -19,6 +19,7 @@ import pytest
 
 from peftbench.errors import UsageError
 from peftbench.inspection.stored_runs import reference_among
+from peftbench.records.joint import joined
 from peftbench.records.record import Record
 from peftbench.records.results import Result
 from peftbench.records.runs import LatencyGrid, Run
@@ -70,18 +71,18 @@ def world(make_run: Callable[..., Run], tmp_path: Path) -> Callable[[str], list[
             times = {"base": [10.0] * 40, method: [11.0 + passes] * 40}
             cell = {"batch": 1, "length": 8, "ms": times, "refusal": None}
             grid = LatencyGrid(((1, 8),))
-            for kind, section in (
-                ("latency", {"latency": [cell]}),
-                (
-                    "profile",
-                    {"profile": {"memory_by_kind": {"activations_bytes": 1000 + number}, "flops": []}},
-                ),
-            ):
+            inside = {"memory_by_kind": {"activations_bytes": 1000 + number}, "flops": []}
+            for kind, section in (("latency", {"latency": [cell]}), ("profile", {"profile": inside})):
                 beside = run(method, kind=kind, grid=grid if kind == "latency" else None)
                 if kind == "latency":  # which is in float32
                     beside = dataclasses.replace(beside, dtype="float32")
                 found.append(
-                    Result(Record(beside, beside.key, "ok", environment=ENVIRONMENT, **section), None)
+                    Result(
+                        Record(
+                            beside, beside.key, "ok", environment=ENVIRONMENT, started_at=method, **section
+                        ),
+                        None,
+                    )
                 )
         return found
 
@@ -391,3 +392,9 @@ def test_a_run_of_an_older_version_gives_way_to_the_same_of_this_one(
     old_costs = [old[i] if r.record.run.kind == "profile" else r for i, r in enumerate(results)]
     count, said = sum(r.record.run.kind == "profile" for r in results), of(old_costs)[0].caption
     assert f" {count} of the {count + len(expected.records) + 2} runs are of ANOTHER VERSION" in said, said
+    timed = [r.record for r in old if r.record.run.kind == "latency"]
+    in_turns = dataclasses.replace(timed[0], run=joined([record.run for record in timed]))
+    others = [r for r in old if r.record.run.kind != "latency"]
+    assert (
+        f"{len(others) + 1} of the {len(others) + 1} runs" in of([*others, Result(in_turns, None)])[0].caption
+    )
