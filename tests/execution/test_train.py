@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,20 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(make_run: Make, tmp_
         losses.append(seen.losses)
         assert name
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_what_a_launcher_left_in_the_environment_changes_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "PMI_SIZE": "2",
+    }
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    accelerator = accelerator_for("cpu", "float32")
+    assert (accelerator.gradient_accumulation_steps, accelerator.num_processes) == (1, 1)
+    assert left.items() <= os.environ.items()
 
 
 def test_a_loss_that_is_no_number_ends_the_run(make_run: Make, tmp_path: Path) -> None:
