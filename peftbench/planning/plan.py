@@ -64,6 +64,10 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     dtype = resolve_dtype(asked.dtype, device, asked.weights)
     if (reason := optimizers.why_not(asked.optimizer, device.kind)) is not None:
         raise UsageError(reason)
+    if asked.threads is not None and device.kind != "cpu":
+        raise UsageError(
+            f"--threads is of runs on a CPU, and these would be on {device.kind}; leave it out, or add --device cpu"
+        )
     methods = _methods(asked, device)
     reference = (
         build.canonical(asked.baseline or defaults.REFERENCE, device.kind)

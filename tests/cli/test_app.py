@@ -182,6 +182,29 @@ def test_doctor(home: Path) -> None:
         (["--plugins", "broken.py"], "does not import: ZeroDivisionError: division by zero (line 1)"),
         (["--plugins", "absent.py"], "does not exist"),
         (["--mehtods", "lora"], "No such option: --mehtods"),
+        (
+            ["--methods", "lora", "--methods", "adapter"],
+            "--methods is given 2 times, and once is read; give it once; several go into one",
+        ),
+        (["--seeds", "2", "--seeds=3"], "--seeds is given 2 times"),
+        (["--profile", "--no-profile"], "--profile is given 2 times"),
+        (["--max-seeds", "7"], "--max-seeds is where --until stops, which is not there"),
+        (["--cost-runs", "3", "--no-profile"], "--cost-runs has no effect with --no-profile"),
+        (["--compile", "--no-profile"], "--compile times steps of cost runs, which --no-profile leaves out"),
+        (
+            ["--latency-budget", "9", "--latency-grid", "none"],
+            "--latency-budget has no effect with --latency-grid none",
+        ),
+        (["--methods", "LORA"], "did you mean 'lora'"),
+        (["--methods", "lora:rank=8,targets=query"], "fields stand behind colons"),
+        (
+            ["--task", "data.csv"],
+            "'data.csv' is a file, and no task; a file of your own is a field of one, as in csv:path=data.csv",
+        ),
+        (
+            ["--methods", "./broken.py"],
+            "is a file, and no method; --plugins ./broken.py loads those that it holds",
+        ),
     ],
 )
 def test_mistakes_get_one_line_and_status_2(
