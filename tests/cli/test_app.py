@@ -195,6 +195,15 @@ def test_doctor(home: Path) -> None:
             ["--latency-budget", "9", "--latency-grid", "none"],
             "--latency-budget has no effect with --latency-grid none",
         ),
+        (
+            ["--methods", "head", "--no-baselines", "--tune", "3", *TINY],
+            "--tune searches learning rates, and no method here has one",
+        ),
+        (
+            ["--methods", "head", "--lr", "0.1", *TINY],
+            "--lr is of the methods in --methods, and none of them has a learning rate",
+        ),
+        (["--methods", "full:lr=1"], "unknown field of method 'full': 'lr'; known: none"),
         (["--methods", "LORA"], "did you mean 'lora'"),
         (["--methods", "lora:rank=8,targets=query"], "fields stand behind colons"),
         (
