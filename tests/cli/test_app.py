@@ -204,6 +204,7 @@ def test_doctor(home: Path) -> None:
             "--lr is of the methods in --methods, and none of them has a learning rate",
         ),
         (["--methods", "full:lr=1"], "unknown field of method 'full': 'lr'; known: none"),
+        (["--methods", "lora", "--jobs", "4", *TINY], "--jobs 4: this engine does 1 at a time"),
         (["--methods", "LORA"], "did you mean 'lora'"),
         (["--methods", "lora:rank=8,targets=query"], "fields stand behind colons"),
         (
