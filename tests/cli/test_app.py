@@ -258,7 +258,7 @@ def test_a_method_that_cannot_serve_a_model_is_a_row(home: Path, checkpoint: Cal
     model = checkpoint("deberta")
     arguments = [
         "run",
-        *TINY,
+        *TINY[2:],
         "--model",
         model,
         "--seeds",
