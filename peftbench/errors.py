@@ -36,6 +36,9 @@ class Mistaken(NotSupported):
 def unknown(kind: str, name: str, known: Iterable[str], hint: str) -> UsageError:
     """The error for a name that nothing answers to, with the nearest names that exist."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(names)}"
+    by_lower = {n.lower(): n for n in names}
+    near = [by_lower[n] for n in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    offer = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names) or 'none'}"
+    )
     return UsageError(f"unknown {kind} {name!r}; {offer} ({hint})")

@@ -75,6 +75,10 @@ def parse(text: str) -> Spec:
     name, *settings = (part.strip() for part in _cut(text, ":"))
     if not name:
         raise UsageError(f"{text!r} names nothing; write NAME or NAME:FIELD=VALUE, as in lora:rank=4")
+    if "=" in name:  # a comma begins the next SPEC
+        raise UsageError(
+            f"{text!r} names nothing before its field; fields stand behind colons, as in lora:rank=4:dropout=0.1, and a value with a comma in single quotes"
+        )
     fields: dict[str, str] = {}
     for setting in settings:
         field, equals, value = setting.partition("=")

@@ -3,15 +3,36 @@ the rest."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from typer.core import TyperCommand
 
+from ..errors import UsageError
 from .examples import EXAMPLES
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help has a heading for each panel of options, and examples."""
+    """A command whose help has a heading for each panel of options, and examples; each option acts, or is refused."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            self._refuse_repeated(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
+        """Of an option that is given twice the library takes the last, and says nothing of the other.
+
+        Raises:
+            UsageError: there is one.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(one for one in given if one.param_type_name == "option").items():
+            if times > 1 and not option.multiple:
+                lists = "; several go into one, with commas" if ",..." in (option.metavar or "") else ""
+                raise UsageError(
+                    f"{option.opts[0]} is given {times} times, and once is read; give it once{lists}"
+                )
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         panels: dict[str, list[tuple[str, str]]] = {}

@@ -55,6 +55,10 @@ def report_command(
     limits = limits_of({name: words[limit.parameter] for name, (_, limit) in limited().items()})
     if limits and not advise:
         raise UsageError("--max-vram and the other limits belong to --advise; add it, or leave them out")
+    if advise and (columns is not None or sort is not None or report != defaults.REPORT):
+        raise UsageError(
+            "--advise answers in words: --format, --columns and --sort are of tables; leave them out"
+        )
     if published and (advise or report not in (defaults.REPORT, defaults.WIDE_REPORT)):
         raise UsageError(f"--published works only with --format {defaults.WIDE_REPORT}")
     printed = [row for name in published or () for row in published_rows(name)]

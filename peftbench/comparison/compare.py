@@ -175,6 +175,11 @@ def _followed(
 def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
     if engine.capacity().apart:
         return
+    most = engine.capacity().at_once
+    if most is not None and how.jobs is not None and how.jobs > most:
+        raise UsageError(
+            f"--jobs {how.jobs}: this engine does {most} at a time; leave it out, or take another --engine"
+        )
     gpus = engine.capacity().device("cuda")
     on_gpu = any(item.run.device == "cuda" for item in planned)
     if on_gpu and gpus is not None and how.jobs is not None and how.jobs > gpus.count:

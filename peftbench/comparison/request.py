@@ -19,6 +19,7 @@ from ..option import (
     at_least,
     not_empty,
     option,
+    option_of,
     up_to,
     verify,
 )
@@ -304,9 +305,39 @@ def check_request(asked: Comparison) -> None:
         raise UsageError(
             f"--accumulate {asked.accumulate} cuts a batch of {asked.items_a_step} into empty parts"
         )
+    _refuse_without_effect(asked)
     if asked.until is not None and asked.first_seeds < 2:
         raise UsageError("--until needs --seeds 2 or more to begin with: one seed does not show a spread")
     if asked.until is not None and asked.first_seeds > asked.max_seeds:
         raise UsageError(
             f"--until begins with {asked.first_seeds} seeds, above --max-seeds {asked.max_seeds}"
         )
+
+
+def _refuse_without_effect(asked: Comparison) -> None:
+    """Refuse options of what is not done.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for field, acts, why in (
+        (
+            "max_seeds",
+            asked.until is not None,
+            "is where --until stops, which is not there; --seeds sets their number",
+        ),
+        ("cost_runs", asked.profile, "has no effect with --no-profile; leave one of them out"),
+        (
+            "compile",
+            asked.profile,
+            "times steps of cost runs, which --no-profile leaves out; drop one of them",
+        ),
+        (
+            "latency_budget_s",
+            asked.latency_grid != (),
+            "has no effect with --latency-grid none; leave one of them out",
+        ),
+    ):
+        one = option_of(Comparison, field)
+        if not acts and getattr(asked, field) != one.default:
+            raise UsageError(f"{one.flag} {why}")

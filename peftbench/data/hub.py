@@ -26,6 +26,7 @@ from .cache import cache_folder, replace_text
 from .download import NAMED_FILES, shown
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+ADDRESS = re.compile(r"https?:|hf:|huggingface\.co/")
 
 _pins: ContextVar[tuple[dict[str, str], ...]] = ContextVar("peftbench_hub_commits", default=())
 
@@ -60,6 +61,8 @@ class Repository:
         Raises:
             UsageError: it is no name that the hub could have.
         """
+        if ADDRESS.match(text):
+            raise UsageError(f"{text!r} is an address; write the name alone, OWNER/NAME")
         name, _, revision = text.partition("@")
         try:
             validate_repo_id(name)

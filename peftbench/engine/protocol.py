@@ -51,6 +51,7 @@ class Capacity:
     devices: tuple[Device, ...]
     cores: int  # that jobs may share
     apart: bool = False  # each job waits for a machine of its own, or a part of one, however many there are
+    at_once: int | None = None  # jobs that it does at the same time; None: as many as there is room for
 
     def device(self, kind: str) -> Device | None:
         """The devices of a kind, "auto" for the preferred one; None where there are none."""
@@ -60,7 +61,8 @@ class Capacity:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Capacity:
-        return cls(tuple(Device(**one) for one in data["devices"]), data["cores"], data["apart"])
+        devices = tuple(Device(**one) for one in data["devices"])
+        return cls(devices, data["cores"], data["apart"], data.get("at_once"))
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

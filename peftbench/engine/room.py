@@ -28,6 +28,8 @@ class Room:
         capacity = engine.capacity()
         if capacity.apart:
             return cls(MOST_IN_A_QUEUE if jobs is None else jobs, apart=True)
+        if capacity.at_once is not None:
+            return cls(capacity.at_once)
         if jobs is not None:
             return cls(jobs)
         if any(item.run.device == "cuda" for item in planned):

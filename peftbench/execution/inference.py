@@ -161,7 +161,9 @@ def _serving(
     """Several adapters of each method on one base: switched between, and mixed in one batch."""
     found: list[dict[str, Any]] = []
     for method in methods:
-        if not moved(run, method, loaded).swaps:  # it trains the base itself, which all share
+        if not moved(run, method, loaded).swaps:
+            said = "it puts no layers of its own into the model, which are what is switched and mixed here"
+            found.append({"method": method, "refusal": said})
             continue
         tasks: list[Adaptation] = []
         for task in range(grid.tasks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     home = layers_at_home(torch.device(device)) if loaded.on_host else nullcontext()
     with fenced(changed, "in inject()"), init_streams(run.seed, run.method), home:
         adaptation = method.inject(loaded.model)
-    _refuse_mistakes(adaptation, modules)
+    _refuse_mistakes(adaptation, modules, base)
     head = loaded.head if adaptation.head is None else adaptation.head
     of_head = {id(p) for p in head.values()}
     adaptation.params = {name: p for name, p in adaptation.params.items() if id(p) not in of_head}
@@ -137,8 +138,11 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     )
 
 
-def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:
-    """What can be seen at once of an `inject()` that does not say all that it did.
+def _refuse_mistakes(adaptation: Any, modules: Modules, base: Iterable[nn.Parameter]) -> None:
+    """What can be seen at once of an `inject()` that does not say all that it did, or says what can't be done.
+
+    Args:
+        base: the model's own parameters, which ask for no gradient until a method declares them.
 
     Raises:
         Mistaken: it did not.
@@ -153,6 +157,17 @@ def _refuse_mistakes(adaptation: Any, modules: Modules) -> None:
         )
     if len({id(p) for p in adaptation.params.values()}) < len(adaptation.params):
         raise Mistaken("its params hold one tensor under two names; name it once")
+    own = {id(p) for p in base}
+    added = {name: p for name, p in adaptation.params.items() if id(p) not in own}
+    if still := sorted(name for name, p in added.items() if not p.requires_grad):
+        raise Mistaken(
+            f"{some(still)} would train, as every parameter that a method makes, and asks for no gradient; make what stays as it is a "
+            "buffer (register_buffer)"
+        )
+    if twofold := sorted(name for name, p in added.items() if p.is_complex()):
+        raise Mistaken(
+            f"{some(twofold)} is complex, and what trains is float32; train its two parts and join them by torch.view_as_complex"
+        )
     if left := modules.left_over(adaptation):
         raise Mistaken(
             f"after its swaps are undone, {some(left)} is still changed, so the base can't be restored; change modules with swap(...), "

@@ -60,9 +60,13 @@ def _reloaded(
 ) -> list[Check]:
     if loaded is None:
         loaded = load_base(run, objective_of(run), run.device)
+    its_own = {name for name, _ in loaded.model.named_parameters()}
     again = inject(run, loaded, run.device)
     repeated = fingerprints({**again.adaptation.params, **again.adaptation.frozen})
     again.adaptation.remove()
+    if not its_own <= {name for name, _ in loaded.model.named_parameters()}:
+        # A method that switches off may leave them under other names, as torch's parametrizations do.
+        loaded = load_base(run, objective_of(run), run.device)
     other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
     adaptation = other.adaptation
     differing = fingerprints({**adaptation.params, **adaptation.frozen})

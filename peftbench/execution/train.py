@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +29,9 @@ from .packing import room_of
 from .parts import Part, Parts, padded_tokens
 from .prepare import Prepared
 
+# Of `accelerate launch`, torchrun and MPI; they also stand in the shells and jobs that those start.
+LAUNCHERS = re.compile(r"ACCELERATE_|FSDP_|PMI_|OMPI_COMM_WORLD_|MV2_COMM_WORLD_|(LOCAL_)?(RANK|WORLD_SIZE)$")
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -41,9 +47,20 @@ class Trained:
 
 
 def accelerator_for(device: str, dtype: str) -> Accelerator:
-    """Accelerate on one device, with autocast in `dtype` unless that is float32."""
+    """Accelerate on one device, with autocast in `dtype` unless that is float32, whatever a launcher has set."""
     mixed = {torch.float32: "no", torch.bfloat16: "bf16"}[DTYPES[dtype]]
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    with _without_launcher():
+        return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+
+
+@contextmanager
+def _without_launcher() -> Iterator[None]:
+    """For the block, no variable by which a launcher tells Accelerate to divide gradients, or to wait for other processes."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if LAUNCHERS.match(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def parameter_groups(adaptation: Adaptation, head: dict[str, nn.Parameter], run: Run) -> list[dict[str, Any]]:

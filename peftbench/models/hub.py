@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ..data import hub_client
 from ..data.hub import Repository, snapshot
 from ..data.peft_files import CONFIG as ADAPTER
+from ..data.peft_files import PeftFiles
 from ..errors import UsageError, unknown
 from .identity import ENDINGS, FOLDERS, revision_of
 from .quantised import check_format
@@ -37,6 +39,8 @@ def from_hub(name: str) -> Source:
     try:
         repository = Repository.from_text(name)
     except UsageError as error:
+        if "/" in name:
+            raise UsageError(f"model {name!r}: no folder is called so, and {error}") from error
         raise unknown("model", name, STARTERS, "or a local folder, or a hub id") from error
     if "/" not in repository.name and not repository.is_known and not hub_client.may_ask():
         raise unknown("model", name, STARTERS, "or a local folder, or a hub id; the hub is out of reach")
@@ -62,9 +66,10 @@ def _check_files(name: str, repository: Repository, files: set[str]) -> None:
     """Whether a repository is a model at all, before anything large is downloaded."""
     if "config.json" not in files and ADAPTER in files:
         folder, _ = snapshot(repository, lambda file: file == ADAPTER)
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = PeftFiles(folder).config.get("base_model_name_or_path")
         raise UsageError(
-            f"model {name!r} is an adapter of {base}; go on from it with --model {base} --methods lora:start={name}"
+            f"model {name!r} is an adapter of {base or 'a model that it does not name'}; go on from it with --model "
+            f"{base or 'MODEL'} --methods lora:start={name}"
         )
     if "config.json" not in files:
         raise UsageError(f"model {name!r} has no config.json on the hub: it is no model of transformers")
@@ -82,13 +87,15 @@ def _check_parts(name: str, folder: Path) -> None:
     lacking = [] if (folder / "config.json").is_file() else ["config.json"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        lacking += sorted(shard for shard in shards if not (folder / shard).is_file())
+        found = _read(name, index)
+        shards = found.get("weight_map") if isinstance(found, dict) else None
+        named = {str(shard) for shard in shards.values()} if isinstance(shards, dict) else set()
+        lacking += sorted(shard for shard in named if not (folder / shard).is_file())
     elif not any(folder.glob("*.safetensors")):
         lacking.append("model.safetensors")
     if (folder / "modules.json").is_file():
-        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        places = [part.get("path", "") for part in modules if "Pooling" in part.get("type", "")]
+        parts = [part for part in _read(name, folder / "modules.json") if isinstance(part, dict)]
+        places = [part.get("path", "") for part in parts if "Pooling" in part.get("type", "")]
         lacking += [
             f"{place}/config.json" for place in places if not (folder / place / "config.json").is_file()
         ]
@@ -97,3 +104,12 @@ def _check_parts(name: str, folder: Path) -> None:
             f"model {name!r} at {folder.name[:12]} is here without {', '.join(lacking[:3])}, and the hub can't be asked for "
             "them: connect once"
         )
+
+
+def _read(name: str, file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UsageError(
+            f"model {name!r} does not load: {file.name} can't be read ({error}); fetch or save it again"
+        ) from error

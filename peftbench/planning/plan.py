@@ -46,6 +46,12 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
         planned = _all_runs(asked, resolve_device(asked.device, capacity), capacity.cores)
     if all(p.refusal is not None or p.baseline for p in planned):
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
+    if asked.tune and not any(p.tunable for p in planned):
+        raise UsageError("--tune searches learning rates, and no method here has one; leave it out")
+    if asked.learning_rate is not None and not any(p.tunable for p in planned if not p.baseline):
+        raise UsageError(
+            "--lr is of the methods in --methods, and none of them has a learning rate; leave it out"
+        )
     sizes = list(asked.train_sizes)
     return sorted(
         (dataclasses.replace(p, run=placed(p.run)) for p in planned),
@@ -64,6 +70,10 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     dtype = resolve_dtype(asked.dtype, device, asked.weights)
     if (reason := optimizers.why_not(asked.optimizer, device.kind)) is not None:
         raise UsageError(reason)
+    if asked.threads is not None and device.kind != "cpu":
+        raise UsageError(
+            f"--threads is of runs on a CPU, and these would be on {device.kind}; leave it out, or add --device cpu"
+        )
     methods = _methods(asked, device)
     reference = (
         build.canonical(asked.baseline or defaults.REFERENCE, device.kind)

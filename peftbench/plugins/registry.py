@@ -144,6 +144,12 @@ def find(kind: str, name: str) -> tuple[Entry, Mapping[str, str]]:
     file = Path(f"{name.replace('-', '_')}.py")
     if file.is_file():
         raise UsageError(f"unknown {kind} {name!r}, but {file} is in this folder: add --plugins {file}")
+    if Path(name).is_file():
+        how = {
+            "method": f"--plugins {name} loads those that it holds",
+            "task": f"a file of your own is a field of one, as in csv:path={name}",
+        }
+        raise UsageError(f"{name!r} is a file, and no {kind}; {how.get(kind, f'peftbench list {kind}s')}")
     raise unknown(kind, name, entries, f"peftbench list {kind}s; --plugins FILE for one of your own")
 
 

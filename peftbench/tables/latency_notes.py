@@ -16,7 +16,7 @@ BUSY_SHARE = 0.10  # of the processor's time taken by others: from here on step 
 
 
 def latency_notes(rows: Sequence[Row], weights: str) -> list[str]:
-    """Over what, in how many processes, how sure, and beside what; empty where nothing was timed.
+    """Over what, in how many processes, how sure, and beside what; what was not timed and why; empty where nothing was asked for.
 
     Args:
         weights: data type of the base, in which passes are timed.
@@ -26,8 +26,9 @@ def latency_notes(rows: Sequence[Row], weights: str) -> list[str]:
     for cell in cells:
         if cell.base_ms is not None:
             base.setdefault(f"{cell.batch}x{cell.length}", []).append(cell.base_ms)
+    refused = dict.fromkeys(f"{c.batch}x{c.length} was not timed: {c.refusal}." for c in cells if c.refusal)
     if not base:
-        return []
+        return list(refused)
     figures = ", ".join(f"{statistics.median(ms):.1f} ms at {name}" for name, ms in base.items())
     counts = sorted({one.processes for cell in cells for one in (cell.unmerged, cell.noise) if one}) or [0]
     processes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -35,7 +36,7 @@ def latency_notes(rows: Sequence[Row], weights: str) -> list[str]:
         f"Slow-down: one forward pass of batch x length tokens against the base model's ({figures}), {weights}, median over "
         f"interleaved rounds, mean over {processes} fresh processes with its 95 % interval; ≈: shown to be none."
     )
-    notes: list[str] = [Explains(said)]
+    notes: list[str] = [Explains(said), *refused]
     if same := [row.label for row in rows if row.costs.graph_is_base and not row.costs.latency]:
         notes.append(
             Explains(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 
-BYTES = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-JOULES = {"": 1.0, "J": 1.0, "mJ": 1e-3, "kJ": 1e3}
+BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+JOULES = {"J": 1.0, "mJ": 1e-3, "kJ": 1e3}
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,39 @@ def test_doctor(home: Path) -> None:
         (["--plugins", "broken.py"], "does not import: ZeroDivisionError: division by zero (line 1)"),
         (["--plugins", "absent.py"], "does not exist"),
         (["--mehtods", "lora"], "No such option: --mehtods"),
+        (
+            ["--methods", "lora", "--methods", "adapter"],
+            "--methods is given 2 times, and once is read; give it once; several go into one",
+        ),
+        (["--seeds", "2", "--seeds=3"], "--seeds is given 2 times"),
+        (["--profile", "--no-profile"], "--profile is given 2 times"),
+        (["--max-seeds", "7"], "--max-seeds is where --until stops, which is not there"),
+        (["--cost-runs", "3", "--no-profile"], "--cost-runs has no effect with --no-profile"),
+        (["--compile", "--no-profile"], "--compile times steps of cost runs, which --no-profile leaves out"),
+        (
+            ["--latency-budget", "9", "--latency-grid", "none"],
+            "--latency-budget has no effect with --latency-grid none",
+        ),
+        (
+            ["--methods", "head", "--no-baselines", "--tune", "3", *TINY],
+            "--tune searches learning rates, and no method here has one",
+        ),
+        (
+            ["--methods", "head", "--lr", "0.1", *TINY],
+            "--lr is of the methods in --methods, and none of them has a learning rate",
+        ),
+        (["--methods", "full:lr=1"], "unknown field of method 'full': 'lr'; known: none"),
+        (["--methods", "lora", "--jobs", "4", *TINY], "--jobs 4: this engine does 1 at a time"),
+        (["--methods", "LORA"], "did you mean 'lora'"),
+        (["--methods", "lora:rank=8,targets=query"], "fields stand behind colons"),
+        (
+            ["--task", "data.csv"],
+            "'data.csv' is a file, and no task; a file of your own is a field of one, as in csv:path=data.csv",
+        ),
+        (
+            ["--methods", "./broken.py"],
+            "is a file, and no method; --plugins ./broken.py loads those that it holds",
+        ),
     ],
 )
 def test_mistakes_get_one_line_and_status_2(
@@ -225,7 +258,7 @@ def test_a_method_that_cannot_serve_a_model_is_a_row(home: Path, checkpoint: Cal
     model = checkpoint("deberta")
     arguments = [
         "run",
-        *TINY,
+        *TINY[2:],
         "--model",
         model,
         "--seeds",

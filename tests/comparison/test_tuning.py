@@ -133,8 +133,8 @@ def test_tuning_end_to_end_reuses_its_runs(home: Path) -> None:
 
 
 def test_until_adds_seeds_and_says_so(home: Path) -> None:
-    command = ["run", *COMMON, "--seeds", "2", "--store", "looks", "--format", "json"]
-    done = peftbench(*command, "--until", "0.001", "--max-seeds", "4", cwd=home)
+    command = ["run", *COMMON, "--seeds", "2", "--format", "json", "--max-seeds", "4"]
+    done = peftbench(*command, "--until", "0.001", "--store", "looks", cwd=home)
     assert done.returncode == 0, done.stderr
     (table,) = json.loads(done.stdout)
     assert any("Seeds were added until differences of 0.001 points" in note for note in table["footnotes"])
@@ -142,7 +142,7 @@ def test_until_adds_seeds_and_says_so(home: Path) -> None:
         peftbench("report", "--store", "looks", "--baseline", "adapter", "--format", "json", cwd=home).stdout
     )
     assert same["footnotes"] == table["footnotes"]  # the rule is in the records
-    easy = peftbench(*command, "--until", "100", "--max-seeds", "4", "--store", "easy", cwd=home)
+    easy = peftbench(*command, "--until", "100", "--store", "easy", cwd=home)
     assert {row["seeds_good"] for row in json.loads(easy.stdout)[0]["rows"]} == {2}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from huggingface_hub import constants
 from peftbench.data import hub_client
 from peftbench.data.hub import Repository, pinned, snapshot
 from peftbench.errors import UsageError
+from peftbench.models.resolve import resolve_model
 
 from ..support.hub import SmallHub
 
@@ -101,7 +103,12 @@ def test_without_the_hub_what_lacks_is_named(hub: SmallHub, monkeypatch: pytest.
         fetched(Repository.from_text("org/other"))
 
 
-@pytest.mark.parametrize("text", ["a/b/c", "org/model@", "x y", "org/"])
+@pytest.mark.parametrize("text", ["a/b/c", "org/model@", "x y", "org/", "https://huggingface.co/org/model"])
 def test_what_is_no_name_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match="not a name on the hub|names no revision"):
+    with pytest.raises(
+        UsageError, match="not a name on the hub|names no revision|is an address; write the"
+    ) as said:
         Repository.from_text(text)
+    if "/" in text:  # a model of that name is not said to be a starter written wrongly
+        with pytest.raises(UsageError, match="no folder is called so, and " + re.escape(str(said.value))):
+            resolve_model(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from peftbench.engine.protocol import Capacity, Device
 from peftbench.engine.room import Room
+from peftbench.jobs import inline_engine
 from peftbench.records.record import Record
 from peftbench.records.runs import Planned, Run
 
@@ -41,6 +42,12 @@ def test_runs_share_cores_and_memory(make_run: Callable[..., Run]) -> None:
     assert small.has(threaded, [run, run]) and not small.has(threaded, [run] * 3)
     small.learn(taking(run, 3 * GB))
     assert small.has(run, [run]) and not small.has(run, [run] * 2)  # three take 9 of 8 GB
+
+
+def test_an_engine_that_does_one_at_a_time_is_given_one(make_run: Callable[..., Run]) -> None:
+    """Else a run that waits is said to share the machine, and the time that it waits is counted."""
+    engine: Any = inline_engine()
+    assert Room.of([Planned(make_run("lora"), False, None, None, None)], None, engine).jobs == 1
 
 
 def test_costs_are_measured_alone_and_a_run_has_a_gpu(make_run: Callable[..., Run]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +84,20 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(make_run: Make, tmp_
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+def test_what_a_launcher_left_in_the_environment_changes_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "PMI_SIZE": "2",
+    }
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    accelerator = accelerator_for("cpu", "float32")
+    assert (accelerator.gradient_accumulation_steps, accelerator.num_processes) == (1, 1)
+    assert left.items() <= os.environ.items()
+
+
 def test_a_loss_that_is_no_number_ends_the_run(make_run: Make, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="at step"):
         once(make_run("full", steps=30, learning_rate=1e18, head_learning_rate=1e18), tmp_path)
@@ -106,12 +121,24 @@ def test_outputs_that_are_no_numbers_are_not_scored(make_run: Make) -> None:
         check_columns({"prediction": ["a", "b"], "nll": [1.0, float("inf")]})
 
 
-def test_a_tensor_of_two_names_is_refused() -> None:
-    """The optimizer would move it twice in a step, as with twice the rate."""
-    mine: Any = nn.Parameter(torch.ones(2))
+def test_what_would_not_train_as_it_says_is_refused() -> None:
+    """Of two names the optimizer would move it twice in a step; what was to stay would train; of a complex number half would be left."""
+    mine, still = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
     modules: Any = SimpleNamespace(left_over=lambda adaptation: [])
-    with pytest.raises(Mistaken, match="one tensor under two names"):
-        prepare._refuse_mistakes(Adaptation(nn.Identity(), {"first": mine, "again": mine}), modules)
+    for params, said in (
+        ({"first": mine, "again": mine}, "one tensor under two names"),
+        (
+            {"a": still, "b": mine},
+            "a would train, .* and asks for no gradient; make what stays as it is a buffer",
+        ),
+        (
+            {"a": nn.Parameter(torch.ones(2, dtype=torch.complex64))},
+            "a is complex, and what trains is float32",
+        ),
+    ):
+        with pytest.raises(Mistaken, match=said):
+            prepare._refuse_mistakes(Adaptation(nn.Identity(), params), modules, [])
+    prepare._refuse_mistakes(Adaptation(nn.Identity(), {"a": still}), modules, [still])  # the base's own
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:

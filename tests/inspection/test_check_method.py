@@ -32,6 +32,36 @@ ALL = Claims(identity_at_init=True, mergeable=True, exact_base=True, random_init
 
 """
 
+PARAMETRIZED = """
+from torch.nn.utils import parametrize
+from peftbench import Adaptation
+
+class Plus(nn.Module):
+    on = True
+    def __init__(self, weight):
+        super().__init__()
+        out_features, in_features = weight.shape
+        self.a = nn.Parameter(torch.randn(4, in_features) * 0.02)
+        self.b = nn.Parameter(torch.zeros(out_features, 4))
+    def forward(self, weight):
+        return weight + self.b @ self.a if self.on else weight
+
+@method("computed", Claims(identity_at_init=True, exact_base=True, random_init=True), Preset(1e-3, "a test"))
+@dataclass(frozen=True)
+class Computed:
+    def inject(self, model):
+        added = {}
+        for name, layer in list(model.named_modules()):
+            if name.endswith("query"):
+                added[name] = Plus(layer.weight)
+                parametrize.register_parametrization(layer, "weight", added[name])
+        def toggle(on):
+            for one in added.values():
+                one.on = on
+        params = {n: p for n, p in model.named_parameters() if n.endswith((".a", ".b"))}
+        return Adaptation(model, params, toggle=toggle)
+"""
+
 BAD = {
     "starts_elsewhere": (
         "identity at init",
@@ -204,6 +234,15 @@ def test_an_honest_mistake_is_found(name: str, tmp_path: Path) -> None:
     finally:
         fence.restore()
     assert mistake.check in failed
+
+
+def test_a_weight_that_is_computed_under_another_name_is_loaded_too(tmp_path: Path) -> None:
+    """torch's parametrizations rename the base's own parameters, and stay there when the method is switched off."""
+    file = tmp_path / "computed.py"
+    file.write_text(HEAD + PARAMETRIZED)
+    loader.load_plugins([file])
+    record = execute(tiny_run("computed", MODELS[0]), tmp_path, Conditions(threads=1))
+    assert {one["outcome"] for one in record.checks or ()} <= {"pass", "not claimed"}, record.checks
 
 
 def test_what_a_plugin_sets_on_import_is_put_back(tmp_path: Path) -> None:

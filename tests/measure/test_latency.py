@@ -168,7 +168,8 @@ def test_a_latency_run_measures_all_its_methods(make_run: Callable[..., Run], ca
     assert list(found["generation"][0]["token_ms"]) == names
     serving = {one["method"]: one for one in found["serving"]}
     assert serving["lora"]["refusal"] is None and "can't be added" in serving["adapter"]["refusal"]
-    assert "full" not in serving and serving["lora"]["drift"] < 1e-6
+    assert all("no layers of its own" in serving[one]["refusal"] for one in ("full", "prefix:length=4"))
+    assert serving["lora"]["drift"] < 1e-6
     assert serving["lora"]["cells"][0]["refusal"] == "1 rows can't be shared evenly by 2 tasks"
     assert len(serving["lora"]["cells"][1]["ms"][MIXED]) == 4
     assert found["meters"]["timer"] == "wall clock" and found["meters"]["gpu_before"] is None

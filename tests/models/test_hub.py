@@ -65,6 +65,9 @@ def test_without_the_hub_what_speaks_of_lacking_parts_is_refused(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="is here without model-2.safetensors, 1_Pooling/config.json"):
         resolve_model("org/model")
+    (folder / "snapshots" / ("0" * 40) / "modules.json").write_text("{")
+    with pytest.raises(UsageError, match="does not load: modules.json can't be read"):
+        resolve_model("org/model")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,12 @@ def test_without_the_hub_what_speaks_of_lacking_parts_is_refused(
             },
             "is an adapter of org/base; go on from it with --model org/base --methods lora:start=org/model",
         ),
+        (
+            {"adapter_config.json": b"{}"},
+            "is an adapter of a model that it does not name; go on from it with --model MODEL",
+        ),
+        ({"adapter_config.json": b"[]"}, "holds no readable adapter_config.json"),
+        ({"adapter_config.json": b"{"}, "holds no readable adapter_config.json"),
         ({"config.json": b"{}", "pytorch_model.bin": b""}, "has pytorch_model.bin alone on the hub"),
         ({"README.md": b""}, "has no config.json on the hub"),
     ],

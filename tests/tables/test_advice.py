@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from peftbench import UsageError
+from peftbench.cli.app import main
 from peftbench.records.results import Result
 from peftbench.records.runs import Run
 from peftbench.render.advice import advice_text
@@ -18,7 +19,6 @@ from peftbench.stats.power import seeds_that_decide
 from peftbench.stats.sequential import SeedSchedule
 from peftbench.tables.advice import advise_on, limits_of
 
-from ..support.commands import peftbench
 from ..support.results import result
 
 
@@ -170,6 +170,8 @@ def test_limits_in_words() -> None:
     for name, text, said in (
         ("peak", "x", "--max-vram 'x' is not a size"),
         ("peak", "3 parsecs", "is not a size"),
+        ("peak", "8", "'8' is not a size; write it as in 16GB"),  # gigabytes, to whoever types it
+        ("energy", "20", "is not an energy"),
         ("slowdown", "2", "is not a share"),
         ("slowdown", "x%", "is not a number"),
         ("energy", "2MJ", "is not an energy"),  # mega or milli?
@@ -178,6 +180,17 @@ def test_limits_in_words() -> None:
             limits_of({name: text})
 
 
-def test_limits_without_advice_are_a_mistake(tmp_path: Path) -> None:
-    done = peftbench("report", "--max-vram", "16GB", cwd=tmp_path)
-    assert done.returncode == 2 and "belong to --advise" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max-vram", "16GB"], "belong to --advise"),
+        (["--advise", "--format", "csv"], "--advise answers in words"),
+        (["--advise", "--sort", "peak"], "--advise answers in words"),
+    ],
+)
+def test_what_does_not_go_together_is_a_mistake(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *words])
+    assert ended.value.code == 2 and said in capsys.readouterr().err

@@ -138,3 +138,12 @@ def test_parts_of_the_test_split_that_versions_choose_differently_are_not_paired
         for r in results
     ]
     assert {r.record.part_scored for r in whole} == {(True, 200)}
+
+
+def test_a_cell_that_was_not_timed_says_why(make_run: Make, tmp_path: Path) -> None:
+    found = result(make_run("lora"), tmp_path, 0.8)
+    timed = make_run("lora", kind="latency")
+    cell = {"batch": 1, "length": 999, "ms": {}, "refusal": "the model takes at most 512 tokens"}
+    slow = Record(timed, timed.key, "ok", latency=[cell], environment=found.record.environment)
+    (table,) = tabulate([found, Result(slow, None)], "lora", ())
+    assert "1x999 was not timed: the model takes at most 512 tokens." in table.footnotes
