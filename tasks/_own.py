@@ -76,6 +76,15 @@ class OwnRows:
         if (self.prompt is None) != (self.completion is None):
             raise ValueError("prompt and completion go together: name a column for each")
         Decoding(self.beams, self.max_new_tokens)
+        without, beside = ["beams", "max_new_tokens"], "labels or numbers, for which nothing is written"
+        if self.prompt is not None:
+            without = ["text", "label", "value", "text_pair"]
+            beside = "prompt and completion, which are in their place"
+        usual = {field.name: field.default for field in dataclasses.fields(OwnRows)}
+        if given := [name for name in without if getattr(self, name) != usual[name]]:
+            raise ValueError(f"{given[0]} has no effect beside {beside}; leave it out")
+        if self.value is not None and self.label != usual["label"]:
+            raise ValueError("label is a column of classes and value one of numbers; name one of them")
 
     kind: ClassVar[str] = ""  # of the files
 

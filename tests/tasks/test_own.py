@@ -274,6 +274,20 @@ def test_what_is_wrong_with_a_file_is_one_line(
     assert said in str(raised.value) and "\n" not in str(raised.value) and str(file) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("prompt=a:completion=b:value=c", "value has no effect beside prompt and completion"),
+        ("prompt=a:completion=b:text=c", "text has no effect beside prompt and completion"),
+        ("beams=4", "beams has no effect beside labels or numbers"),
+        ("value=a:label=b", "name one of them"),
+    ],
+)
+def test_fields_that_exclude_each_other_are_refused(fields: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        task(f"csv:path=a.csv:{fields}")
+
+
 def test_labels_that_training_lacks_are_named_with_their_row(tmp_path: Path) -> None:
     write(tmp_path, "train.csv", ROWS[:50])
     write(tmp_path, "test.csv", [*ROWS[50:60], {**ROWS[60], "label": "maybe"}])
