@@ -17,7 +17,7 @@ from ..plugins import build
 from ..plugins.contracts import Claims
 from ..records.joint import joined
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
-from .counts import Counts, counts_of
+from .counts import Bases, Counts, counts_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Combination:
         return defaults.LATENCY_GRID[self.device.kind] if grid is None else grid
 
 
-def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
+def runs_of(cell: Combination, method: str, baseline: bool, bases: Bases) -> list[Planned]:
     """The runs of a method: training by size and seed, costs by process, and one of latency, which `timed_together` joins.
 
     Args:
@@ -52,7 +52,7 @@ def runs_of(cell: Combination, method: str, baseline: bool) -> list[Planned]:
     asked = cell.asked
     claims, rate = _rate(asked, method, baseline)
     first = _first(cell, method, rate)
-    counts = _counts(cell, first)
+    counts = _counts(cell, first, bases)
     first = dataclasses.replace(first, threads=_threads(cell, counts))
     length = build.length_of(cell.task)
     runs = []
@@ -103,7 +103,7 @@ def timed_together(planned: Sequence[Planned]) -> list[Planned]:
     ]
 
 
-def _counts(cell: Combination, first: Run) -> Counts:
+def _counts(cell: Combination, first: Run, bases: Bases) -> Counts:
     """What is known of the method there. A model that fails beside others is a row for each method."""
     refusal = cell.refusal
     if refusal is None:
@@ -115,7 +115,7 @@ def _counts(cell: Combination, first: Run) -> Counts:
                     forgetting.check_objective(objective, made_for)
                 if cell.asked.packing:
                     relations.check_packable(objective, made_for)
-            return counts_of(first, cell.device)
+            return counts_of(first, cell.device, bases)
         except ModelError as error:
             if len(cell.asked.models) == 1:
                 raise

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import spec
 from ..engine.protocol import Device
 from ..errors import NotSupported, PeftbenchError, UsageError
 from ..execution import prepare
 from ..measure.parameters import count, count_parameters
+from ..models.load import Loaded
+from ..objectives.base import Objective
 from ..plugins import registry
 from ..records.runs import Run
 from . import feasibility
@@ -29,7 +34,23 @@ class Counts:
     graph_is_base: bool = False  # at inference it is the base with other numbers in it
 
 
-def counts_of(run: Run, device: Device) -> Counts:
+class Bases:
+    """Models without weights: one is read once, and every method of a model and task gets a copy of it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, Loaded] | None = None
+
+    def copy_for(self, run: Run, objective: Objective | None) -> Loaded:
+        """The run's model on the meta device, for nobody else."""
+        of = (run.model, run.task, run.weights, run.attention, run.kind == "latency")
+        if self._last is None or self._last[0] != of:
+            self._last = (of, prepare.load_base(run, objective, "meta"))
+        loaded = self._last[1]
+        model, head = copy.deepcopy((loaded.model, loaded.head))
+        return dataclasses.replace(loaded, model=model, head=head)
+
+
+def counts_of(run: Run, device: Device, bases: Bases) -> Counts:
     """Let the run's method into its model on the meta device, and see whether it fits the device.
 
     Raises:
@@ -38,7 +59,7 @@ def counts_of(run: Run, device: Device) -> Counts:
     model = None
     try:
         objective = prepare.objective_of(run)
-        loaded = prepare.load_base(run, objective, "meta")
+        loaded = bases.copy_for(run, objective)
         model = count(loaded.model.parameters())
         if (long := feasibility.why_too_long(loaded.model, objective, run)) is not None:
             raise NotSupported(long)

@@ -16,7 +16,7 @@ from ..plugins import build, loader
 from ..records import runs
 from ..records.joint import joined
 from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
-from .counts import counts_of
+from .counts import Bases, counts_of
 from .devices import method_on, resolve_device
 from .places import placed, spelled
 from .plan import named_task
@@ -72,7 +72,7 @@ def _processes(asked: LatencyRequest, capacity: Capacity) -> list[Planned]:
             planned += [_refused(run, method, "", str(error)) for method in methods]
     if all(item.refusal is not None for item in planned):
         raise UsageError(f"{planned[0].run.method} on {planned[0].run.model}: {planned[0].refusal}")
-    return [dataclasses.replace(one, run=placed(one.run)) for one in planned]
+    return placed(planned)
 
 
 def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Device) -> list[Planned]:
@@ -85,12 +85,12 @@ def _of_model(asked: LatencyRequest, run: Run, methods: list[str], device: Devic
     assert run.grid is not None
     grid = dataclasses.replace(run.grid, new_tokens=new_tokens if generates else 0)
     run = dataclasses.replace(run, grid=grid)
-    refused, good = [], []
+    refused, good, bases = [], [], Bases()
     for method in methods:
         identity = build.run_identity(method, source.revision, {})
         commits = build.commits_of(method, ())
         one = dataclasses.replace(run, method=method, identity=identity, commits=commits)
-        if (refusal := counts_of(one, device).refusal) is None:
+        if (refusal := counts_of(one, device, bases).refusal) is None:
             good.append(one)
         else:
             refused.append(_refused(run, method, source.revision, refusal))
@@ -143,5 +143,5 @@ def plan_profile(method: str, step: Step, capacity: Capacity) -> Planned:
         identity=build.run_identity(method, source.revision, of_task),
         commits=build.commits_of(method, [name]),
     )
-    counts = counts_of(run, device)
+    counts = counts_of(run, device, Bases())
     return Planned(run, False, counts.adapter, counts.head, counts.refusal)

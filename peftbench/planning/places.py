@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .. import spec
 from ..folders import expanded, normal_path
 from ..models.starters import STARTERS
 from ..plugins import registry
-from ..records.runs import Run
+from ..records.runs import Planned, Run
 
 
 def spelled(model: str) -> str:
@@ -19,11 +19,18 @@ def spelled(model: str) -> str:
     return normal_path(model) if _is_path(model) else model
 
 
-def placed(run: Run) -> Run:
-    """The same run, which says what of its words are paths, and the folder that the relative ones are seen from."""
-    places = tuple(dict.fromkeys(_paths(run)))
-    relative = any(not os.path.isabs(place) for place in places)
-    return dataclasses.replace(run, places=places, home=str(Path.cwd()) if relative else None)
+def placed(planned: Iterable[Planned]) -> list[Planned]:
+    """The same runs, which say what of their words are paths, and the folder that the relative ones are seen from."""
+    known: dict[tuple[str | None, ...], tuple[str, ...]] = {}
+    found = []
+    for item in planned:
+        run = item.run
+        words = (run.model, run.method, run.task, run.forgetting)
+        if words not in known:
+            known[words] = tuple(dict.fromkeys(_paths(run)))
+        home = str(Path.cwd()) if any(not os.path.isabs(place) for place in known[words]) else None
+        found.append(dataclasses.replace(item, run=dataclasses.replace(run, places=known[words], home=home)))
+    return found
 
 
 def _paths(run: Run) -> Iterator[str]:

@@ -24,6 +24,7 @@ from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
 from .combination import Combination, runs_of, timed_together
+from .counts import Bases
 from .devices import method_on, resolve_device, resolve_dtype, resolve_weights
 from .places import placed, spelled
 
@@ -54,7 +55,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
         )
     sizes = list(asked.train_sizes)
     return sorted(
-        (dataclasses.replace(p, run=placed(p.run)) for p in planned),
+        placed(planned),
         key=lambda p: (
             p.run.model,
             p.run.task,
@@ -80,7 +81,7 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
         if asked.baseline or asked.baselines
         else None
     )
-    planned = []
+    planned, bases = [], Bases()
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
     of_suites = {name for text in asked.tasks for name in defaults.SUITES.get(text, ())}
     tasks = dict(named_task(text) for text in dict.fromkeys(wanted))
@@ -118,7 +119,7 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
             )
             of_cell: list[Planned] = []
             for method, baseline in methods.items():
-                runs = runs_of(cell, method, baseline)
+                runs = runs_of(cell, method, baseline, bases)
                 of_cell += [dataclasses.replace(item, reference=method == reference) for item in runs]
             planned += timed_together(of_cell)
     if not planned:

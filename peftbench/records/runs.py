@@ -232,7 +232,7 @@ class Planned:
     reference: bool = False  # differences are taken to it
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "run": self.run.to_json()}
+        return {**vars(self), "run": self.run.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Planned:

@@ -14,7 +14,7 @@ from peftbench.engine.protocol import Capacity, Device
 from peftbench.execution import optimizers, prepare
 from peftbench.models.starters import byte_tokenizer
 from peftbench.planning import feasibility
-from peftbench.planning.counts import counts_of
+from peftbench.planning.counts import Bases, counts_of
 from peftbench.planning.plan import plan
 from peftbench.records.runs import OPTIMIZERS, PAGED_ADAMW_8BIT, Run
 
@@ -83,7 +83,7 @@ def test_a_model_of_seven_billion_weights_fits_the_cards_that_it_is_tuned_on(
 
     def refusal(method: str, weights: str) -> str | None:
         return counts_of(
-            make_run(method, str(tmp_path), task="", weights=weights, dtype="bfloat16"), card
+            make_run(method, str(tmp_path), task="", weights=weights, dtype="bfloat16"), card, Bases()
         ).refusal
 
     assert refusal(method, "bfloat16") is None
