@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 
 from peftbench import defaults
@@ -353,62 +349,3 @@ def test_defaults_exist() -> None:
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, peftbench.cli.app; sys.exit(bool({'torch', 'pandas', 'psutil'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def started(home: Path, store: str) -> subprocess.Popen[str]:
-    """A comparison in the middle of its second run."""
-    command = [sys.executable, "-m", "peftbench", "run", "--methods", "lora:rank=1,lora", "--no-baselines"]
-    command += [
-        "--model",
-        "tiny-encoder",
-        "--task",
-        "synthetic:train_items=64:test_items=40",
-        "--latency-grid",
-        "none",
-        "--no-profile",
-    ]
-    command += [
-        "--plugins",
-        "waits.py",
-        "--methods",
-        "lora,waits",
-        "--seeds",
-        "1",
-        "--steps",
-        "3",
-        "--store",
-        store,
-    ]
-    (home / "waits.py").write_text(CRASHES.replace("crashes", "waits").replace("os.kill(os.getpid(), 9)", "pass").replace(
-        'raise RuntimeError("as asked")', "__import__('time').sleep(600)"))  # fmt: skip
-    # A suite that was started in the background is deaf to Ctrl-C, and its programs would be so too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    program = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
-    assert program.stderr is not None
-    for line in program.stderr:
-        if line.startswith("[1/2]"):
-            break
-    time.sleep(2)
-    return program
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as on Unix")
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_what_is_finished_survives_an_end_in_the_middle(home: Path, kind: signal.Signals) -> None:
-    """Ctrl-C says how to carry on; a kill leaves no process behind; either way one record stands, whole."""
-    store = f"ended-{kind.name}"
-    program = started(home, store)
-    workers = psutil.Process(program.pid).children(recursive=True)
-    assert len(workers) == 2  # the worker and the run in flight
-    program.send_signal(kind)
-    out, err = program.communicate(timeout=60)
-    assert out == "" and program.returncode == (130 if kind == signal.SIGINT else -9)
-    if kind == signal.SIGINT:
-        assert "the same command carries on" in err
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not alive
-    records = list((home / store).glob("*/*/record.json"))
-    assert len(records) == 1 and json.loads(records[0].read_text())["status"] == "ok"
-    if kind == signal.SIGINT:
-        assert not list((home / store).glob(".run-*"))
