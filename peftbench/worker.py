@@ -54,7 +54,7 @@ OURS = (
     "peftbench.jobs",
 )
 ATTENTION_PERIOD_S = 0.5  # how often a job looks whether its server lives, and reads its memory
-POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed
+POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed where a system does not tell of it
 
 
 def main(events: int) -> None:
@@ -78,8 +78,8 @@ def main(events: int) -> None:
     children: dict[int, int] = {}  # process -> number of its job
     buffer = b""
     while True:
-        ready, _, _ = select.select([0], [], [], POLL_PERIOD_S if children else None)
-        if ready:
+        ready = _wait(children)
+        if 0 in ready:
             chunk = os.read(0, 65536)
             if not chunk:  # the program is gone
                 for child in children:
@@ -93,6 +93,18 @@ def main(events: int) -> None:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 _ended(children.pop(child), os.waitstatus_to_exitcode(status), events)
+
+
+def _wait(children: dict[int, int]) -> list[int]:
+    """Until there is a message on stdin or a child has ended; what can be read, 0 for stdin."""
+    if not hasattr(os, "pidfd_open"):  # the end of a child is looked for
+        return select.select([0], [], [], POLL_PERIOD_S if children else None)[0]
+    ends = [os.pidfd_open(child) for child in children]
+    try:
+        return select.select([0, *ends], [], [])[0]
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def _obey(message: dict[str, Any], children: dict[int, int], events: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import itertools
 import os
@@ -35,6 +36,7 @@ RECORD, WEIGHTS = "record.json", ".safetensors"
 QUICK_BYTES = 1_000_000  # weights up to this size are hashed again wherever a run looks for what is done
 ALL_BYTES = 2**63  # all are: they are used, or copied
 AT_ONCE = 250  # records whose files a process looks at before it says so
+FILES_AT_ONCE = 8  # that are waited for until they are on the disk
 
 
 @dataclass(frozen=True)
@@ -303,8 +305,13 @@ def _sha256(file: str | Path) -> str:
 
 def _to_disk(*paths: Path) -> None:
     """Wait until files, or folders' lists of names, are on the disk itself. All are waited for at once: a disk writes them together."""
-    with ThreadPoolExecutor(len(paths)) as pool:
-        list(pool.map(_one_to_disk, paths))
+    list(_writers(os.getpid()).map(_one_to_disk, paths))
+
+
+@functools.cache
+def _writers(process: int) -> ThreadPoolExecutor:
+    """The threads of a process that wait for the disk: to start them for every run takes longer than to wait."""
+    return ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="to-disk")
 
 
 def _one_to_disk(path: Path) -> None:
