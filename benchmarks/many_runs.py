@@ -1,10 +1,10 @@
 """What the program itself takes for thousands of runs: its own time and memory a run, planning, carrying on, and a dry run.
 
-    python benchmarks/many_runs.py [--runs 10000] [--engines local,inline]
+    python benchmarks/many_runs.py [--runs 10000] [--engines local,inline,ray]
 
 Goals: 20 ms or less a run with memory that stays as it is, 10 s for planning 10,000 cells, and 10 s for carrying on where all runs are there.
 The runs do no work: each leaves a copy of one real run's files and its record under its own key. All else is as in every comparison: the plan, a
-process a run (`local`), claims, progress, the store on a disk. Two plans are made: methods x seeds, which is run, and methods x sizes of training data,
+process a run (`local`, and `ray` on this machine), claims, progress, the store on a disk. Two plans are made: methods x seeds, which is run, and methods x sizes of training data,
 each a cell of its own.
 """
 
@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from peftbench import jobs, worker
 from peftbench.comparison.compare import compare, planned_runs
 from peftbench.comparison.dry_run import plan_text
 from peftbench.comparison.request import Comparison
-from peftbench.engine import local
+from peftbench.engine import local, ray
 from peftbench.engine.jobs import Execute
 from peftbench.engine.named import engine_named
 from peftbench.engine.protocol import Engine
@@ -51,7 +51,9 @@ def main() -> None:
     print("| engine | what | seconds | ms a run | peak MB of the program |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         os.environ[LIKE] = str(one_run(Path(scratch) / "like"))
-        local.WORKER = "many_runs"  # this file, as a worker without work
+        local.WORKER = ray.DRIVER = (
+            "many_runs"  # this file, as a worker without work, or as what speaks to Ray of such
+        )
         os.environ["PYTHONPATH"] = str(Path(__file__).parent)
         without_work()
         for name in asked.engines.split(","):
@@ -131,9 +133,24 @@ def without_work() -> None:
     jobs._DOERS[Execute] = execute
 
 
+def on_node_without_work(message: Any, paths: Any, source: Any) -> Iterator[Any]:
+    """As `peftbench.cluster.node.on_node`, with this file as the node's worker."""
+    from peftbench.cluster import node
+
+    local.WORKER = "many_runs"
+    yield from node.on_node(message, paths, source)
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1].isdecimal():  # as a worker
         without_work()
         worker.main(int(sys.argv[1]))
+    elif len(sys.argv) == 3 and sys.argv[1].isdecimal():  # as what speaks to Ray
+        import many_runs
+
+        from peftbench.cluster import driver
+
+        driver.on_node = many_runs.on_node_without_work
+        driver.main(int(sys.argv[1]), sys.argv[2])
     else:
         main()
