@@ -54,7 +54,7 @@ OURS = (
     "peftbench.jobs",
 )
 ATTENTION_PERIOD_S = 0.5  # how often a job looks whether its server lives, and reads its memory
-POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed where a system does not tell of it
+POLL_PERIOD_S = 0.01  # how soon the end of a job is noticed where the system does not tell of it
 
 
 def main(events: int) -> None:
@@ -97,10 +97,16 @@ def main(events: int) -> None:
 
 def _wait(children: dict[int, int]) -> list[int]:
     """Until there is a message on stdin or a child has ended; what can be read, 0 for stdin."""
-    if not hasattr(os, "pidfd_open"):  # the end of a child is looked for
-        return select.select([0], [], [], POLL_PERIOD_S if children else None)[0]
-    ends = [os.pidfd_open(child) for child in children]
+    ends: list[int] = []
     try:
+        try:
+            for child in children:
+                ends.append(os.pidfd_open(child))
+        except (
+            AttributeError,
+            OSError,
+        ):  # another system, or Linux before 5.3: the end of a child is looked for
+            return select.select([0], [], [], POLL_PERIOD_S)[0]
         return select.select([0, *ends], [], [])[0]
     finally:
         for end in ends:

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.answers import ANSWER, FAILED, LOG
+from ..engine.answers import ANSWER, FAILED, KILLED, LOG, MOST_TRIES
 from ..engine.local import WRONGLY_ASKED
+from ..engine.room import SPARE
 from ..records.runs import MEASURED_ALONE
 from .travel import paths_of, renamed
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -35,9 +35,6 @@ from .node import Source, on_node
 
 REACHED_S = 10.0  # a head answers sooner
 LOOK_S = 0.05  # between looks at what the program asks
-SPARE = 1.25  # of the memory that runs were seen to take
-MOST_TRIES = 3
-KILLED = -9
 
 
 @dataclass
@@ -82,6 +79,7 @@ class Driver:
         self._seen_bytes: dict[str, int] = {}  # most that a run of a model took
         self._measuring: dict[str, str] = {}  # the node that measures on a kind of device
         self._source: Any = None
+        self._on_node: Any = ray.remote(num_returns="streaming", max_retries=0)(on_node)
 
     @property
     def is_idle(self) -> bool:
@@ -132,8 +130,8 @@ class Driver:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             actor: Any = ray.remote(Source)
             self._source = actor.options(num_cpus=0, scheduling_strategy=here, max_concurrency=8).remote()
-        remote = ray.remote(num_returns="streaming", max_retries=0)(on_node)
-        stream = remote.options(**self._options(task)).remote(task.message, task.paths, self._source)
+        asked = self._options(task)
+        stream = self._on_node.options(**asked).remote(task.message, task.paths, self._source)
         self._running[stream] = task
 
     def _options(self, task: _Task) -> dict[str, Any]:
@@ -152,15 +150,14 @@ class Driver:
             }  # fmt: skip
         asked: dict[str, Any] = {"num_cpus": 1 if cuda else run["threads"], "num_gpus": 1 if cuda else 0}
         if seen := self._seen_bytes.get(run["model"]):
-            asked["memory"] = int(SPARE * seen)
-        most = max((node["Resources"].get("CPU", 0) for node in nodes), default=0)
+            # Never more than a node has: it would wait for ever, where such a run has been done already.
+            asked["memory"] = int(min(SPARE * seen, _most(nodes, "memory")))
+        most = _most(nodes, "CPU")
         if asked["num_cpus"] > most:
-            self._tell(
-                task,
-                {
-                    "notice": f"a run waits for a node with {asked['num_cpus']} cores; the cluster's largest has {most:g}"
-                },
+            said = (
+                f"a run waits for a node with {asked['num_cpus']} cores; the cluster's largest has {most:g}"
             )
+            self._tell(task, {"notice": said})
         if not cuda and task.message["conditions"]["jobs"] == 1:
             together = max(1, int(most // asked["num_cpus"]))
             task.message["conditions"] = {**task.message["conditions"], "jobs": together}
@@ -243,6 +240,11 @@ class Driver:
     def _tell(self, task: _Task, event: dict[str, Any]) -> None:
         line = json.dumps({**event, "job": task.number}, ensure_ascii=False)
         os.write(self._events, line.encode("utf-8", "replace") + b"\n")
+
+
+def _most(nodes: list[dict[str, Any]], resource: str) -> float:
+    """Of a resource, what the largest node has."""
+    return max((float(node["Resources"].get(resource, 0)) for node in nodes), default=0.0)
 
 
 def main(events: int, address: str) -> None:

@@ -20,6 +20,7 @@ import ray
 from ..engine.answers import LOG
 from ..engine.jobs import job_from_json
 from ..engine.local import LocalEngine
+from ..errors import PeftbenchError
 from ..folders import drawn_folder
 from .travel import CHUNK_BYTES, WORDS, File, chunk, fetched, listing, renamed
 
@@ -81,6 +82,9 @@ def on_node(
             if start == 0:
                 yield [{"file": name, "data": b""}]
         yield [dict(ended)]
+    except PeftbenchError:  # its worker is gone, and the next job here needs another one
+        _drop_engine()
+        raise
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
@@ -102,8 +106,7 @@ def _kept_engine() -> LocalEngine:
     global _engine
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if _engine is not None and _engine[0] != gpus:
-        _engine[1].close()
-        _engine = None
+        _drop_engine()
     if _engine is None:
         os.environ.pop(
             "OMP_NUM_THREADS", None
@@ -111,6 +114,13 @@ def _kept_engine() -> LocalEngine:
         os.chdir(_folder())  # in which nothing is: no path is seen from here
         _engine = (gpus, LocalEngine())
     return _engine[1]
+
+
+def _drop_engine() -> None:
+    global _engine
+    if _engine is not None:
+        _engine[1].close()
+    _engine = None
 
 
 def _folder() -> Path:

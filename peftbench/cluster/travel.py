@@ -6,6 +6,7 @@ the words name the copy. The answer names the paths that were asked for.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.cache import cache_folder, make_once
+from ..errors import UsageError
 from ..folders import expanded
 
 CHUNK_BYTES = 8 * 2**20
@@ -65,7 +67,10 @@ def paths_of(job: Mapping[str, Any]) -> dict[str, str]:
         ]
         values = [value for text in texts for value in re.findall(r"=([^:,=]+)", text)]
         whole += [one for one in (*_texts(words.get("models")), *values) if os.sep in one or Path(one).suffix]
-    found = {place: str(expanded(place, "path").absolute()) for place in whole}
+    found: dict[str, str] = {}
+    for place in whole:
+        with contextlib.suppress(UsageError):  # it names nothing; where the job is done it is said
+            found[place] = str(expanded(place, "path").absolute())
     return {place: leads for place, leads in found.items() if os.path.exists(leads)}
 
 

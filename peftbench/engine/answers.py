@@ -22,6 +22,8 @@ from .protocol import Engine, Event
 
 ANSWER, LOG = "answer.json", "log.txt"
 FAILED = 1  # the exit code of a job that raised something
+KILLED = -9  # of one that was ended, where no system says how
+MOST_TRIES = 3  # of a job that a machine took with it
 TIMED_OUT = 124  # in its place, of one that was ended for its time
 Doer = Callable[[Job, Path], dict[str, Any]]  # does a job, its files into a folder; returns its answer
 

@@ -23,7 +23,7 @@ from ..errors import UsageError, unknown
 from ..progress import notify
 from ..records.runs import MEASURED_ALONE
 from ..spec import parse
-from .answers import FAILED, LOG, ask
+from .answers import FAILED, KILLED, LOG, MOST_TRIES, ask
 from .jobs import Execute, Job, Look, job_from_json
 from .local import LocalEngine
 from .protocol import Capacity, Event
@@ -42,8 +42,6 @@ ASKED, SENT, BEGUN, EVENTS, OUT = "asked.json", "sent.json", "begun", "events.js
 LOOK_S = 0.5  # between looks at the jobs' events
 GRACE_S = 60.0  # a file system may show what a node wrote so much later
 NODE_LOST = ("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED")  # of Slurm's states
-MOST_TRIES = 3
-KILLED = -9
 
 
 class SlurmEngine:

@@ -29,7 +29,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_words_of_a_plan_that_are_paths(own: Path) -> None:
     asked = {
-        "methods": ["lora:rank=4", "mine"], "models": ["org/model", "org/elsewhere", "tiny-encoder"],
+        "methods": ["lora:rank=4", "mine", "lora:start=~nobody-here/adapter"], "models": ["org/model", "org/elsewhere", "tiny-encoder"],
         "tasks": ["csv:path=mydata.csv:text=text", "csv:path=data.csv:text=text"], "plugins": [str(own / "mine.py")], "data_dir": None,
     }  # fmt: skip
     found = paths_of({"name": "plan", "asked": asked})

@@ -13,6 +13,7 @@ import pytest
 
 from peftbench import UsageError
 from peftbench.engine import slurm
+from peftbench.engine.answers import MOST_TRIES
 from peftbench.engine.jobs import Execute
 from peftbench.engine.named import engine_named
 from peftbench.engine.protocol import Capacity, Device, Scripted
@@ -114,6 +115,6 @@ def test_what_a_node_took_with_it_is_sent_again(
     while not any("exit" in event for event in said):
         said += engine.events(1)
     assert said[-1] == {"job": number, "exit": 1}
-    assert len(sent) == (slurm.MOST_TRIES if again else 1) and len(set(sent)) == 1
+    assert len(sent) == (MOST_TRIES if again else 1) and len(set(sent)) == 1
     assert f"Slurm's job {len(sent)} ended: {state}" in (out / "log.txt").read_text()
     assert any("it is sent again" in event.get("notice", "") for event in said) == again
