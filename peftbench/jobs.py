@@ -80,13 +80,26 @@ def _plan_latency(job: asked.PlanLatency, out: Path) -> Answer:
 
 def _execute(job: asked.Execute, out: Path) -> Answer:
     """The record of a run as text; a failure is a record too."""
+    if (first := job.conditions.gpu) is not None:  # before anything touches CUDA
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        own = range(first, first + job.run.ranks)
+        there = visible.split(",") if visible else None
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(there[gpu] if there else str(gpu) for gpu in own)
+    if job.run.ranks == 1:
+        return _execute_here(job, out)
+    from .execution.launch import RankLost, on_ranks
+
+    try:
+        return on_ranks(job.run, out, lambda home: _execute_here(job, home))
+    except RankLost as error:
+        return {"record": Record(job.run, job.run.key, "failed", str(error), started_at=_now()).to_text()}
+
+
+def _execute_here(job: asked.Execute, out: Path) -> Answer:
+    """The same in this process, which may be one of several of the run."""
     from .measure.environment import describe
 
     run, conditions = job.run, job.conditions
-    if conditions.gpu is not None:  # before anything touches CUDA
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        own = visible.split(",")[conditions.gpu] if visible else str(conditions.gpu)
-        os.environ["CUDA_VISIBLE_DEVICES"] = own
     if conditions.threads is not None:
         import torch
 
@@ -96,7 +109,7 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
     from .plugins import build, loader
 
     loader.load_plugins(Path(p) for p in run.plugins)
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    started = _now()
     try:
         with published.looked_for_in(run.data_dir), pinned(run.pins):
             check_identity(run)
@@ -121,6 +134,10 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
             started_at=started,
         )
     return {"record": record.to_text()}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 def _check(job: asked.CheckPlugin, out: Path) -> Answer:

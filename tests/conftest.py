@@ -238,7 +238,7 @@ def _data(changes: dict[str, Any]) -> str:
     return _fingerprint(TASK) if changes.get("task", TASK) == TASK else "1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Run]:
     """A training run on `synthetic`, with the fields that a test changes."""
 

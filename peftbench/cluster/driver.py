@@ -148,16 +148,22 @@ class Driver:
                 "num_cpus": node["Resources"].get("CPU", 0), "num_gpus": node["Resources"].get("GPU", 0) if cuda else 0,
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             }  # fmt: skip
-        asked: dict[str, Any] = {"num_cpus": 1 if cuda else run["threads"], "num_gpus": 1 if cuda else 0}
+        ranks = run["ranks"]
+        asked: dict[str, Any] = {
+            "num_cpus": ranks * (1 if cuda else run["threads"]),
+            "num_gpus": ranks if cuda else 0,
+        }
         if seen := self._seen_bytes.get(run["model"]):
             # Never more than a node has: it would wait for ever, where such a run has been done already.
             asked["memory"] = int(min(SPARE * seen, _most(nodes, "memory")))
         most = _most(nodes, "CPU")
-        if asked["num_cpus"] > most:
-            said = (
-                f"a run waits for a node with {asked['num_cpus']} cores; the cluster's largest has {most:g}"
-            )
-            self._tell(task, {"notice": said})
+        for name, wanted, there in (
+            ("cores", asked["num_cpus"], most),
+            ("GPUs", asked["num_gpus"], _most(nodes, "GPU")),
+        ):
+            if wanted > there:
+                said = f"a run waits for a node with {wanted} {name}; the cluster's largest has {there:g}"
+                self._tell(task, {"notice": said})
         if not cuda and task.message["conditions"]["jobs"] == 1:
             together = max(1, int(most // asked["num_cpus"]))
             task.message["conditions"] = {**task.message["conditions"], "jobs": together}

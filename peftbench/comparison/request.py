@@ -24,14 +24,14 @@ from ..option import (
     verify,
 )
 from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
-from ..records.runs import ADAMW, OPTIMIZERS, Budget
+from ..records.runs import ADAMW, FSDP, OPTIMIZERS, PARALLEL, Budget
 
 if TYPE_CHECKING:
     from ..stats.sequential import SeedSchedule
 
 # Above these it is a slip of the finger, and its plan alone would take for ever.
 MOST_SEEDS, MOST_RATES, MOST_STEPS, MOST_EPOCHS = 1_000, 100, 10**9, 10**6
-MOST_ITEMS, MOST_TOKENS = 10**6, 10**6
+MOST_ITEMS, MOST_TOKENS, MOST_RANKS = 10**6, 10**6, 1_024
 SOME_METHODS = not_empty("is empty; name some, as in --methods lora,adapter (peftbench list methods)")
 SOME_NAME = not_empty("needs a name; leave it out for the starter's")
 
@@ -215,6 +215,14 @@ class Comparison:
         ADAMW, "AdamW with moments in float32 or, by bitsandbytes, in 8 bits (2 bytes a trained number, not 8), which may be paged to the host's memory.",
         EXECUTION, TEXT, choices=OPTIMIZERS,
     )  # fmt: skip
+    gpus_per_run: int = option(
+        1, "GPUs that share each training run, a process each: for a model that is too large for one. On a CPU: processes, to try it.",
+        EXECUTION, WHOLE, check=up_to(MOST_RANKS),
+    )  # fmt: skip
+    parallel: str = option(
+        FSDP, "What they share: fsdp the batch and the base model's weights, or ddp the batch alone.", EXECUTION, TEXT,
+        choices=PARALLEL,
+    )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -336,6 +344,16 @@ def _refuse_without_effect(asked: Comparison) -> None:
             "latency_budget_s",
             asked.latency_grid != (),
             "has no effect with --latency-grid none; leave one of them out",
+        ),
+        (
+            "compile",
+            asked.gpus_per_run == 1,
+            "times steps of a run on one GPU; leave it or --gpus-per-run out",
+        ),
+        (
+            "parallel",
+            asked.gpus_per_run > 1,
+            "is of runs on several GPUs; add --gpus-per-run, or leave it out",
         ),
     ):
         one = option_of(Comparison, field)

@@ -34,7 +34,8 @@ class Room:
             return cls(jobs)
         if any(item.run.device == "cuda" for item in planned):
             gpus = capacity.device("cuda")
-            return cls(1 if gpus is None else gpus.count)
+            most = max(item.run.ranks for item in planned)
+            return cls(1 if gpus is None else max(1, gpus.count // most))
         processor = capacity.device("cpu")
         return cls(capacity.cores, capacity.cores, 0 if processor is None else processor.memory_bytes)
 
@@ -50,8 +51,8 @@ class Room:
         if any(one.model not in self.seen_bytes for one in together):  # one alone tells
             return False
         return (
-            sum(one.threads for one in together) <= self.cores
-            and SPARE * sum(self.seen_bytes[one.model] for one in together) <= self.memory_bytes
+            sum(one.threads * one.ranks for one in together) <= self.cores
+            and SPARE * sum(self.seen_bytes[one.model] * one.ranks for one in together) <= self.memory_bytes
         )
 
     def learn(self, record: Record) -> None:

@@ -204,7 +204,7 @@ def _start(
     jobs = 1 if alone or room.apart else room.jobs
     conditions = Conditions(
         threads=None if alone or item.run.device != "cpu" else item.run.threads,
-        gpu=slot if jobs > 1 and item.run.device == "cuda" else None,
+        gpu=slot * item.run.ranks if jobs > 1 and item.run.device == "cuda" else None,
         jobs=jobs,
         keep_weights=how.keep_weights,
         curve_points=how.curve_points if item.run.kind == "training" else 0,

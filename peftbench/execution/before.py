@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -61,6 +61,11 @@ class Before:
         return cls(
             tensors, prints, tensors_of(model), {id(p) for p in head.values()}, outputs, BaseTerms(model)
         )
+
+    def moved(self, to: Mapping[int, nn.Parameter]) -> Before:
+        """The same where others stand in the places of parameters, by their numbers."""
+        self.tensors.moved(to)
+        return replace(self, known=self.known | {id(p) for p in to.values()})
 
     @property
     def parameters(self) -> set[int]:

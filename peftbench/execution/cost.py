@@ -23,12 +23,11 @@ from ..measure.bystanders import Bystanders
 from ..measure.energy import EnergyMeter
 from ..measure.memory import MemoryMeter
 from ..models.precision import DTYPES, frozen_in
-from ..models.streams import stream_seed
 from ..objectives.base import Objective
 from ..plugins.build import build_task
 from ..records.runs import Run
 from ..tables.flops import telling
-from . import relations, score
+from . import ranks, relations, score
 from .batches import Encoded, IntArray, first_of_shuffled, padding, training_order
 from .compiled import time_compiled
 from .hidden import added_bytes, tensors_of
@@ -37,7 +36,7 @@ from .packing import room_of
 from .parts import Parts, padded_tokens
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, short_probe
-from .train import Stepper, accelerator_for
+from .train import Stepper, accelerator_for, dropout_seed
 from .train import train as train_for
 
 LOOKS = 12  # steps that are looked at from inside at most; the schedule is as long
@@ -52,6 +51,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
     loaded = load_base(run, objective, run.device)
     known = tensors_of(loaded.model)
     prepared = inject(run, loaded, run.device)
+    known |= {id(p) for p in prepared.moved.values()}
     adaptation = prepared.adaptation
     sections: dict[str, Any] = {"claims": dataclasses.asdict(prepared.claims)}
     if adaptation.fit is not None:  # no steps to look at
@@ -78,7 +78,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
     with frozen_in(adaptation.model, DTYPES[run.dtype]) as aside:
         with meter.phase():
             seen = train_for(prepared, train, objective, short, pad, accelerator)
-        taken, of_first = energy.used(), meter.last
+        taken, of_first = ranks.energy(energy.used(), device), meter.last
         accelerator.free_memory()  # it holds the optimizer
         stepper = Stepper(prepared, objective, run, LOOKS, accelerator)
         looked = _Steps(stepper, run, parts)
@@ -87,13 +87,13 @@ def measure_costs(run: Run) -> dict[str, Any]:
             for _ in range(2):  # the optimizer's state comes with the first
                 looked.on(widest)()
         peaks = [peak for peak in (of_first, meter.last) if peak is not None]
-        highest = max(peaks, key=lambda peak: peak.headline_bytes or 0, default=None)
+        highest = ranks.peak(max(peaks, key=lambda peak: peak.headline_bytes or 0, default=None))
         sections["memory"] = {"train": None if highest is None else dataclasses.asdict(highest)}
         sections["training"] = {
             **dataclasses.asdict(seen),
             "train_items": len(train),
             "steps": steps,
-            **dataclasses.asdict(bystanders.seen()),
+            **dataclasses.asdict(ranks.seen(bystanders)),
             **dataclasses.asdict(taken),
             "gpu_before": gpu_before,
             "gpu_after": nvml.state_now(device),
@@ -107,7 +107,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
             counted = []
             for items in chosen:
                 its = parts.shape(items)
-                flops = count_flops(looked.on(items))
+                flops = sum(ranks.gathered(count_flops(looked.on(items))))
                 counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
             sections["profile"] = {"memory_by_kind": dataclasses.asdict(kinds), "flops": counted}
         if run.compile:
@@ -135,7 +135,7 @@ class _Steps:
         batch = self.parts.of(items)
 
         def step() -> object:
-            torch.manual_seed(stream_seed(self.run.seed, "dropout"))
+            torch.manual_seed(dropout_seed(self.run.seed))
             return self.stepper.step(batch)
 
         return step
@@ -166,7 +166,8 @@ def _energy_of_scoring(
         scored = scorer.predict(some)
         with merged_where_proven(adaptation, merging, device):
             scorer.write(some, scored)
-    return {"items": len(scored), **dataclasses.asdict(energy.used())}
+    used = ranks.energy(energy.used(), device)
+    return {"items": len(scored), **dataclasses.asdict(used)}
 
 
 def _batches(run: Run, parts: Parts) -> list[IntArray]:

@@ -19,7 +19,7 @@ from ..measure.bystanders import Bystanders
 from ..measure.energy import EnergyMeter
 from ..measure.environment import describe
 from ..measure.memory import MemoryMeter
-from ..measure.parameters import count, count_parameters, save
+from ..measure.parameters import count, count_parameters
 from ..models.adaptation import Batch
 from ..models.precision import DTYPES, frozen_in
 from ..objectives import figures
@@ -29,7 +29,7 @@ from ..plugins.build import build_task, notices_of
 from ..plugins.fence import fenced
 from ..records.record import Check, Record
 from ..records.runs import Conditions, Run
-from . import batches, constant, forgetting, learning_curve, proof, relations, reload, score
+from . import batches, constant, forgetting, learning_curve, proof, ranks, relations, reload, score
 from .before import Before
 from .cost import measure_costs
 from .finite import check_figures
@@ -81,6 +81,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     pad = batches.padding(loaded.tokenizer)
     base = Before.of(loaded.model, loaded.head, objective.outputs)
     prepared = inject(run, loaded, run.device)
+    base = base.moved(prepared.moved)
     adaptation, head, claims = prepared.adaptation, prepared.head, prepared.claims
     counts = count_parameters(adaptation, head, prepared.base)
     with fenced(prepared.changed, "in a forward pass"):
@@ -137,7 +138,8 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
                     witness.beside(watch),
                 )
             if run.packing:  # what a pass is given are rows, not items
-                witness.counted.expected_rows = sum(part[0] for step in seen.shapes for part in step)
+                rows = (ranks.mine(step) or step[:1] for step in seen.shapes)
+                witness.counted.expected_rows = sum(part[0] for step in rows for part in step)
             training = dataclasses.asdict(seen) | dataclasses.asdict(witness.counted)
             training["departures"] = witness.departures()
         else:
@@ -147,13 +149,13 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             training = {"fit_s": time.perf_counter() - fit_started, "fit_items": items}
             if not adaptation.whole_split and run.budget.is_below_an_epoch(len(encoded["train"])):
                 claims = dataclasses.replace(claims, seedless=False)  # the seed draws what it sees
-    train_peak = memory.last
+    train_peak = ranks.peak(memory.last)
     accelerator.free_memory()  # it holds the optimizer's state
     training |= {
         "train_items": len(encoded["train"]),
         "steps": steps,
-        **dataclasses.asdict(bystanders.seen()),
-        **dataclasses.asdict(energy.used()),
+        **dataclasses.asdict(ranks.seen(bystanders)),
+        **dataclasses.asdict(ranks.energy(energy.used(), device)),
         "gpu_before": gpu_before,
         "gpu_after": nvml.state_now(device),
     }
@@ -182,12 +184,13 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         if run.kind != "tuning":
             with merged_where_proven(adaptation, merging, device) as merged:
                 written = scorer.write(of_part, predictions)
+    score_peak = ranks.peak(memory.last)
     scoring = {
         "items": len(predictions),
         "rows": len(part),  # of the split; several may be of one item, as an answer is of its question
         "of_items": len(scored),
         "graph_is_base": prepared.graph_is_base,
-        **dataclasses.asdict(energy.used()),
+        **dataclasses.asdict(ranks.energy(energy.used(), device)),
         **({"writing": {"merged": merged, **written.how}} if written is not None else {}),
     }
     predictions.to_parquet(out / "predictions.parquet", index=False)
@@ -209,14 +212,15 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
     progress.phase("save")
     stored, file = adaptation.state(), out / "adapter.safetensors"
-    stored_bytes = save(stored, file) if stored else 0
-    save(head, out / "head.safetensors")
+    stored_bytes = ranks.save(stored, file) if stored else 0
+    ranks.save(head, out / "head.safetensors")
     progress.phase("check")
     if shown:
         again = reload.base_again(loaded, prepared, found)
         loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
         gc.collect()  # the trained model goes before another one comes
         found += reload.reloaded(run, again, out, start, last, short)
+    ranks.together()  # none takes away what another one still reads
     if not shown or not (claims.exact_base or conditions.keep_weights):
         file.unlink(
             missing_ok=True
@@ -226,7 +230,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "parameters": {**dataclasses.asdict(counts), "stored_bytes": stored_bytes},
         "memory": {
             "train": dataclasses.asdict(train_peak) if train_peak else None,
-            "score": dataclasses.asdict(memory.last) if memory.last else None,
+            "score": dataclasses.asdict(score_peak) if score_peak else None,
         },
         "training": training,
         "scoring": scoring,

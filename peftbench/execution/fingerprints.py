@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..models.parted import whole
+
 CHUNK = 1 << 20  # numbers of one step of a fingerprint: 8 MB of scratch
 
 
@@ -25,6 +27,10 @@ class Tensors:
             for name in module._buffers
         }
 
+    def moved(self, to: Mapping[int, nn.Parameter]) -> None:
+        """Note what stands in the places of parameters, by their numbers."""
+        self.parameters = {name: to.get(id(p), p) for name, p in self.parameters.items()}
+
     def now(self) -> dict[str, Tensor]:
         """The tensors by name, as they are."""
         found: dict[str, Tensor] = dict(self.parameters)
@@ -37,7 +43,8 @@ class Tensors:
     def prints(self) -> dict[str, int]:
         """Their fingerprints in the type that they had: what trains has become float32, and is cast one tensor at a time."""
         return {
-            name: fingerprint(t.detach().to(self.types.get(name, t.dtype))) for name, t in self.now().items()
+            name: fingerprint(whole(t.detach()).to(self.types.get(name, t.dtype)))
+            for name, t in self.now().items()
         }
 
 
@@ -54,7 +61,7 @@ def fingerprint(tensor: Tensor) -> int:
     """
     factors = _factors(tensor.device)
     total = len(tensor.shape)
-    for part in _words(tensor).split(CHUNK):
+    for part in _words(whole(tensor)).split(CHUNK):
         summed = int((part.long() * factors[: len(part)]).sum())
         total = (total * 6364136223846793005 + summed) % 2**64
     return total

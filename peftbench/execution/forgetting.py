@@ -17,6 +17,7 @@ from torch import nn
 from ..errors import NotSupported, UsageError
 from ..models.load import Loaded
 from ..models.output_layer import OutputLayer
+from ..models.parted import inferring
 from ..models.precision import DTYPES, frozen_in
 from ..objectives.base import IGNORED, Objective, negative_log_likelihood
 from ..plugins.build import build_task
@@ -90,7 +91,7 @@ def held_out(spec: str, tokenizer: Any) -> HeldOut:
     )
 
 
-@torch.inference_mode()
+@inferring
 def loss(model: nn.Module, output: OutputLayer, texts: HeldOut, accelerator: Any, dtype: str) -> float:
     """Mean negative log-likelihood a token, in nats."""
     model.eval()

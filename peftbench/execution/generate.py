@@ -17,6 +17,7 @@ from transformers import (
     NoRepeatNGramLogitsProcessor,
 )
 
+from ..models.parted import inferring
 from ..objectives.decoding import Decoding
 from . import batches
 from .finite import check_logits
@@ -39,7 +40,20 @@ class Written:
         return {"batches": self.batches, "largest_batch": self.largest_batch, "halved": self.halved}
 
 
-@torch.inference_mode()
+def joined(parts: Sequence[tuple[batches.IntArray, Written]]) -> Written:
+    """Texts that were written apart, as one; each part with the places of its texts."""
+    by_place = {
+        place: text for places, its in parts for place, text in zip(places.tolist(), its.texts, strict=True)
+    }
+    return Written(
+        [by_place[place] for place in range(len(by_place))],
+        sum(its.batches for _, its in parts),
+        max(its.largest_batch for _, its in parts),
+        sum(its.halved for _, its in parts),
+    )
+
+
+@inferring
 def generate(
     model: Any,
     tokenizer: Any,

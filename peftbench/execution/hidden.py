@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.adaptation import Adaptation
+from ..models.parted import without_gradients
 
 PLUGINS = "peftbench.methods."  # the package that every method's file is loaded into
 MOST_OBJECTS = 200_000
@@ -35,6 +36,8 @@ def reached(roots: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Any]]:
             found, str | bytes | int | float | type | ModuleType | BuiltinFunctionType
         ):
             continue
+        if _is_of_sharing(found):
+            continue
         seen.add(id(found))
         yield name, found
         waiting.extend(_inside(name, found))
@@ -42,6 +45,12 @@ def reached(roots: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Any]]:
         if home.startswith(PLUGINS) and home not in modules:
             modules.add(home)
             waiting.extend(_of_module(home))
+
+
+def _is_of_sharing(found: object) -> bool:
+    """Whether it is torch's, for weights that processes share: what it keeps are the model's own."""
+    home = getattr(type(found), "__module__", None) or ""
+    return home.startswith("torch.distributed.") and not isinstance(found, Tensor | nn.Module)
 
 
 def _of_module(home: str) -> Iterator[tuple[str, object]]:
@@ -155,7 +164,7 @@ class Hidden:
 
     def _matter(self, tensors: Mapping[str, Tensor], look: Callable[[], Tensor], before: Tensor) -> bool:
         kept = []
-        with torch.inference_mode():
+        with without_gradients():
             for tensor in tensors.values():
                 try:
                     original = tensor.clone()

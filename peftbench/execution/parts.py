@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..objectives.base import IGNORED, Objective, is_by_token
+from . import ranks
 from .batches import READ, Encoded, IntArray, collate, inputs_of
 from .packing import lay_out, packed
 
@@ -42,8 +43,8 @@ class Part:
 
     inputs: dict[str, Tensor]  # what the model is given
     batch: dict[str, Tensor]  # what the objective is given; empty where tokens are `asked` for
-    weight: int  # items, or tokens, that its loss is the mean of
     asked: Asked | None
+    share: float  # of the batch's items, or tokens, that the loss is the mean of
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,31 @@ class Parts:
     objective: Objective
     pad: dict[str, int]
     device: torch.device
-    most: int = 1  # parts that a batch is cut into, to save memory
+    most: int = 1  # parts that each rank does of a batch, to save memory
     room: int | None = None  # tokens of a packed row; None: not packed
 
     def of(self, items: IntArray) -> list[Part]:
-        """The parts of one optimizer step."""
-        return [self.part(its) for its in self._cut(items)]
+        """The parts of one optimizer step, of several ranks this one's.
+
+        One for which there is no part does another's for nothing: it is waited for where weights come in parts.
+        """
+        cut = [(its, collate(self.data, its, self.pad, CPU)) for its in self._cut(items)]
+        weights = [self.objective.weight(batch) for _, batch in cut]
+        shared = [(*one, weight / sum(weights)) for one, weight in zip(cut, weights, strict=True)]
+        return [self._part(*one) for one in ranks.mine(shared) or [(*cut[0], 0.0)]]
 
     def part(self, items: IntArray) -> Part:
         """Some items as one part."""
-        batch = collate(self.data, items, self.pad, CPU)
-        weight = self.objective.weight(batch)
+        return self._part(items, collate(self.data, items, self.pad, CPU), 1.0)
+
+    def _part(self, items: IntArray, batch: dict[str, Tensor], share: float) -> Part:
         wanted = self._wanted(items)
         if wanted is None:
             batch = on_device(batch, self.device)
-            return Part(inputs_of(batch), batch, weight, None)
+            return Part(inputs_of(batch), batch, None, share)
         inputs, starts, shape = self._inputs(items, batch, wanted.shape)
         asked = asked_in(wanted, starts, shape, self.device)
-        return Part(on_device(inputs, self.device), {}, weight, asked)
+        return Part(on_device(inputs, self.device), {}, asked, share)
 
     def _inputs(
         self, items: IntArray, batch: dict[str, Tensor], shape: tuple[int, int]
@@ -105,7 +113,12 @@ class Parts:
         return self.objective.wanted(labels)
 
     def _cut(self, items: IntArray) -> list[IntArray]:
-        return np.array_split(items, min(self.most, len(items)))
+        return cut_for_ranks(items, self.most)
+
+
+def cut_for_ranks(items: IntArray, most: int) -> list[IntArray]:
+    """The items of a batch in parts, for each rank at most so many."""
+    return np.array_split(items, min(most * ranks.count(), len(items)))
 
 
 def padded_tokens(shape: list[list[int]]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +18,18 @@ from ..models.load import Loaded, decoder_start, is_for_host, load_model
 from ..models.output_layer import WHOLE, OutputLayer, output_layer_of
 from ..models.precision import DTYPES, checkpoint_activations
 from ..models.resolve import resolve_model
+from ..models.roles import sites
 from ..models.streams import init_streams
 from ..objectives.base import Objective
 from ..plugins import loader, registry
 from ..plugins.build import build_method, build_task, files_of
 from ..plugins.contracts import Claims, Task
 from ..plugins.fence import fenced
-from ..records.runs import Run
-from . import batches
+from ..records.runs import ADAMW, FSDP, Run
+from . import batches, ranks
 from .fingerprints import some
 from .left_over import Modules
+from .shard import shard
 
 
 @dataclass
@@ -43,6 +45,9 @@ class Prepared:
     graph_is_base: bool  # at inference it is the base with other numbers in it
     graph: Graph  # of the model before the method came
     output: OutputLayer  # of a model that writes
+    moved: dict[
+        int, nn.Parameter
+    ]  # by number, what stands in the places of the base's parameters since ranks share it
 
     def prove_output(self) -> None:
         """With the method in it, too, the output layer is apart where that changes no bit."""
@@ -93,7 +98,7 @@ def load_base(run: Run, objective: Objective | None, device: str) -> Loaded:
     """
     source, weights = resolve_model(run.model), DTYPES[run.weights]
     itself = run.kind == "latency" or run.forgetting is not None
-    on_host = not itself and is_for_host(source, weights, device)
+    on_host = not itself and (is_for_host(source, weights, device) or (shares_base(run) and device == "cuda"))
     place = "cpu" if on_host else device
     loaded = load_model(source, objective, run.seed, place, run.attention, weights)
     loaded.on_host = on_host
@@ -113,6 +118,7 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     # The same model always gets the same streams, whatever device it then goes to.
     changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
     before = graph_of(loaded.model)
+    blocks = [site.module for site in sites(loaded.model, "block")] if shares_base(run) else []
     home = layers_at_home(torch.device(device)) if loaded.on_host else nullcontext()
     with fenced(changed, "in inject()"), init_streams(run.seed, run.method), home:
         adaptation = method.inject(loaded.model)
@@ -129,13 +135,47 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     adaptation.model.eval()  # what a method adds begins in training mode
     if run.checkpointing and run.kind != "latency":  # which is inference, without a backward pass
         checkpoint_activations(adaptation.model)
+    moved: dict[int, nn.Parameter] = {}
     if device != "meta":
-        adaptation.to(device)
+        if shares_base(run):
+            moved = _shared(run, adaptation, head, base, blocks, device)
+            base = [moved.get(id(p), p) for p in base]
+        else:
+            adaptation.to(device)
         if run.kind != "latency":  # in which the base itself takes turns
             adaptation.set_aside()
     return Prepared(
-        adaptation, head, loaded.tokenizer, declared.claims, base, changed, same, before, loaded.output
+        adaptation, head, loaded.tokenizer, declared.claims, base, changed, same, before, loaded.output, moved
     )
+
+
+def shares_base(run: Run) -> bool:
+    """Whether this process is one of several that hold parts of the base's weights."""
+    return ranks.count() > 1 and run.parallel == FSDP
+
+
+def _shared(
+    run: Run, adaptation: Adaptation, head: Mapping[str, nn.Parameter], base: Iterable[nn.Parameter], blocks: Sequence[nn.Module], device: str
+) -> dict[int, nn.Parameter]:  # fmt: skip
+    """Let the ranks share the base; what trains of it is found again by name. What the method added, and the head, each rank has.
+
+    Raises:
+        NotSupported: the run's optimizer can't train a tensor of which each rank has a part.
+    """
+    of_base = {id(p) for p in base} - {id(p) for p in head.values()}
+    if run.optimizer != ADAMW and any(id(p) in of_base for p in adaptation.params.values()):
+        raise NotSupported(
+            f"--optimizer {run.optimizer} can't train weights of which each process holds a part; leave it out, or add --parallel ddp"
+        )
+    alike = {id(p) for p in (*adaptation.params.values(), *head.values())} - of_base
+    moved = shard(adaptation.model, blocks, alike, torch.device(device))
+    adaptation.params = {name: moved.get(id(p), p) for name, p in adaptation.params.items()}
+    present = {**dict(adaptation.model.named_parameters()), **dict(adaptation.model.named_buffers())}
+    adaptation.frozen = {
+        name: present[name].detach() if name in present else tensor
+        for name, tensor in adaptation.frozen.items()
+    }
+    return moved
 
 
 def _refuse_mistakes(adaptation: Any, modules: Modules, base: Iterable[nn.Parameter]) -> None:

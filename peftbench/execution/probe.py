@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..models.adaptation import Batch
 from ..models.output_layer import WHOLE, OutputLayer
+from ..models.parted import inferring
 from ..models.precision import DTYPES
 from ..records.runs import Run
 from . import batches
@@ -99,7 +100,7 @@ def long_probe(split: batches.Encoded, pad: dict[str, int], device: torch.device
     return Probe(items, pad, device, int(items.lengths.max()))
 
 
-@torch.inference_mode()
+@inferring
 def outputs(
     model: nn.Module, probe: Probe, rows: Sequence[int] | None = None, padded: bool = False
 ) -> Tensor:

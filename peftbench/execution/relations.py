@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import NotSupported, PeftbenchError, UsageError
 from ..models.adaptation import Adaptation, Batch
+from ..models.parted import inferring
 from ..objectives.base import Objective, is_by_token
 from ..records.record import FAIL, NOT_TESTED, PASS, Check
 from .forgetting import writes_on
@@ -130,7 +131,7 @@ def _misread(adaptation: Adaptation, probe: Probe) -> Check | None:
     return Check("causal", FAIL, said)
 
 
-@torch.inference_mode()
+@inferring
 def _in_steps(model: Any, probe: Probe) -> float | None:
     """What outputs for the last tokens of a text differ by where they come one by one, as a share of their norm; None: it does not write."""
     row = max(range(len(probe)), key=probe.places)
@@ -197,7 +198,7 @@ def _leaks(apart: float) -> str:
     )
 
 
-@torch.inference_mode()
+@inferring
 def _packed_apart(model: Any, probe: Probe, room: int) -> float:
     """What outputs of a probe's texts in packed rows differ by from those of the texts alone, as a share of their norm."""
     tokens, device = probe.items.lists["input_ids"], probe.device
@@ -256,7 +257,7 @@ def _leak(model: nn.Module, probe: Probe) -> float | None:
     return moved / max(float(torch.cat([a.flatten() for a, _ in before]).norm()), 1e-30)
 
 
-@torch.inference_mode()
+@inferring
 def _states(model: nn.Module, batch: Batch) -> Tensor | None:
     """The last hidden states of a pass, (batch, length, width)."""
     seen: list[Tensor] = []

@@ -18,7 +18,7 @@ from ..records.runs import Run
 from . import proof
 from .fingerprints import fingerprints
 from .out_of_memory import is_out_of_memory, not_tested
-from .prepare import Prepared, inject, load_base, objective_of
+from .prepare import Prepared, inject, load_base, objective_of, shares_base
 from .probe import Probe, outputs
 
 NAME = "save and load"
@@ -63,15 +63,18 @@ def _reloaded(
     its_own = {name for name, _ in loaded.model.named_parameters()}
     again = inject(run, loaded, run.device)
     repeated = fingerprints({**again.adaptation.params, **again.adaptation.frozen})
+    changed = [*last.changed, *again.changed]
     again.adaptation.remove()
-    if not its_own <= {name for name, _ in loaded.model.named_parameters()}:
-        # A method that switches off may leave them under other names, as torch's parametrizations do.
+    if shares_base(run) or not its_own <= {name for name, _ in loaded.model.named_parameters()}:
+        # What ranks share is shared once. A method that switches off may leave parameters under other names, as torch's
+        # parametrizations do.
+        del again
         loaded = load_base(run, objective_of(run), run.device)
     other = inject(dataclasses.replace(run, seed=run.seed + 1), loaded, run.device)
     adaptation = other.adaptation
     differing = fingerprints({**adaptation.params, **adaptation.frozen})
     found = [
-        proof.left_alone([*last.changed, *again.changed, *other.changed]),
+        proof.left_alone([*changed, *other.changed]),
         proof.seeding(other, start.init, repeated, differing),
     ]
     file = out / "adapter.safetensors"

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from ..models.output_layer import WHOLE, OutputLayer
+from ..models.parted import inferring
 from ..objectives.base import Objective
-from . import batches
+from . import batches, ranks
 from .finite import check_columns, check_logits
-from .generate import Written, generate, sources_of
+from .generate import Written, generate, joined, sources_of
 from .parts import Part, Parts
-from .text_room import text_room
+from .text_room import TextRoom, text_room
 
 BATCH_TOKENS = 4096  # of a scoring batch: wide enough to fill the cores, small beside training
 
@@ -33,7 +34,7 @@ class Scorer:
     items_at_once: int
     output: OutputLayer = WHOLE  # of a model that writes
 
-    @torch.inference_mode()
+    @inferring
     def predict(self, split: batches.Encoded) -> pd.DataFrame:
         """Predictions for every item, one row an item in the split's order. Leaves the model in evaluation mode.
 
@@ -42,14 +43,12 @@ class Scorer:
         Raises:
             Diverged: the model's outputs, or what is made of them, are no numbers.
         """
-        columns: dict[str, list[npt.NDArray[Any]]] = {"item": []}
         self.model.eval()
         parts = Parts(split, self.objective, batches.padding(self.tokenizer), self.accelerator.device)
-        for items in batches.scoring_order(split.lengths, self.items_at_once):
-            columns["item"].append(items)
-            for name, values in self._predictions(parts.part(items)).items():
-                columns.setdefault(name, []).append(values)
-        told = {name: np.concatenate(parts) for name, parts in columns.items()}
+        told: dict[str, npt.NDArray[Any]] = {}
+        order = list(batches.scoring_order(split.lengths, self.items_at_once))
+        of_each = ranks.shared(order, lambda items: {"item": items, **self._predictions(parts.part(items))})
+        told = {name: np.concatenate([its[name] for its in of_each]) for name in of_each[0]}
         check_columns(told)
         frame = pd.DataFrame({name: list(its) if its.ndim > 1 else its for name, its in told.items()})
         items = frame["item"].to_numpy()
@@ -73,16 +72,25 @@ class Scorer:
             return None
         model: Any = self.model
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else model.dtype
-        written = generate(
-            model,
-            self.tokenizer,
-            sources_of(split, frame["item"].to_numpy()),
-            self.objective.decoding,
-            self.accelerator,
-            text_room(model, self.accelerator.device, dtype, BATCH_TOKENS),
-        )
+        sources = sources_of(split, frame["item"].to_numpy())
+        room = text_room(model, self.accelerator.device, dtype, BATCH_TOKENS)
+        written = self._written(sources, room)
         frame["prediction"] = written.texts
         return written
+
+    def _written(self, sources: batches.Encoded, room: TextRoom) -> Written:
+        decoding = self.objective.decoding
+        assert decoding is not None
+        if ranks.count() == 1:
+            return generate(self.model, self.tokenizer, sources, decoding, self.accelerator, room)
+        least = min(ranks.gathered(room.tokens))
+        order = np.argsort(-sources.lengths, kind="stable")
+        at_once = max(1, least // room.of_a_text(int(sources.lengths[order[0]]), decoding))
+        cut = [order[begin : begin + at_once] for begin in range(0, len(order), at_once)]
+        one_batch = TextRoom(least, room.text_tokens, by_longest_of_all=True)
+        return joined(
+            [*zip(cut, ranks.shared(cut, lambda rows: generate(self.model, self.tokenizer, sources.some(rows), decoding, self.accelerator, one_batch)), strict=True)]
+        )  # fmt: skip
 
     def _predictions(self, part: Part) -> dict[str, npt.NDArray[Any]]:
         if part.asked is None:

@@ -18,10 +18,12 @@ from torch import nn
 from .. import progress
 from ..measure.clock import synchronized_clock
 from ..models.adaptation import Adaptation
+from ..models.parted import is_parted
 from ..models.precision import DTYPES
 from ..models.streams import stream_seed
 from ..objectives.base import Objective
 from ..records.runs import Run
+from . import ranks
 from .batches import Encoded, training_order
 from .finite import Diverged
 from .optimizers import optimizer_of
@@ -65,12 +67,13 @@ def _without_launcher() -> Iterator[None]:
 
 def parameter_groups(adaptation: Adaptation, head: dict[str, nn.Parameter], run: Run) -> list[dict[str, Any]]:
     """What trains, by learning rate: the method's, scaled where it asks for it, and one for every method's head."""
-    by_rate: dict[float, list[nn.Parameter]] = {}
+    by_rate: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in adaptation.params.items():
         rate = run.learning_rate * adaptation.groups.get(name, 1.0)
-        by_rate.setdefault(rate, []).append(parameter)
+        by_rate.setdefault((rate, is_parted(parameter)), []).append(parameter)  # no kernel takes both kinds
     groups = [
-        {"params": params, "lr": rate, "weight_decay": run.weight_decay} for rate, params in by_rate.items()
+        {"params": params, "lr": rate, "weight_decay": run.weight_decay}
+        for (rate, _), params in by_rate.items()
     ]
     if head:
         groups.append({"params": list(head.values()), "lr": run.head_learning_rate, "weight_decay": 0.0})
@@ -83,6 +86,11 @@ def schedule(step: int, steps: int, warmup_share: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return (steps - step) / max(1, steps - warmup)
+
+
+def dropout_seed(seed: int) -> int:
+    """Of each rank another one: its items are others."""
+    return stream_seed(seed, "dropout" if ranks.own() == 0 else f"dropout of rank {ranks.own()}")
 
 
 class Stepper:
@@ -109,25 +117,29 @@ class Stepper:
         self.optimizer, self.scheduler = accelerator.prepare(optimizer, scheduler)
 
     def step(self, parts: Sequence[Part]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Forward, backward, clipping and update on the parts of one batch; returns loss and gradient norm."""
-        whole = sum(part.weight for part in parts)
+        """Forward, backward, clipping and update on this rank's parts of one batch; returns the batch's loss and gradient norm."""
         loss_sum = torch.zeros((), device=self.accelerator.device)
         for part in parts:
-            share = part.weight / whole
             with self.accelerator.autocast():
-                loss = self._loss(part) * share
+                loss = self._loss(part) * part.share
             loss_sum += loss.detach()
             if self.adaptation.penalty is not None:
-                loss = loss + self.adaptation.penalty() * share
+                loss = loss + self.adaptation.penalty() * part.share
             self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.trainable, self.clip_norm)
+        norm = self._clipped()
         self.optimizer.step()
         self.scheduler.step()
         if self.adaptation.after_step is not None:
             self.adaptation.after_step(self.done, self.steps)
         self.optimizer.zero_grad()
         self.done += 1
-        return loss_sum, norm
+        return ranks.summed(loss_sum), norm
+
+    def _clipped(self) -> torch.Tensor:
+        if ranks.count() == 1:
+            return self.accelerator.clip_grad_norm_(self.trainable, self.clip_norm)  # type: ignore[no-any-return]
+        ranks.sum_gradients(self.trainable)
+        return ranks.clip_gradients(self.trainable, self.clip_norm)
 
     def _loss(self, part: Part) -> torch.Tensor:
         model = self.adaptation.model
@@ -162,7 +174,7 @@ def train(
     clock = synchronized_clock(device)
     seen = Trained([], [], [], [], [], [], [])
 
-    torch.manual_seed(stream_seed(run.seed, "dropout"))
+    torch.manual_seed(dropout_seed(run.seed))
     model.train()
     for step, items in enumerate(training_order(data.lengths, budget.batch_size, steps, run.seed)):
         begun = time.perf_counter()

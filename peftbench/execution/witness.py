@@ -11,16 +11,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..models.adaptation import Adaptation
+from ..models.parted import inferring, whole
 from ..plugins.fence import FOREIGN, Fence
 from ..records.runs import Run
-from . import hidden
+from . import hidden, ranks
 from .before import Before
 from .optimizers import second_moment
+from .parts import cut_for_ranks
 from .prepare import Prepared
 from .probe import Probe
 from .train import schedule
@@ -104,9 +107,10 @@ class Witness:
         """
         budget = self.run.budget
         self.steps = steps
-        batch = min(budget.batch_size, items)
-        self.counted.expected_passes = steps * min(budget.accumulate, batch)
-        self.counted.expected_rows = steps * batch
+        cut = cut_for_ranks(np.arange(min(budget.batch_size, items)), budget.accumulate)
+        own = ranks.mine(cut) or cut[:1]
+        self.counted.expected_passes = steps * len(own)
+        self.counted.expected_rows = steps * sum(map(len, own))
         self.seed: int | None = None
         self.fence = Fence(FOREIGN)
         with ExitStack() as hooks:
@@ -155,7 +159,7 @@ class Witness:
             moment = second_moment(self.optimizer.state.get(parameter, {}))
             if moment is None:
                 found.append(f"{name} never had a gradient")
-            elif not bool(moment.any()):
+            elif not bool(whole(moment).any()):
                 found.append(f"{name} had a gradient of zero alone")
             elif not rates.get(id(parameter), 0.0):
                 found.append(f"{name} has a learning rate of zero")
@@ -214,7 +218,7 @@ class Witness:
             if now and place not in self.head_groups:
                 self.factors.add(float(f"{group['lr'] / now:.6g}"))
 
-    @torch.inference_mode()
+    @inferring
     def _embedded_once(self, probe: Probe) -> int:
         """How often the base embeds tokens in one pass: an encoder-decoder does so twice."""
         counts = [0]

@@ -33,10 +33,18 @@ class Bystanders:
         self.started = time.monotonic()
         self.busy_s, self.own_s = _busy_s(), _own_s()
 
-    def seen(self) -> Seen:
-        """What there was since."""
+    def used_s(self) -> float:
+        """Processor time of this process since."""
+        return _own_s() - self.own_s
+
+    def seen(self, own_s: float | None = None) -> Seen:
+        """What there was since.
+
+        Args:
+            own_s: processor time of all processes that are no bystanders; None: this one's.
+        """
         cores, wall = os.cpu_count() or 1, max(time.monotonic() - self.started, 1e-9)
-        others = (_busy_s() - self.busy_s) - (_own_s() - self.own_s)
+        others = (_busy_s() - self.busy_s) - (self.used_s() if own_s is None else own_s)
         # The counters tick a hundred times a second: shorter spans say nothing.
         share = min(1.0, max(0.0, others / (cores * wall))) if wall > 0.5 else None
         return Seen(share, _processes_on_gpu() if self.device.type == "cuda" else None)

@@ -38,6 +38,9 @@ class PeakMemory:
     process_bytes: int | None = (
         None  # by the driver at the end, with contexts and libraries; needs nvidia-ml-py
     )
+    all_ranks_bytes: int | None = (
+        None  # of a run in several processes: what a table shows, of all of them together
+    )
 
     @property
     def headline_bytes(self) -> int | None:
@@ -116,15 +119,15 @@ class MemoryMeter:
             found, self.sampler = self._resident("sampler", self.sampler.stop()), None
         else:
             found = self._resident("kernel high-water mark", _high_water_mark())
-        self.last = found if self.last is None else _higher(self.last, found)
+        self.last = found if self.last is None else higher(self.last, found)
 
     def _resident(self, taken_by: str, peak: int) -> PeakMemory:
         above = max(0, peak - self.model_bytes)
         return PeakMemory(taken_by, peak_resident_bytes=peak, peak_above_model_bytes=above)
 
 
-def _higher(one: PeakMemory, other: PeakMemory) -> PeakMemory:
-    """Of two parts of a phase, the higher figure of each kind."""
+def higher(one: PeakMemory, other: PeakMemory) -> PeakMemory:
+    """Of two parts of a phase, or two processes of a run, the higher figure of each kind."""
     sizes = {
         f.name: max((v for p in (one, other) if (v := getattr(p, f.name)) is not None), default=None)
         for f in dataclasses.fields(PeakMemory)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import NotSupported
+from .parted import copy_into
 from .roles import Site, sites
 from .streams import layer_stream
 
@@ -123,8 +124,7 @@ class Adaptation:
                 raise ValueError(
                     f"{name} has shape {tuple(tensor.shape)}, saved is {tuple(state[name].shape)}"
                 )
-            with torch.no_grad():
-                tensor.copy_(state[name])
+            copy_into(tensor, state[name])
 
     @property
     def mergeable(self) -> bool:

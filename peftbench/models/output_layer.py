@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .parted import is_of_sharing, without_gradients
+
 # Of a chunk: small beside a model with a large vocabulary, and enough places to fill a GPU (256 of a vocabulary of 128k).
 CHUNK_BYTES = 512 * 2**20
 BYTES_A_LOGIT = 16  # logits, their log-softmax and the gradients of both, in float32
@@ -151,13 +153,14 @@ def output_layer_of(model: Any) -> OutputLayer:
     run for each chunk and once more.
     """
     layer = model.get_output_embeddings()
-    if layer is None or model._forward_hooks or any(weight._backward_hooks for weight in layer.parameters()):
+    own = [hook for hook in model._forward_hooks.values() if not is_of_sharing(hook)]
+    if layer is None or own or any(weight._backward_hooks for weight in layer.parameters()):
         return WHOLE
     index = torch.arange(PROOF_TOKENS, device=next(model.parameters()).device)
     inputs = {"input_ids": index[None] + 1}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = inputs["input_ids"]
-    with torch.inference_mode():
+    with without_gradients():
         try:
             whole = model(**inputs).logits[0]
             found = OutputLayer(whole.shape[-1])

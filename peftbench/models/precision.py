@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import NotSupported
+from .parted import is_parted
 
 LINEAR = (nn.Linear, Conv1D)  # what autocast would cast
 
@@ -41,6 +42,8 @@ def checkpoint_activations(model: nn.Module) -> None:
 def frozen_in(model: nn.Module, dtype: torch.dtype) -> Iterator[list[Tensor]]:
     """For the block, frozen parameters of linear layers are in `dtype`; then the originals are back, bitwise.
 
+    Those of which several processes hold parts stay as they are, and are cast in each pass: a copy would have to be shared again.
+
     Yields:
         The originals, which stay in memory: merging, saving and checks need them.
     """
@@ -55,7 +58,7 @@ def frozen_in(model: nn.Module, dtype: torch.dtype) -> Iterator[list[Tensor]]:
         for module in model.modules()
         if isinstance(module, LINEAR)
         for p in module.parameters(recurse=False)
-        if not p.requires_grad and p.dtype != dtype and id(p) not in elsewhere
+        if not p.requires_grad and p.dtype != dtype and id(p) not in elsewhere and not is_parted(p)
     }
     originals = {key: p.data for key, p in frozen.items()}
     for p in frozen.values():

@@ -16,7 +16,7 @@ from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
 from ..plugins.contracts import Claims
 from ..records.joint import joined
-from ..records.runs import Budget, LatencyGrid, Planned, Run, resolved_plugins
+from ..records.runs import FSDP, Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Bases, Counts, counts_of
 
 
@@ -128,7 +128,7 @@ def _threads(cell: Combination, counts: Counts) -> int:
     if cell.device.kind != "cpu":
         return 1
     small = counts.model is None or counts.model <= defaults.SMALL_MODEL
-    return cell.asked.threads or (1 if small else cell.cores)
+    return cell.asked.threads or (1 if small else max(1, cell.cores // cell.asked.gpus_per_run))
 
 
 def _rate(asked: Comparison, method: str, baseline: bool) -> tuple[Any, float]:
@@ -164,6 +164,8 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         checkpointing=asked.checkpointing,
         packing=asked.packing,
         optimizer=asked.optimizer,
+        ranks=asked.gpus_per_run,
+        parallel=asked.parallel,
         commits=build.commits_of(method, [cell.task, *filter(None, [asked.forgetting])]),
     )
 
@@ -181,7 +183,8 @@ def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budg
         budget_s = cell.asked.latency_budget_s / defaults.LATENCY_PROCESSES
         grid = LatencyGrid(cell.latency_grid, defaults.LATENCY_ROUNDS, budget_s=budget_s)
         # In the data type of the weights: it is that of a model in use.
-        runs.append(dataclasses.replace(whole, kind="latency", dtype=whole.weights, grid=grid))
+        alone = dataclasses.replace(whole, kind="latency", ranks=1, parallel=FSDP)
+        runs.append(dataclasses.replace(alone, dtype=whole.weights, grid=grid))
     if counts.has_steps:
         steps = dict.fromkeys(budget.of_a_step for budget in budgets)
         runs += [

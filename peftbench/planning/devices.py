@@ -25,6 +25,19 @@ def resolve_device(asked: str, capacity: Capacity) -> Device:
     return device
 
 
+def check_ranks(ranks: int, device: Device, capacity: Capacity) -> None:
+    """Whether there is a GPU, or a core, for each process of a run, where the engine's machine is known.
+
+    Raises:
+        UsageError: there is not.
+    """
+    there, what = (device.count, "GPU") if device.kind == "cuda" else (capacity.cores, "core")
+    if ranks > max(1, there) and not capacity.apart:
+        raise UsageError(
+            f"--gpus-per-run {ranks}: each run has a machine with {there} {what}{'s' if there != 1 else ''}; ask for {there} at most"
+        )
+
+
 def method_on(text: str, device: Device) -> str:
     """The canonical SPEC of a method, with what it leaves to the device filled in."""
     plain, filled = build.canonical(text), build.canonical(text, device.kind)

@@ -6,6 +6,7 @@ out of memory, which is a row of its own then; one that does not pass can't be d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..execution.prepare import Prepared
 from ..models.adaptation import Adaptation
 from ..models.positions import positions_of
 from ..objectives.base import Objective
-from ..records.runs import ADAMW, Run
+from ..records.runs import ADAMW, FSDP, Run
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,29 @@ class Floor:
         return self.weights_bytes + self.gradients_bytes + self.optimizer_bytes
 
 
-def floor(prepared: Prepared, trains: bool, optimizer: str = ADAMW) -> Floor:
+def floor(prepared: Prepared, trains: bool, optimizer: str = ADAMW, sharing: int = 1) -> Floor:
     """The floor of a model with a method in it, which may be without weights (on the meta device).
 
     Args:
         trains: in steps; otherwise it has weights alone.
+        sharing: processes that hold a part each of all but the head and what the method trains of its own.
     """
     adaptation: Adaptation = prepared.adaptation
+    of_base = {id(p) for p in prepared.base} - {id(p) for p in prepared.head.values()}
+    own = {id(p) for p in (*adaptation.params.values(), *prepared.head.values())} - of_base
+
+    def together(sizes: Mapping[int, int]) -> int:
+        return sum(size if number in own else -(-size // sharing) for number, size in sizes.items())
+
     held = {id(t): t for t in (*adaptation.model.parameters(), *adaptation.model.buffers())}
     trained = {id(p): p for p in (*adaptation.params.values(), *prepared.head.values())} if trains else {}
     held |= trained
     embedded = optimizers.embeddings(adaptation.model)
     return Floor(
-        weights_bytes=sum(t.numel() * t.element_size() for t in held.values()),
-        gradients_bytes=sum(p.numel() * p.element_size() for p in trained.values()),
-        optimizer_bytes=sum(
-            optimizers.moment_bytes(optimizer, p.numel(), id(p) in embedded) for p in trained.values()
+        weights_bytes=together({n: t.numel() * t.element_size() for n, t in held.items()}),
+        gradients_bytes=together({n: p.numel() * p.element_size() for n, p in trained.items()}),
+        optimizer_bytes=together(
+            {n: optimizers.moment_bytes(optimizer, p.numel(), n in embedded) for n, p in trained.items()}
         ),
     )
 
@@ -74,7 +82,8 @@ def why_too_long(model: Any, objective: Objective | None, run: Run) -> str | Non
 
 def why_not_fitting(prepared: Prepared, trains: bool, device: Device, run: Run) -> str | None:
     """Why it can't fit, or None. To see what is forgotten, the model is on the device without the method at first."""
-    needed, there = floor(prepared, trains, run.optimizer), device.memory_bytes
+    sharing = run.ranks if run.parallel == FSDP else 1
+    needed, there = floor(prepared, trains, run.optimizer, sharing), device.memory_bytes
     whole_first = run.forgetting is not None
     dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
     if dense > there:
@@ -89,6 +98,8 @@ def why_not_fitting(prepared: Prepared, trains: bool, device: Device, run: Run) 
         parts += [("gradients", needed.gradients_bytes), ("optimizer", needed.optimizer_bytes)]
     of = ", ".join(f"{name} {size / 1e9:,.1f}" for name, size in parts)
     where = "the GPU has" if device.kind == "cuda" else "this machine grants"
+    if sharing > 1:
+        where = f"each of {sharing} that share it has" if device.kind == "cuda" else where
     return (
         f"it does not fit: {needed.total_bytes / 1e9:,.1f} GB ({of}) before any activation, and {where} "
         f"{there / 1e9:,.1f} GB"

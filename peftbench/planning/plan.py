@@ -25,7 +25,7 @@ from ..progress import notify
 from ..records.runs import Planned
 from .combination import Combination, runs_of, timed_together
 from .counts import Bases
-from .devices import method_on, resolve_device, resolve_dtype, resolve_weights
+from .devices import check_ranks, method_on, resolve_device, resolve_dtype, resolve_weights
 from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
@@ -44,7 +44,9 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
     asked = dataclasses.replace(asked, models=tuple(dict.fromkeys(map(spelled, asked.models))))
     loader.load_plugins(Path(p) for p in asked.plugins)
     with published.looked_for_in(asked.data_dir), pinned():
-        planned = _all_runs(asked, resolve_device(asked.device, capacity), capacity.cores)
+        device = resolve_device(asked.device, capacity)
+        check_ranks(asked.gpus_per_run, device, capacity)
+        planned = _all_runs(asked, device, capacity.cores)
     if all(p.refusal is not None or p.baseline for p in planned):
         raise UsageError(next(f"{p.run.method} on {p.run.model}: {p.refusal}" for p in planned if p.refusal))
     if asked.tune and not any(p.tunable for p in planned):

@@ -18,6 +18,7 @@ MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing el
 RESULT_VERSION = 8  # raise it when the trainer or a meter changes what it computes
 SCORED = "spread over groups"  # which part of a split is scored: in the keys of the runs that score a part
 SCHEMA = 4  # raise it when the fields of a record change their meaning
+FSDP, DDP = PARALLEL = "fsdp", "ddp"
 OPTIMIZERS = ADAMW, ADAMW_8BIT, PAGED_ADAMW_8BIT = "adamw", "adamw-8bit", "paged-adamw-8bit"
 
 
@@ -105,6 +106,8 @@ class Run:
     optimizer: str = ADAMW  # one of OPTIMIZERS
     compile: bool = False  # of a cost run: steps are timed under torch.compile, too
     threads: int = 1  # of a training run on a processor; a measurement that is alone has all cores
+    ranks: int = 1  # processes that do it together, each with a GPU
+    parallel: str = FSDP  # what they share: "fsdp" the weights of the base, too, or "ddp" the batches alone
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
     places: tuple[str, ...] = ()  # those of its words above that are paths
@@ -167,6 +170,8 @@ class Run:
             del parts["optimizer"]
         if self.threads == 1 or self.kind in MEASURED_ALONE:
             del parts["threads"]
+        if self.ranks == 1:
+            del parts["ranks"], parts["parallel"]
         if self.kind in MEASURED_ALONE:
             for name in ("learning_rate", "head_learning_rate", "weight_decay"):
                 del parts[name]
@@ -209,7 +214,9 @@ class Conditions:
     """Beside what and with what a run is done. Nothing of it is asked of the run's result."""
 
     threads: int | None = None  # of torch; None: as many as torch takes by itself
-    gpu: int | None = None  # the number of the only GPU that the run sees; None: the first
+    gpu: int | None = (
+        None  # the number of the only GPU that the run sees, or of its first rank's; None: the first
+    )
     jobs: int = 1  # runs at once on this machine, this one among them
     curve_points: int = 0  # moments of training at which validation is scored
     keep_weights: bool = False  # also those of a method that changes the whole model

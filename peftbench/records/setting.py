@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .runs import Budget, Run
+from .runs import FSDP, Budget, Run
 
 # Hashes of what a run is made of, beside the method's source, and how a reader is told of them.
 SOURCES = {"task": "the task's version", "data": "the data", "model": "the model's files"}
@@ -34,6 +34,8 @@ class Setting:
     packing: bool
     optimizer: str
     threads: int
+    ranks: int
+    parallel: str | None  # of several ranks
     budget: Budget
     sources: tuple[str | None, ...]  # in the order of SOURCES
 
@@ -47,6 +49,15 @@ class Setting:
         """What a forward pass of a method is the same for, whatever it was trained on; `peftbench latency` has no task."""
         task_version, _, model_files = self.sources
         return self.model, model_files, self.task, task_version, self.device, self.weights, self.attention
+
+    @property
+    def in_ranks(self) -> str:
+        """In how many processes a run was done, and what they shared; empty of one."""
+        if self.ranks == 1:
+            return ""
+        what = f"{self.ranks} GPUs" if self.device == "cuda" else f"{self.ranks} processes"
+        shared = "the batch and the base's weights" if self.parallel == FSDP else "the batch"
+        return f"each run on {what} that share {shared} ({self.parallel})"
 
     @property
     def training_step(self) -> Hashable:
@@ -77,6 +88,8 @@ class Setting:
             "packing",
             "optimizer",
             "threads",
+            "ranks",
+            "parallel",
         )
         return {name: getattr(self, name) for name in names}
 
@@ -102,6 +115,8 @@ def setting_of(run: Run) -> Setting:
         packing=run.packing,
         optimizer=run.optimizer,
         threads=run.threads,
+        ranks=run.ranks,
+        parallel=run.parallel if run.ranks > 1 else None,
         budget=run.budget,
         sources=tuple(run.identity.get(name) for name in SOURCES),
     )

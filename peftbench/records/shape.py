@@ -132,7 +132,8 @@ def _cells(*timed: str) -> Check:
 
 _PEAK = _fields(
     dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_above_model_bytes"), _maybe(COUNT))
-    | {"taken_by": TEXT}
+    | {"taken_by": TEXT},
+    all_ranks_bytes=_maybe(COUNT),
 )
 _GPU = _maybe(_fields({}, throttle_reasons=_maybe(_many(TEXT)), sm_clock_mhz=_maybe(NUMBER)))
 _METERED = {

@@ -12,7 +12,7 @@ from ..tables.table import Row, Table
 
 # Of a table's settings, those that are columns of their own.
 SETTINGS = (
-    "device", "dtype", "weights", "attention", "checkpointing", "packing", "optimizer", "threads", "steps", "epochs", "batch_size", "max_length", "train_items",
+    "device", "dtype", "weights", "attention", "checkpointing", "packing", "optimizer", "threads", "ranks", "parallel", "steps", "epochs", "batch_size", "max_length", "train_items",
     "scored_items",
     "accumulate", "head_learning_rate", "warmup_share", "clip_norm",
 )  # fmt: skip

@@ -50,6 +50,7 @@ class Costs:
     )  # the same, of each run that tells it
     train_peak_reserved_bytes: int | None = None  # CUDA
     train_peak_kind: str | None = None
+    train_peak_all_ranks_bytes: int | None = None  # of a run in several processes
     score_peak_bytes: int | None = None
     memory_by_kind: Mapping[str, int] = field(default_factory=dict)  # at the peak of a step, model included
     step_p95_ms: float | None = None
@@ -101,6 +102,7 @@ def costs_of(good: Sequence[Record], alone: Sequence[Record], latency: Sequence[
         by_run={m.name: _by_run(m, good, alone) for m in measures()},
         train_peak_reserved_bytes=median_of([p["peak_reserved_bytes"] for p in peaks if p]),
         train_peak_kind=next((p["taken_by"] for p in peaks if p), None),
+        train_peak_all_ranks_bytes=median_of([p.get("all_ranks_bytes") for p in peaks if p]),
         score_peak_bytes=median_of([headline_bytes((record.memory or {}).get("score")) for record in good]),
         memory_by_kind={n.removesuffix("_bytes"): kinds[n] for n in MEMORY_KINDS if n in kinds},
         compiled=compiled_of(alone),

@@ -287,6 +287,15 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
                 "a GPU's allocated memory."
             )
         )
+    if together := [
+        f"{row.label} {row.costs.train_peak_all_ranks_bytes / 1e6:,.0f}"
+        for row in rows
+        if row.costs.train_peak_all_ranks_bytes
+    ]:
+        notes.append(
+            f"Train peak is that of the process which takes most; all {table.setting.ranks} of a run together, MB: {', '.join(together)}. "
+            "Memory by kind is rank 0's."
+        )
     notes += _inside_a_step(rows)
     notes.append(
         Explains(

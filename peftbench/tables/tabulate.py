@@ -368,6 +368,8 @@ def _budget_said(chosen: Selected, rows: list[Row]) -> str:
         said += f", optimizer {setting.optimizer}"
     if setting.optimizer == PAGED_ADAMW_8BIT:
         said += ", whose pages train peak does not count"
+    if setting.ranks > 1:
+        said += f", {setting.in_ranks}"
     if setting.packing:
         said += ", the texts of a batch packed into few rows"
     if budget.name == "quick":

@@ -69,12 +69,12 @@ def test_weights_and_places_are_counted_before_a_device_has_the_batch(make_run: 
     on_meta = dataclasses.replace(parts, device=torch.device("meta"))  # of whose numbers nobody can ask
     items = np.arange(5)
     (part,), (there,) = parts.of(items), on_meta.of(items)
-    assert there.inputs["input_ids"].is_meta and there.weight == part.weight
-    assert part.asked is not None and len(part.asked.index) == part.weight
+    assert there.inputs["input_ids"].is_meta and there.asked is not None and part.asked is not None
+    assert len(there.asked.index) == len(part.asked.index) == len(part.asked.tokens)
     read = part.inputs["input_ids"].flatten()
     assert torch.equal(read[part.asked.index + 1], part.asked.tokens)
     (shape,) = parts.shape(items)
-    assert shape == [*part.inputs["input_ids"].shape, 0, part.weight]
+    assert shape == [*part.inputs["input_ids"].shape, 0, len(part.asked.tokens)]
 
 
 def test_the_operations_of_a_step_follow_from_its_tokens_asked_for(make_run: Make, tmp_path: Path) -> None:

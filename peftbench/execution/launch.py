@@ -1,0 +1,135 @@
+"""A run in several processes: torch's elastic launcher starts them, and all end when one does not end well.
+
+Rank 0 speaks and writes for the run. The others have folders of their own, which are gone afterwards; what the one that failed printed
+is then the end of the run's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+import traceback
+import uuid
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import distributed as dist
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from .. import progress
+from ..engine.answers import ANSWER, FAILED, LOG, answer_in, exit_reason, log_tail
+from ..errors import PeftbenchError, UsageError
+from ..records.record import Record
+from ..records.runs import Run
+from ..records.store import unwritable
+
+Answer = dict[str, Any]
+LOOK_S = 0.1  # between looks at whether the others live
+OTHERS_END_S = (
+    5.0  # a rank whose messages fail waits so long for the launcher to end it with the one that is gone
+)
+OF_MESSAGES = ("gloo", "NCCL", "DistBackendError", "DistNetworkError", "DistStoreError")
+
+
+class RankLost(PeftbenchError):
+    """A rank ended without a word."""
+
+
+def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
+    """Do a run in its processes; returns rank 0's answer, or that of the one which failed.
+
+    Args:
+        do: what each does, given a folder; its answer holds the text of a record.
+
+    Raises:
+        RankLost: a rank was killed, or ended in another way without an answer.
+        UsageError: this process has a GPU already, which a fork can't use.
+    """
+    if torch.cuda.is_initialized():
+        raise UsageError("--gpus-per-run needs processes of its own; leave --engine inline out")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=run.ranks, run_id=str(uuid.uuid4()), rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
+        max_restarts=0, monitor_interval=LOOK_S, start_method="fork", logs_specs=DefaultLogsSpecs(),
+    )  # fmt: skip
+    homes = [out, *(out / f"rank-{rank}" for rank in range(1, run.ranks))]
+    for home in homes[1:]:
+        home.mkdir()
+    rank, code, said = 0, 0, list[str]()
+    try:
+        with warnings.catch_warnings():  # as for the worker's own forks
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            elastic_launch(config, _rank)(homes, run.device, do, os.getpid())
+    except ChildFailedError as error:
+        rank, failure = next(iter(error.failures.items()))
+        code, said = failure.exitcode, log_tail(homes[rank])
+        if rank:
+            with (out / LOG).open("a", encoding="utf-8") as log:
+                log.write("\n".join([f"Rank {rank} of {run.ranks}:", *said, ""]))
+    answer = answer_in(homes[rank])
+    for home in homes[1:]:
+        shutil.rmtree(home, ignore_errors=True)
+    if answer is None:
+        (out / ANSWER).unlink(missing_ok=True)
+        last = f": {said[-1].strip()}" if said and code > 0 else ""
+        raise RankLost(f"rank {rank} of {run.ranks} was lost: {exit_reason(code)}{last}")
+    return answer
+
+
+def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher: int) -> None:
+    """What each process does."""
+    rank = int(os.environ["RANK"])
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    if device == "cuda":  # before anything touches CUDA
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+    with contextlib.ExitStack() as quiet:
+        if rank:
+            log = quiet.enter_context((homes[rank] / LOG).open("a", encoding="utf-8", buffering=1))
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+            quiet.enter_context(contextlib.redirect_stdout(log))
+            quiet.enter_context(contextlib.redirect_stderr(log))
+            faulthandler.enable(2, all_threads=False)
+            quiet.enter_context(progress.reported_to(lambda event: None))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        try:
+            answer = do(homes[rank])
+        except Exception as error:  # noqa: BLE001  said to the program by this process's end
+            traceback.print_exc()
+            quiet.close()
+            if (said := unwritable(error)) is not None:
+                progress.send({"unwritable": said})
+            _fail(f"{type(error).__name__}: {error}")
+    (homes[rank] / ANSWER).write_text(json.dumps(answer), encoding="utf-8")
+    record = Record.from_text(answer["record"])
+    if record.status == "ok":
+        dist.barrier()  # none leaves while another one still listens
+        dist.destroy_process_group()
+        return
+    _fail(record.reason or "")
+
+
+def _fail(reason: str) -> NoReturn:
+    """End this process; one that failed because another one is gone lets the launcher see that one first."""
+    if any(word in reason for word in OF_MESSAGES):
+        time.sleep(OTHERS_END_S)
+    raise SystemExit(FAILED)
+
+
+def _end_with(launcher: int) -> None:
+    """End this process when the launcher is gone."""
+    while os.getppid() == launcher:
+        time.sleep(LOOK_S)
+    os._exit(FAILED)

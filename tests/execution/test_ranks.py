@@ -1,0 +1,184 @@
+"""Several processes do a run as one does: on CPUs, by gloo, two of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from peftbench.execution import prepare, ranks, restore
+from peftbench.execution.execute import execute
+from peftbench.execution.launch import on_ranks
+from peftbench.execution.score import Scorer, items_at_once
+from peftbench.execution.train import accelerator_for
+from peftbench.plugins import build, registry
+from peftbench.records.record import FAIL, Record
+from peftbench.records.runs import DDP, FSDP, Conditions, Run
+
+from ..support.fed import losses_of, uneven
+
+Make = Callable[..., Run]
+STEPS = 20
+TOLERANCE = 1e-5  # of a loss: the sum over items is in another order, and twenty updates follow from it
+BUILT_IN = sorted(
+    name for name in registry.load("method") if name not in ("peft", "head")
+)  # which has no steps
+BY_SUMS = (
+    "lora",
+    "full",
+    "adalora",
+    "prefix",
+)  # with gradients of all kinds: dense, of the base, pruned, through a network
+FAMILIES = ("t5", "gpt2", "opt", "deberta", "mpnet")  # beside those below
+
+
+def in_two(runs: list[Run], folder: Path, work: Callable[[Run], object]) -> list[Any]:
+    """What comes of each run in two processes, rank 0's, which is to be rank 1's, too."""
+
+    def do(home: Path) -> dict[str, str]:
+        found = [work(run) for run in runs]
+        assert ranks.gathered(found) == [found, found]
+        (home / "found.json").write_text(json.dumps(found))
+        return {"record": Record(runs[0], "", "ok", environment={}, started_at="").to_text()}
+
+    folder.mkdir(exist_ok=True)
+    on_ranks(dataclasses.replace(runs[0], ranks=2), folder, do)
+    told: list[Any] = json.loads((folder / "found.json").read_text())
+    return told
+
+
+def as_two(run: Run, parallel: str) -> Run:
+    return dataclasses.replace(run, ranks=2, parallel=parallel)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    make_run: Make, checkpoint: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> list[Run]:
+    """Every method on a language model or an encoder, and LoRA on other families."""
+    task = uneven(tmp_path_factory.mktemp("texts"))
+    found = []
+    for place, method in enumerate(BUILT_IN):
+        writes = (
+            place % 2 == 0 and "prefix-" not in method
+        )  # whose infix a text that is written has no place for
+        model = checkpoint("llama" if writes else "bert")
+        found.append(make_run(method, model, task=task if writes else "synthetic", steps=STEPS))
+    # T5 of that size doubles a difference with each step at the rate of the others, in one process with its batches in two parts, too.
+    return found + [
+        make_run("lora:rank=2", checkpoint(family), steps=STEPS, learning_rate=1e-3) for family in FAMILIES
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(runs: list[Run]) -> dict[str, tuple[list[float], list[float]]]:
+    return {run.key: losses_of(run) for run in runs}
+
+
+@pytest.mark.parametrize("parallel", [FSDP, DDP])
+def test_two_processes_take_the_steps_of_one(
+    parallel: str, runs: list[Run], alone: dict[str, tuple[list[float], list[float]]], tmp_path: Path
+) -> None:
+    chosen = [run for run in runs if parallel == FSDP or run.method in BY_SUMS]
+    told = in_two([as_two(run, parallel) for run in chosen], tmp_path, losses_of)
+    apart = {
+        f"{run.method} on {Path(run.model).name}": np.abs(np.subtract(theirs, alone[run.key])).max(axis=1)
+        for run, theirs in zip(chosen, told, strict=True)
+    }
+    wrong = {
+        name: its for name, its in apart.items() if not its[0] <= TOLERANCE or not its[1] <= 100 * TOLERANCE
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "parallel"),
+    [("qlora", "llama", FSDP), ("full", "bert", FSDP), ("prefix", "llama", DDP), ("head", "bert", DDP)],
+)
+def test_a_run_in_two_processes_keeps_its_claims_and_its_file_is_good_for_one(
+    method: str,
+    model: str,
+    parallel: str,
+    make_run: Make,
+    checkpoint: Callable[[str], str],
+    pairs: str,
+    tmp_path: Path,
+) -> None:
+    run = as_two(
+        make_run(method, checkpoint(model), steps=6, **({"task": pairs} if model == "llama" else {})),
+        parallel,
+    )
+    kept = Conditions(keep_weights=True, curve_points=2)
+    answer = on_ranks(run, tmp_path, lambda home: {"record": execute(run, home, kept).to_text()})
+    record = Record.from_text(answer["record"])
+    assert record.checks and [c for c in record.checks if c["outcome"] == FAIL] == []
+    assert not list(tmp_path.glob("rank-*"))
+    memory: Any = (record.memory or {})["train"]
+    assert memory["all_ranks_bytes"] >= memory["peak_above_model_bytes"] > 0
+    frame = pd.read_parquet(tmp_path / "predictions.parquet")
+    again = scored_alone(run, tmp_path)
+    np.testing.assert_allclose(frame["nll"], again["nll"], rtol=1e-5, atol=1e-7)
+    pd.testing.assert_series_equal(frame["prediction"], again["prediction"])
+    assert list(frame["item"]) == list(range(len(again)))
+
+
+def scored_alone(run: Run, folder: Path) -> pd.DataFrame:
+    """The test items of a stored run, by its saved weights in this process."""
+    prepared = restore.rebuilt(run, folder)
+    task = build.build_task(run.task)
+    split = prepare.encode(run, task, prepared.tokenizer)["test"]
+    at_once, accelerator = items_at_once(run.budget.max_length), accelerator_for("cpu", run.dtype)
+    objective = prepare.objective_for(run, task)
+    scorer = Scorer(prepared.adaptation.model, objective, prepared.tokenizer, accelerator, at_once)
+    frame = scorer.predict(split)
+    scorer.write(split, frame)
+    return frame
+
+
+class Held(nn.Module):
+    """Two tensors, of which a rank may have no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Parameter(torch.zeros(2))
+        self.one = nn.Parameter(torch.zeros(2))
+        self.none = nn.Parameter(torch.zeros(2))
+
+
+def test_gradients_are_summed_where_one_rank_has_none(make_run: Make, tmp_path: Path) -> None:
+    def work(_: Run) -> list[object]:
+        held, own = Held(), ranks.own()
+        held.both.grad = torch.full((2,), 1.0 + own)
+        held.one.grad = torch.full((2,), 5.0) if own else None
+        trained = list(held.parameters())
+        ranks.sum_gradients(trained)
+        norm = float(ranks.clip_gradients(trained, 1.0))
+        return [norm, *(None if p.grad is None else p.grad.tolist() for p in trained)]
+
+    found: Any = in_two([make_run()], tmp_path, work)[0]
+    expected = np.sqrt(2 * 3.0**2 + 2 * 5.0**2)
+    assert found[0] == pytest.approx(expected) and found[3] is None
+    np.testing.assert_allclose([*found[1], *found[2]], np.array([3, 3, 5, 5]) / expected, rtol=1e-5)
+
+
+def test_work_is_done_once_and_comes_back_in_order(make_run: Make, tmp_path: Path) -> None:
+    """Five pieces, three on one rank; the other does one more for nothing."""
+
+    def work(_: Run) -> list[object]:
+        did: list[int] = []
+
+        def do(piece: int) -> int:
+            did.append(piece)
+            return 10 * piece
+
+        return [ranks.shared(range(5), do), ranks.gathered(did)]
+
+    assert in_two([make_run()], tmp_path, work) == [[[0, 10, 20, 30, 40], [[0, 2, 4], [1, 3, 4]]]]
