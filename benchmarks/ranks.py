@@ -1,9 +1,9 @@
 """Every method in two processes against one: losses, checks, and what the saved file gives in one process.
 
-    python benchmarks/ranks.py [--methods lora,full] [--models bert,llama] [--steps 20] [--table FILE]
+    python benchmarks/ranks.py [--methods lora,full] [--models bert,llama] [--steps 20]
 
 Two tiny models without dropout (which draws other numbers for other items), on CPUs by gloo, in float32. Each run is the program's own,
-with all of its checks; the two-process run is then loaded into one process and asked for its test items again.
+with all of its checks; what the two processes saved is then loaded into one, which scores the test items again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from peftbench.execution import prepare, restore, score, train
 from peftbench.measure.environment import capacity
 from peftbench.planning.plan import plan
 from peftbench.plugins import build, registry
-from peftbench.records.record import FAIL, Record
+from peftbench.records.record import FAIL, PASS, Record
 from peftbench.records.runs import PARALLEL, Conditions, Run
 
 MODELS = {"bert": "tiny-encoder", "llama": "tiny-decoder"}
@@ -36,39 +36,25 @@ WITHOUT_RUN = ("peft",)  # needs a type
 
 @dataclass(frozen=True)
 class Compared:
-    """One method in two processes and in one."""
+    """One run in two processes, beside the same in one."""
 
-    method: str
-    model: str
-    parallel: str
-    loss_apart: float | None  # the largest difference of a step's loss
-    said: str  # why there is none
-    failed: tuple[str, ...] = ()  # checks
-    nll_apart: float | None = None  # of an item, between two processes and one that loaded their file
-    peak_share: float | None = None  # of one process's peak, the higher of the two
+    loss_apart: float  # the largest difference of a step's loss
+    nll_apart: float  # of a test item, between the two processes and one that loaded what they saved
+    checks: str  # passed of claimed
 
 
-def compared(name: str, run: Run, alone: Record, parallel: str, out: Path) -> Compared:
-    """A run in two processes, beside the same in one."""
-    shared = replace(run, ranks=2, parallel=parallel)
-    record = done(shared, out)
+def compared(run: Run, alone: Record, parallel: str, out: Path) -> Compared | str:
+    """What differs, or why the run can't be done."""
+    record = done(replace(run, ranks=2, parallel=parallel), out)
     if record.status != "ok":
-        return Compared(run.method, name, parallel, None, f"{record.status}: {record.reason}")
+        return f"{record.status}: {record.reason}"
     losses = [np.array((one.training or {}).get("losses", [0.0])) for one in (alone, record)]
-    failed = tuple(check["name"] for check in record.checks or () if check["outcome"] == FAIL)
-    frame = pd.read_parquet(out / "predictions.parquet")
-    again = scored_alone(run, out)
-    apart = float(np.abs(frame["nll"].to_numpy() - again["nll"].to_numpy()).max())
-    peaks = [((one.memory or {})["train"] or {})["peak_above_model_bytes"] for one in (alone, record)]
+    outcomes = [check["outcome"] for check in record.checks or ()]
+    two, one = pd.read_parquet(out / "predictions.parquet")["nll"], scored_alone(run, out)["nll"]
     return Compared(
-        run.method,
-        name,
-        parallel,
         float(np.abs(losses[0] - losses[1]).max()),
-        "",
-        failed,
-        apart,
-        peaks[1] / max(peaks[0], 1),
+        float(np.abs(two.to_numpy() - one.to_numpy()).max()),
+        f"{outcomes.count(PASS)}/{outcomes.count(PASS) + outcomes.count(FAIL)}",
     )
 
 
@@ -125,7 +111,6 @@ def main() -> None:
     )
     parser.add_argument("--methods", default=None)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--parallel", default=",".join(PARALLEL))
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -134,25 +119,38 @@ def main() -> None:
         if given.methods
         else [n for n in registry.load("method") if n not in WITHOUT_RUN]
     )
+    print("| method | model | " + " | ".join(f"{p}: loss | file | checks" for p in PARALLEL) + " |")
+    print("|---|---|" + "---|---|---|" * len(PARALLEL))
     with tempfile.TemporaryDirectory() as folder:
         written = texts(Path(folder))
         for name in given.models.split(","):
-            task = written if name == "llama" else "synthetic"
             own = without_dropout(MODELS[name], Path(folder))
             for method in names:
-                asked = Comparison(
-                    methods=(method,), models=(own,), tasks=(task,), baselines=False, seeds=1, steps=given.steps, device="cpu",
-                    dtype="float32", latency_grid=(), profile=False,
-                )  # fmt: skip
-                try:
-                    run = plan(asked, capacity())[0].run
-                except Exception as error:  # noqa: BLE001  a method that can't serve this model
-                    print(f"{method} on {name}: {error}", flush=True)
-                    continue
-                home = Path(folder) / f"{name}-{method}".replace("/", "_")
-                alone = done(run, home / "1")
-                for parallel in given.parallel.split(","):
-                    print(compared(name, run, alone, parallel, home / parallel), flush=True)
+                home = Path(folder) / f"{name}-{method}"
+                print(
+                    row(method, name, own, written if name == "llama" else "synthetic", given.steps, home),
+                    flush=True,
+                )
+
+
+def row(method: str, name: str, model: str, task: str, steps: int, home: Path) -> str:
+    asked = Comparison(
+        methods=(method,), models=(model,), tasks=(task,), baselines=False, seeds=1, steps=steps, device="cpu",
+        dtype="float32", latency_grid=(), profile=False,
+    )  # fmt: skip
+    run = plan(asked, capacity())[0].run
+    alone = done(run, home / "1")
+    if alone.status != "ok":
+        return f"| {method} | {name} | {alone.status}: {alone.reason} |" + " |" * 5
+    cells = []
+    for parallel in PARALLEL:
+        found = compared(run, alone, parallel, home / parallel)
+        cells += (
+            [found, "", ""]
+            if isinstance(found, str)
+            else [f"{found.loss_apart:.1e}", f"{found.nll_apart:.0e}", found.checks]
+        )
+    return f"| {method} | {name} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

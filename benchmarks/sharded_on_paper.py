@@ -1,9 +1,9 @@
-"""What each GPU would hold, and what would travel, if one run were sharded over N of them (FSDP2): arithmetic on models without weights.
+"""What each GPU holds, and what travels, where one run shares a base over N of them: arithmetic on models without weights.
 
     python benchmarks/sharded_on_paper.py > docs/scale.md
 
-Nothing here is measured, and this program does not shard a run yet. Weights, gradients and optimizer states are those of the plan's own floor
-(`peftbench.planning.feasibility`), taken from the method let into the model on the meta device.
+Nothing here is measured. Weights, gradients and optimizer states are those of the plan's own floor (`peftbench.planning.feasibility`), taken
+from the method let into the model on the meta device.
 """
 
 from __future__ import annotations
@@ -36,21 +36,25 @@ LINK_BYTES_S = 50_000_000_000  # 400 Gbit/s, what a node of an H100 cluster comm
 
 @dataclass(frozen=True)
 class Sharded:
-    """One method on one model."""
+    """One method on one model, as `peftbench.execution.shard` divides it."""
 
-    held: Floor
-    sent_bytes: int  # all weights as they travel: in the type of the compute, codes as they are
-    group_bytes: int  # of these the largest group, which is gathered as a whole
+    held: dict[int, Floor]  # by number of GPUs
+    block_bytes: int  # of a block's shared weights, in whole
+    rest_bytes: int  # of the shared weights outside the blocks
+    blocks: int
+    shared_gradients_bytes: int
+    own_gradients_bytes: int  # of what each GPU has all of
     inputs_bytes: int  # of all blocks, for one sequence: what checkpointing keeps
 
     def on_each_bytes(self, gpus: int) -> float:
-        """Its share; over several also two groups in whole, the one that computes and the one that is fetched meanwhile."""
-        gathered = 0 if gpus == 1 else 2 * self.group_bytes
-        return self.held.total_bytes / gpus + gathered + self.inputs_bytes
+        """Its share; over several also what is gathered: all outside the blocks, a block that computes and one that is fetched meanwhile."""
+        gathered = 0 if gpus == 1 else self.rest_bytes + 2 * self.block_bytes
+        return self.held[gpus].total_bytes + gathered + self.inputs_bytes
 
     def travels_bytes(self, gpus: int) -> float:
-        """Into each GPU a step: weights for the forward and for the backward pass, and its share of the gradients' sum."""
-        return (gpus - 1) / gpus * (2 * self.sent_bytes + self.held.gradients_bytes)
+        """Into each GPU a step: blocks for the forward and the backward pass, the rest once, and the sums of gradients."""
+        weights = 2 * self.blocks * self.block_bytes + self.rest_bytes
+        return (gpus - 1) / gpus * (weights + self.shared_gradients_bytes + 2 * self.own_gradients_bytes)
 
 
 def main() -> None:
@@ -64,7 +68,8 @@ def main() -> None:
     )
     print("|---|---|---|" + "---|" * (len(GPUS) + 1))
     for (size, method), one in sharded.items():
-        parts = (one.held.weights_bytes, one.held.gradients_bytes, one.held.optimizer_bytes)
+        alone = one.held[1]
+        parts = (alone.weights_bytes, alone.gradients_bytes, alone.optimizer_bytes)
         cells = [gb(one.on_each_bytes(n)) for n in GPUS]
         first = next((f"N = {n}" for n in GPUS if one.on_each_bytes(n) <= CARD_BYTES), "no N to 64")
         print(f"| {size} | {method} | {' / '.join(map(gb, parts))} | {' | '.join(cells)} | {first} |")
@@ -98,15 +103,24 @@ def of(size: str, method: str) -> Sharded:
         )  # fmt: skip
         prepared = prepare.prepare(run, None, "meta")
     model: Any = prepared.adaptation.model
-    largest = max(map(sent_bytes, (*model.model.layers, model.lm_head)))
-    inputs = layers * TOKENS * width * BFLOAT16_BYTES
-    return Sharded(floor(prepared, trains=True), sent_bytes(model), largest, inputs)
+    of_base = {id(p) for p in prepared.base}
+    own = {id(p) for p in prepared.adaptation.params.values() if id(p) not in of_base}
+    trained = prepared.adaptation.params.values()
+    block = shared_bytes(model.model.layers[0], own)
+    return Sharded(
+        held={gpus: floor(prepared, True, sharing=gpus) for gpus in GPUS},
+        block_bytes=block,
+        rest_bytes=shared_bytes(model, own) - layers * block,
+        blocks=layers,
+        shared_gradients_bytes=sum(4 * p.numel() for p in trained if id(p) not in own),
+        own_gradients_bytes=sum(4 * p.numel() for p in trained if id(p) in own),
+        inputs_bytes=layers * TOKENS * width * BFLOAT16_BYTES,
+    )
 
 
-def sent_bytes(module: nn.Module) -> int:
-    """With a mixed-precision policy what trains in float32 is cast to bfloat16 before it is sent."""
+def shared_bytes(module: nn.Module, own: set[int]) -> int:
     tensors = (*module.parameters(), *module.buffers())
-    return sum(t.numel() * (BFLOAT16_BYTES if t.requires_grad else t.element_size()) for t in tensors)
+    return sum(t.numel() * t.element_size() for t in tensors if id(t) not in own)
 
 
 def gb(size_bytes: float) -> str:
@@ -115,24 +129,37 @@ def gb(size_bytes: float) -> str:
 
 HEAD = """
 <!-- made by benchmarks/sharded_on_paper.py -->
-# One run over several GPUs, on paper
+# One run over several GPUs
 
-**Nothing on this page is measured, and this program does not shard a run yet**: today a run has one GPU, and several GPUs do several runs. The page says what sharding would take, by arithmetic on
-models without weights. Shapes are those of Llama 3.1 (Grattafiori et al., 2024). The frozen base is bfloat16, what trains and its gradients are float32, the optimizer is AdamW. `lora` and `qlora` have the
-defaults of [methods.md](methods.md); `qlora`'s codes are taken as sharded.
+`peftbench run --gpus-per-run N` starts N processes for each training run and each cost run, a GPU each, on one machine. Nothing else in the command changes, and neither does the result: the batch, its order, the loss,
+clipping and the saved file are those of one process ([how that was tested](results/scale.md)). It is for a model that is too large for one GPU. If the model fits, N runs at once on N GPUs finish sooner.
 
-Under FSDP2, with `fully_shard` on each block, N GPUs hold an Nth of weights, gradients and optimizer states each. In addition, each holds two groups of weights in whole, in bfloat16 or as codes (the one that computes, and the next one), where the
-largest group is a block or the output layer, and the inputs of all blocks for one sequence of 4,096 tokens (activation checkpointing). What a block needs inside itself, the logits' chunks, buffers of the network library and fragments come on top.
+- `--parallel fsdp`, the default: each GPU works on its part of every batch and holds its part of the base model's weights (torch's FSDP2, a group for each block). A block is put together for as long as it computes. What a method adds, and the
+  head, each GPU has in whole. What a method trains of the base itself (`full`, `bitfit`) is shared, with its gradients and optimizer states.
+- `--parallel ddp`: each GPU has the whole model and works on its part of every batch.
+- Each process does `--accumulate` parts of a batch. Gradients are summed, not averaged, because each loss is weighted by its share of the whole batch.
+- The table shows the peak memory of the process that takes most, and a footnote the sum over all. Tokens/s are those of all together. Latency is measured on one GPU.
+- If a process dies, the run ends as a failed row with the reason, and with the last lines of that process in its record.
+- On a CPU, `--gpus-per-run 2` starts two processes without a GPU, to try it.
+
+Limits: one machine for each run; every process reads the whole checkpoint into the host's memory before it keeps its part; the check `save and load` reads it twice more; weights in float32 under a bfloat16 compute type travel as float32; `--forgetting` first puts the whole base on
+one GPU; 8-bit optimizers can't train shared weights, so `full` with them is `not supported`.
+
+**What follows is arithmetic, and nothing of it is measured.** Shapes are those of Llama 3.1 (Grattafiori et al., 2024). The frozen base is bfloat16, what trains and its gradients are float32, the optimizer is AdamW. `lora` and `qlora` have the
+defaults of [methods.md](methods.md). Columns beyond the GPUs of one machine say what sharing would give there.
+
+Each of N GPUs holds an Nth of the shared weights, gradients and optimizer states, and all of what the method adds. In addition, each holds in whole what lies outside the blocks (embeddings and output layer), two blocks (the one that computes and the next one),
+and the inputs of all blocks for one sequence of 4,096 tokens (activation checkpointing). What a block needs inside itself, the logits' chunks, buffers of the network library and fragments come on top.
 """
 TAIL = """
-Into each GPU go the weights twice a step, in bfloat16 or as codes, for the forward and the backward pass, and float32 gradients to be summed for its share. 50 GB/s is 400 Gbit/s for each GPU: the time is what the bytes take there if nothing hides them, not a step's time.
+Into each GPU go the blocks' weights twice a step, for the forward and the backward pass, the other weights once, and float32 gradients to be summed. 50 GB/s is 400 Gbit/s for each GPU: the time is what the bytes take there if nothing hides them, not a step's time.
 
 ## Where it stops
 
 - **`lora`**: what limits is the frozen base. Its gradients and states are small, so adding GPUs beyond those that hold the base buys tokens per second and no memory.
-- **`qlora`**: about a third of the base's bytes to hold and to send (codes, their scales, and embeddings in 16 bit), at the price of decoding them in every pass.
-- **`full`**: float32 weights, gradients and two moments are 16 bytes a weight to hold. It travels as bfloat16 weights twice and float32 gradients once, 8 bytes a weight.
-- Past the N from which a model fits, a GPU's share shrinks and the two gathered groups stay: the last columns of a row differ little.
+- **`qlora`**: about a third of the base's bytes to hold and to send (codes, their scales, and embeddings in 16 bit), at the price of decoding them in every pass. Its adapters on all linear layers are whole on each GPU.
+- **`full`**: float32 weights, gradients and two moments are 16 bytes a weight to hold. It travels as float32, weights twice and gradients once, 12 bytes a weight.
+- Past the N from which a model fits, a GPU's share shrinks and what is gathered stays: the last columns of a row differ little.
 - The traffic of a GPU does not shrink with N. With few tokens on each GPU a step is then as long as its traffic; more tokens in a step hide it.
 """
 

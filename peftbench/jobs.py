@@ -87,11 +87,11 @@ def _execute(job: asked.Execute, out: Path) -> Answer:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(there[gpu] if there else str(gpu) for gpu in own)
     if job.run.ranks == 1:
         return _execute_here(job, out)
-    from .execution.launch import RankLost, on_ranks
+    from .execution.launch import on_ranks
 
     try:
         return on_ranks(job.run, out, lambda home: _execute_here(job, home))
-    except RankLost as error:
+    except PeftbenchError as error:
         return {"record": Record(job.run, job.run.key, "failed", str(error), started_at=_now()).to_text()}
 
 

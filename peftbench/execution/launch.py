@@ -31,8 +31,9 @@ from .. import progress
 from ..engine.answers import ANSWER, FAILED, LOG, answer_in, exit_reason, log_tail
 from ..errors import PeftbenchError, UsageError
 from ..records.record import Record
-from ..records.runs import Run
+from ..records.runs import Conditions, Run
 from ..records.store import unwritable
+from .execute import execute
 
 Answer = dict[str, Any]
 LOOK_S = 0.1  # between looks at whether the others live
@@ -46,6 +47,18 @@ class RankLost(PeftbenchError):
     """A rank ended without a word."""
 
 
+def executed(run: Run, out: Path, conditions: Conditions) -> Record:
+    """Do a run, in this process or in several.
+
+    Raises:
+        RankLost, and what `execute` raises where it is one process.
+    """
+    if run.ranks == 1:
+        return execute(run, out, conditions)
+    answer = on_ranks(run, out, lambda home: {"record": execute(run, home, conditions).to_text()})
+    return Record.from_text(answer["record"])
+
+
 def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
     """Do a run in its processes; returns rank 0's answer, or that of the one which failed.
 
@@ -54,10 +67,12 @@ def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
 
     Raises:
         RankLost: a rank was killed, or ended in another way without an answer.
-        UsageError: this process has a GPU already, which a fork can't use.
+        UsageError: this process has a GPU already, which a fork can't use, or there are fewer than ranks.
     """
     if torch.cuda.is_initialized():
         raise UsageError("--gpus-per-run needs processes of its own; leave --engine inline out")
+    if run.device == "cuda" and (there := torch.cuda.device_count()) < run.ranks:
+        raise UsageError(f"--gpus-per-run {run.ranks}: the job sees {there} of them here; ask for as many")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=run.ranks, run_id=str(uuid.uuid4()), rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
@@ -104,6 +119,7 @@ def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher
             faulthandler.enable(2, all_threads=False)
             quiet.enter_context(progress.reported_to(lambda event: None))
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        torch.set_num_threads(max(1, torch.get_num_threads() // len(homes)))
         try:
             answer = do(homes[rank])
         except Exception as error:  # noqa: BLE001  said to the program by this process's end

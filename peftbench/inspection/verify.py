@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UsageError
-from ..execution.execute import execute
+from ..execution.launch import executed
 from ..execution.restore import load_sources, where_it_was
 from ..measure.environment import describe
 from ..models.resolve import resolve_model
@@ -70,7 +70,7 @@ def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None
         now = build.run_identity(run.method, revision, build.task_identity(run.task))
         identity = {**record.run.identity, **now}
         conditions = Conditions(curve_points=len(record.curve or ()))
-        again = execute(dataclasses.replace(run, identity=identity), out, conditions)
+        again = executed(dataclasses.replace(run, identity=identity), out, conditions)
     return compare_runs(Result(record, folder), Result(again, out), _differences(record, identity))
 
 

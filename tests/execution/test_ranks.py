@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from peftbench.execution import prepare, ranks, restore
-from peftbench.execution.execute import execute
-from peftbench.execution.launch import on_ranks
+from peftbench.execution.launch import executed, on_ranks
 from peftbench.execution.score import Scorer, items_at_once
 from peftbench.execution.train import accelerator_for
 from peftbench.plugins import build, registry
@@ -117,8 +116,7 @@ def test_a_run_in_two_processes_keeps_its_claims_and_its_file_is_good_for_one(
         parallel,
     )
     kept = Conditions(keep_weights=True, curve_points=2)
-    answer = on_ranks(run, tmp_path, lambda home: {"record": execute(run, home, kept).to_text()})
-    record = Record.from_text(answer["record"])
+    record = executed(run, tmp_path, kept)
     assert record.checks and [c for c in record.checks if c["outcome"] == FAIL] == []
     assert not list(tmp_path.glob("rank-*"))
     memory: Any = (record.memory or {})["train"]
