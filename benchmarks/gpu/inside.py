@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from peftbench.plugins.build import build_task
 
 from .checkpoints import checkpoint, texts
 from .subjects import REFUSALS, ground
+
+STATIC = "likelihoods and texts, static cache"
 
 
 def memory(
@@ -44,7 +47,7 @@ def memory(
 def writing(
     size: str, shape: tuple[int, int], items: int, work: Path, write: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Seconds that scoring takes with and without writing, on items of one length."""
+    """Seconds that scoring takes with and without writing, on items of one length, and with a cache that has its size from the start."""
     on, runs = ground(("lora",), str(checkpoint(size, work)), texts(shape[1], 5 * items, 64, work), shape, 4)
     (run,) = runs.values()
     task = build_task(run.task)
@@ -60,17 +63,28 @@ def writing(
         items_at_once(shape[1]),
         prepared.output,
     )
-    taken = {}
-    for name, write_too in (("warm-up", False), ("likelihoods", False), ("likelihoods and texts", True)):
+    taken, texts_by = {}, dict[str, list[str]]()
+    model: Any = prepared.adaptation.model
+    grows = model.generate
+    for name, write_too in (
+        ("warm-up", False),
+        ("likelihoods", False),
+        ("likelihoods and texts", True),
+        (STATIC, True),
+    ):
+        if name == STATIC:
+            model.generate = partial(grows, cache_implementation="static", disable_compile=True)
         started = time.perf_counter()
         with frozen_in(prepared.adaptation.model, DTYPES[run.dtype]):
             scored = scorer.predict(split)
             if write_too:  # unmerged
                 scorer.write(split, scored)
+                texts_by[name] = list(scored["prediction"])
         taken[name] = time.perf_counter() - started
     assert objective.decoding is not None
     write(
         {
             "size": size, "length": shape[1], "items": len(scored), "new_tokens": objective.decoding.max_new_tokens, "seconds": taken,
+            "same_texts": sum(map(str.__eq__, *texts_by.values())),
         }
     )  # fmt: skip

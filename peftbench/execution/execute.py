@@ -216,7 +216,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     ranks.save(head, out / "head.safetensors")
     progress.phase("check")
     if shown:
-        again = reload.base_again(loaded, prepared, found)
+        again = reload.base_again(run, loaded, prepared, found)
         loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
         gc.collect()  # the trained model goes before another one comes
         found += reload.reloaded(run, again, out, start, last, short)

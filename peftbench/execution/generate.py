@@ -17,7 +17,7 @@ from transformers import (
     NoRepeatNGramLogitsProcessor,
 )
 
-from ..models.parted import inferring
+from ..models.parted import inferring, is_shared
 from ..objectives.decoding import Decoding
 from . import batches
 from .finite import check_logits
@@ -85,7 +85,7 @@ def generate(
         try:
             said = _write(model, tokenizer, sources, items, decoding, accelerator)
         except Exception as error:
-            if len(items) == 1 or not is_out_of_memory(error):
+            if len(items) == 1 or is_shared(model) or not is_out_of_memory(error):
                 raise
             said = None  # not here: the error still holds what the batch took
         if said is None:
@@ -129,7 +129,9 @@ def _write(
     if decoding.no_repeat_ngram:
         also.append(_OfWritten(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram), before))
     with accelerator.autocast(), _alone(model):
-        made = model.generate(**batch, generation_config=settings, logits_processor=also)
+        made = model.generate(
+            **batch, generation_config=settings, logits_processor=also, synced_gpus=is_shared(model)
+        )
     new = made[:, before:]
     # An end that the tokenizer does not call special would be read as a part of the text.
     new = new.masked_fill(torch.isin(new, torch.tensor(ends, device=new.device)), tokenizer.pad_token_id)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..models.adaptation import Adaptation
 from ..models.parted import without_gradients
+from . import ranks
 
 PLUGINS = "peftbench.methods."  # the package that every method's file is loaded into
 MOST_OBJECTS = 200_000
@@ -155,17 +156,19 @@ class Hidden:
         Args:
             look: gives outputs as things stand.
         """
-        if not self.tensors:
+        names = ranks.agreed(list(self.tensors))
+        if not names:
             return []
         before = look()
-        if not self._matter(self.tensors, look, before):
+        if not self._matter(names, look, before):
             return []
-        return [name for name, tensor in self.tensors.items() if self._matter({name: tensor}, look, before)]
+        return [name for name in names if self._matter([name], look, before)]
 
-    def _matter(self, tensors: Mapping[str, Tensor], look: Callable[[], Tensor], before: Tensor) -> bool:
+    def _matter(self, names: Iterable[str], look: Callable[[], Tensor], before: Tensor) -> bool:
         kept = []
+        tensors = [self.tensors[name] for name in names if name in self.tensors]
         with without_gradients():
-            for tensor in tensors.values():
+            for tensor in tensors:
                 try:
                     original = tensor.clone()
                     _disturb(tensor)

@@ -33,6 +33,7 @@ from ..errors import PeftbenchError, UsageError
 from ..records.record import Record
 from ..records.runs import Conditions, Run
 from ..records.store import unwritable
+from . import ranks
 from .execute import execute
 
 Answer = dict[str, Any]
@@ -131,7 +132,7 @@ def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher
     (homes[rank] / ANSWER).write_text(json.dumps(answer), encoding="utf-8")
     record = Record.from_text(answer["record"])
     if record.status == "ok":
-        dist.barrier()  # none leaves while another one still listens
+        ranks.together()  # none leaves while another one still listens
         dist.destroy_process_group()
         return
     _fail(record.reason or "")

@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 import torch
 
+from ..models.parted import any_is_shared
 from ..records.record import NOT_TESTED, Check
 
 
 def within_memory(name: str, look: Callable[[], Check | None]) -> Check | None:
-    """What a check finds, or that there was no memory for it."""
+    """What a check finds, or that there was no memory for it.
+
+    Where processes share weights, all must do the same: there the error ends the run.
+    """
     try:
         return look()
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or any_is_shared():
             raise
         return not_tested(name)
 

@@ -119,7 +119,11 @@ def inject(run: Run, loaded: Loaded, device: str) -> Prepared:
     changed = list(loader.disturbances_of(registry.get("method", spec.parse(run.method).name).path))
     before = graph_of(loaded.model)
     blocks = [site.module for site in sites(loaded.model, "block")] if shares_base(run) else []
-    home = layers_at_home(torch.device(device)) if loaded.on_host else nullcontext()
+    home = (
+        layers_at_home(torch.device(device), for_good=not shares_base(run))
+        if loaded.on_host
+        else nullcontext()
+    )
     with fenced(changed, "in inject()"), init_streams(run.seed, run.method), home:
         adaptation = method.inject(loaded.model)
     _refuse_mistakes(adaptation, modules, base)

@@ -17,7 +17,7 @@ from ..models.output_layer import WHOLE, OutputLayer
 from ..models.parted import inferring
 from ..models.precision import DTYPES
 from ..records.runs import Run
-from . import batches
+from . import batches, ranks
 
 SHORT_ITEMS = 8
 # Of each: eight long texts put through a language model twice would be most of a run's start on a CPU.
@@ -121,7 +121,7 @@ def outputs(
             logits = model(**batch).logits.detach()
     if logits.ndim > 2:
         logits = torch.cat([logits[at, slice(*probe.kept(row))] for at, row in enumerate(rows)])
-    return logits.float().cpu().clone()
+    return ranks.agreed(logits.float().cpu().clone())
 
 
 def distance(one: Tensor, other: Tensor) -> float:

@@ -22,7 +22,7 @@ from ..measure import parameters
 from ..measure.bystanders import Bystanders, Seen
 from ..measure.energy import Energy
 from ..measure.memory import PeakMemory, higher
-from ..models.parted import here, is_parted, whole
+from ..models.parted import any_is_shared, here, is_parted, whole
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +51,11 @@ def gathered(value: T) -> list[T]:
     found: list[Any] = [None] * count()
     dist.all_gather_object(found, value)
     return found
+
+
+def agreed(value: T) -> T:
+    """Rank 0's, where ranks share weights: what one decides by it, whether to call the model again, all must decide."""
+    return gathered(value)[0] if any_is_shared() else value
 
 
 def shared(work: Sequence[T], do: Callable[[T], R]) -> list[R]:
@@ -157,11 +162,10 @@ def save(tensors: Mapping[str, Tensor], file: Path) -> int:
             kept.clear()
     size = gathered(0 if own() else parameters.save(kept, file))[0]
     if own():
-        file.symlink_to(file.parent.parent / file.name)
+        file.symlink_to(file.parent.parent.resolve() / file.name)
     return size
 
 
 def together() -> None:
     """Wait until every rank is here."""
-    if count() > 1:
-        dist.barrier()
+    gathered(None)

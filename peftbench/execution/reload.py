@@ -24,7 +24,7 @@ from .probe import Probe, outputs
 NAME = "save and load"
 
 
-def base_again(loaded: Loaded, prepared: Prepared, found: Sequence[Check]) -> Loaded | None:
+def base_again(run: Run, loaded: Loaded, prepared: Prepared, found: Sequence[Check]) -> Loaded | None:
     """The model without the method, where that is the base, its weights bit for bit; None where it has to be read anew.
 
     Args:
@@ -32,6 +32,8 @@ def base_again(loaded: Loaded, prepared: Prepared, found: Sequence[Check]) -> Lo
         found: the checks so far.
     """
     adaptation = prepared.adaptation
+    if shares_base(run):  # what is shared stays so
+        return None
     unchanged = any(check.name == "base unchanged" and check.outcome == PASS for check in found)
     if not unchanged or adaptation.toggle is not None or adaptation.head is not None:
         return None
@@ -50,7 +52,7 @@ def reloaded(
     try:
         return _reloaded(run, loaded, out, start, last, probe)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or shares_base(run):
             raise
         return [not_tested(name) for name in ("settings", "seed", NAME)]
 
@@ -85,7 +87,7 @@ def _reloaded(
             parameter.data.copy_(saved_head[name])
         found.append(proof.reloaded(last, outputs(adaptation.model, probe), start.outputs))
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or shares_base(run):  # of which all ranks must do the same
             raise
         said = " ".join(f"loading raises {type(error).__name__}: {error}".split())[:200]
         found.append(Check(NAME, FAIL, said))

@@ -205,16 +205,19 @@ def _visiting(layer: nn.Module, device: torch.device) -> Iterator[None]:
             hook.remove()
 
 
-_home: ContextVar[torch.device | None] = ContextVar("peftbench_home", default=None)
+_home: ContextVar[tuple[torch.device, bool] | None] = ContextVar("peftbench_home", default=None)
 
 
 @contextmanager
-def layers_at_home(home: torch.device) -> Iterator[None]:
+def layers_at_home(home: torch.device, for_good: bool = True) -> Iterator[None]:
     """Inside the block, a layer that is to be replaced is on its device while that is done, and stays where what replaces it holds it.
 
     So a base of which codes alone are kept never is on a device as a whole.
+
+    Args:
+        for_good: else what replaces it leaves, too, and a device never holds two of them.
     """
-    token = _home.set(home)
+    token = _home.set((home, for_good))
     try:
         yield
     finally:
@@ -224,15 +227,17 @@ def layers_at_home(home: torch.device) -> Iterator[None]:
 @contextmanager
 def _at_home(layer: nn.Module) -> Iterator[Callable[[nn.Module], None]]:
     """Brings a layer to its device. Yields what takes from there all that its wrapper does not hold."""
-    home = _home.get()
+    home, for_good = _home.get() or (None, True)
     before = [(t, t.data) for t in (*layer.parameters(), *layer.buffers())] if home is not None else []
     for tensor, data in before:
         tensor.data = data.to(home)
 
     def leave(wrapper: nn.Module) -> None:
+        if not for_good:
+            wrapper.to("cpu")
         held = {id(t) for t in (*wrapper.parameters(), *wrapper.buffers())}
         for tensor, data in before:
-            if id(tensor) not in held:
+            if not for_good or id(tensor) not in held:
                 tensor.data = data
 
     yield leave

@@ -55,6 +55,16 @@ def is_shared_from_now_on(model: FSDPModule) -> None:
     _shared.add(model)
 
 
+def is_shared(model: object) -> bool:
+    """Whether each process holds a part of its weights alone, so that all must call it as often."""
+    return model in _shared
+
+
+def any_is_shared() -> bool:
+    """Whether there is such a model: what one process leaves undone, the others would wait for."""
+    return len(_shared) > 0
+
+
 @contextmanager
 def without_gradients() -> Iterator[None]:
     """Torch's inference mode. Where processes share weights: no gradients, since those put together in that mode could never train.

@@ -293,7 +293,7 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
         if row.costs.train_peak_all_ranks_bytes
     ]:
         notes.append(
-            f"Train peak is that of the process which takes most; all {table.setting.ranks} of a run together, MB: {', '.join(together)}. "
+            f"Train peak is that of the process which takes most. The {table.setting.ranks} of a run together, in MB: {', '.join(together)}. "
             "Memory by kind is rank 0's."
         )
     notes += _inside_a_step(rows)

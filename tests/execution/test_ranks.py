@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from peftbench.execution import prepare, ranks, restore
+from peftbench.execution import prepare, ranks, restore, score
 from peftbench.execution.launch import executed, on_ranks
 from peftbench.execution.score import Scorer, items_at_once
 from peftbench.execution.train import accelerator_for
@@ -180,3 +180,31 @@ def test_work_is_done_once_and_comes_back_in_order(make_run: Make, tmp_path: Pat
         return [ranks.shared(range(5), do), ranks.gathered(did)]
 
     assert in_two([make_run()], tmp_path, work) == [[[0, 10, 20, 30, 40], [[0, 2, 4], [1, 3, 4]]]]
+
+
+def test_texts_that_end_at_different_places_are_those_of_one_process(
+    make_run: Make,
+    checkpoint: Callable[[str], str],
+    pairs: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rank that is done goes on while another one writes; each has texts of its own."""
+    monkeypatch.setattr(score, "BATCH_TOKENS", 1)  # a text at a time
+    run = make_run("lora", checkpoint("llama"), task=f"{pairs}:max_new_tokens=12")
+
+    def texts(run: Run) -> list[str]:
+        task = build.build_task(run.task)
+        objective = prepare.objective_for(run, task)
+        prepared = prepare.prepare(run, objective, "cpu")
+        model: Any = prepared.adaptation.model
+        model.generation_config.eos_token_id = [prepared.tokenizer.sep_token_id, *range(5, 250, 6)]
+        split = prepare.encode(run, task, prepared.tokenizer)["test"].some(np.arange(5))
+        scorer = Scorer(model, objective, prepared.tokenizer, accelerator_for("cpu", "float32"), 16)
+        frame = scorer.predict(split)
+        scorer.write(split, frame)
+        return list(frame["prediction"])
+
+    alone = texts(run)
+    assert len({len(text) for text in alone}) > 1
+    assert in_two([as_two(run, FSDP), as_two(run, DDP)], tmp_path, texts) == [alone, alone]

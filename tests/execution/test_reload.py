@@ -50,7 +50,7 @@ def test_a_base_that_keeps_a_hook_is_read_anew(make_run: Callable[..., Run]) -> 
         prepared = prepare.inject(run, loaded, "cpu")
         if hooked:
             loaded.model.register_forward_hook(lambda *_: None)
-        again = reload.base_again(loaded, prepared, [Check("base unchanged", PASS)])
+        again = reload.base_again(run, loaded, prepared, [Check("base unchanged", PASS)])
         assert again is (None if hooked else loaded)
 
 
