@@ -25,6 +25,10 @@ from typing import Any
 CORE = "peftbench"
 PLUGINS = (f"{CORE}.methods.", f"{CORE}.tasks.")
 TYPES_ALONE = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+FOR_LIBRARIES = (
+    "site-packages",
+    "dist-packages",
+)  # folders, also of another Python, a user's or the system's, that this one sees
 UNSAID = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that repeat what its shape says
 
 
@@ -168,7 +172,8 @@ def _is_own(top: str, path: Path, file: Path) -> bool:
     folders = getattr(sys.modules.get(top), "__path__", ())
     if any(Path(folder).resolve() in file.parents for folder in folders):
         return True
-    return not any(place in path.parents for place in _installed())
+    installed = any(place in path.parents for place in _installed())
+    return not installed and not any(place.name in FOR_LIBRARIES for place in path.parents)
 
 
 @functools.cache

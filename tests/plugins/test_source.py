@@ -158,3 +158,18 @@ def test_code_of_ones_own_is_part_of_it_wherever_it_is_imported_from(
     (package / "deep" / "inner.py").write_text("SCALE = 100.0\n")
     assert source_sha256(plugin) != before
     assert source_sha256(plugin) == source_sha256(plugin)
+
+
+def test_a_library_of_another_python_that_this_one_sees_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an environment that also has the system's or the user's packages: whether one is loaded already would change keys."""
+    home = tmp_path / "lib" / "python3" / "dist-packages"
+    home.mkdir(parents=True)
+    (home / "library_of_a_test.py").write_text("SCALE = 1.0\n")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("import library_of_a_test\n")
+    before = source_sha256(plugin)
+    monkeypatch.syspath_prepend(str(home))
+    importlib.import_module("library_of_a_test")
+    assert source_sha256(plugin) == before
