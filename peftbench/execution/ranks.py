@@ -119,6 +119,8 @@ def clip_gradients(trained: Iterable[nn.Parameter], most: float) -> Tensor:
     alike = [g for g in gradients if not is_parted(g)]
     parts = [here(g) for g in gradients if is_parted(g)]
     squares = [torch.stack([g.norm().square() for g in its]).sum() for its in (alike, parts) if its]
+    if not squares:
+        return torch.zeros(())
     if parts:
         summed(squares[-1])
     norm = torch.stack(squares).sum().sqrt()

@@ -45,7 +45,6 @@ class Scorer:
         """
         self.model.eval()
         parts = Parts(split, self.objective, batches.padding(self.tokenizer), self.accelerator.device)
-        told: dict[str, npt.NDArray[Any]] = {}
         order = list(batches.scoring_order(split.lengths, self.items_at_once))
         of_each = ranks.shared(order, lambda items: {"item": items, **self._predictions(parts.part(items))})
         told = {name: np.concatenate([its[name] for its in of_each]) for name in of_each[0]}

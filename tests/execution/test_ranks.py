@@ -208,3 +208,14 @@ def test_texts_that_end_at_different_places_are_those_of_one_process(
     alone = texts(run)
     assert len({len(text) for text in alone}) > 1
     assert in_two([as_two(run, FSDP), as_two(run, DDP)], tmp_path, texts) == [alone, alone]
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_processes_that_trained_apart_do_not_agree(
+    summed: bool, make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not summed:
+        monkeypatch.setattr(ranks, "sum_gradients", lambda trained: None)
+    record = executed(as_two(make_run(), DDP), tmp_path, Conditions())
+    (check,) = (one for one in record.checks or () if one["name"] == "processes agree")
+    assert check["outcome"] == ("pass" if summed else "fail"), check
