@@ -13,6 +13,7 @@ from ..progress import notify, reported_to
 from ..records.record import Record
 from ..records.runs import Planned, Run
 from ..records.store import Stored
+from .time_left import TimeLeft
 
 LOADING = "loading libraries"
 
@@ -25,7 +26,8 @@ class Display:
         self.total = 0
         self.cells: set[tuple[str, str, int | None]] = set()
         self.number = 0
-        self.fresh = 0
+        self.left = TimeLeft()
+        self.begun: set[str] = set()  # keys of runs that were not in the store
         self.now: dict[int, str] = {}  # by job
         self.bar: Any = None
         self.whole: Any = None
@@ -57,6 +59,7 @@ class Display:
     def planned(self, planned: list[Planned]) -> None:
         self.total += len(planned)
         self.cells |= {item.run.cell for item in planned}
+        self.left.planned(item.run.kind for item in planned)
         if self.bar is not None:
             self.bar.update(self.whole, description="runs", total=self.total)
             if self.part is None:
@@ -68,6 +71,9 @@ class Display:
         """A worker's event."""
         if "notice" in event:
             self.say(event["notice"])
+        if "started" in event:
+            self.begun.add(Run.from_json(event["started"]).key)
+            self.left.began()
         if self.bar is None:
             return
         if "download" in event:
@@ -99,9 +105,15 @@ class Display:
 
     def done(self, item: Planned, stored: Stored) -> None:
         self.number += 1
+        is_new = item.run.key in self.begun
+        self.left.done(item.run.kind, stored.record.wall_s if is_new else None)
+        left = self.left.said()
         if self.bar is not None:
-            self.bar.update(self.whole, completed=self.number)
-        self.say(f"[{self.number}/{self.total}] {self._title(item.run)}: {_outcome(stored.record)}")
+            self.bar.update(
+                self.whole, completed=self.number, description=f"runs, {left}" if left else "runs"
+            )
+        beside = f"; {left}" if left and is_new and self.bar is None else ""
+        self.say(f"[{self.number}/{self.total}] {self._title(item.run)}: {_outcome(stored.record)}{beside}")
 
     def _title(self, run: Run) -> str:
         """What a run is, with its model, task and training items where there are several of them."""
