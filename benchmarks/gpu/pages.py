@@ -112,7 +112,7 @@ def memory(found: Found) -> str:
 
 def writing(found: Found) -> str:
     """Seconds of scoring."""
-    said = f"{found['size']}, {found['items']} texts, {found['new_tokens']} tokens each; {found['same_texts']} are the same with a static cache."
+    said = f"{found['size']}, {found['items']} texts, {found['new_tokens']} tokens each; {found['static']}."
     return f"{said}\n\n{_rows(['scored', 's'], [[name, f'{s:.2f}'] for name, s in found['seconds'].items()])}"
 
 
