@@ -22,6 +22,7 @@ import torch
 from peftbench import jobs
 from peftbench.comparison.request import Comparison
 from peftbench.engine.jobs import Execute
+from peftbench.errors import UsageError
 from peftbench.execution import prepare, restore, score, train
 from peftbench.measure.environment import capacity
 from peftbench.planning.plan import plan
@@ -138,7 +139,10 @@ def row(method: str, name: str, model: str, task: str, steps: int, home: Path) -
         methods=(method,), models=(model,), tasks=(task,), baselines=False, seeds=1, steps=steps, device="cpu",
         dtype="float32", latency_grid=(), profile=False,
     )  # fmt: skip
-    run = plan(asked, capacity())[0].run
+    try:
+        run = plan(asked, capacity())[0].run
+    except UsageError as error:
+        return f"| {method} | {name} | not supported: {error} |" + " |" * 5
     alone = done(run, home / "1")
     if alone.status != "ok":
         return f"| {method} | {name} | {alone.status}: {alone.reason} |" + " |" * 5
