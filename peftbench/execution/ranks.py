@@ -39,9 +39,13 @@ def own() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
-def mine(parts: Sequence[T]) -> list[T]:
-    """Those of some parts that this rank does; together the ranks do each once."""
-    return list(parts[own() :: count()])
+def mine(parts: Sequence[T], idle: T) -> list[T]:
+    """Those of some parts that this rank does; together the ranks do each once.
+
+    Each does as many, some `idle` for nothing: a rank that did one less would be waited for where weights come in parts.
+    """
+    its = list(parts[own() :: count()])
+    return its + [idle] * (-(-len(parts) // count()) - len(its))
 
 
 def gathered(value: T) -> list[T]:
