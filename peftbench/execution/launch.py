@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import threading
 import time
 import traceback
@@ -114,6 +115,8 @@ def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
 def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher: int) -> None:
     """What each process does."""
     rank = int(os.environ["RANK"])
+    with contextlib.suppress(AttributeError, RuntimeError):  # on Linux: it writes nothing more, at once
+        torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     if device == "cuda":  # before anything touches CUDA
         _see_one_gpu(rank)
