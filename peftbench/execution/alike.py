@@ -33,7 +33,9 @@ def check_alike(adaptation: Adaptation, head: Mapping[str, Tensor]) -> None:
     held = {**buffers, **adaptation.frozen, **adaptation.params, **head}
     whole = {name: tensor.detach() for name, tensor in held.items() if not is_parted(tensor)}
     prints = ranks.gathered(fingerprints(whole))
-    suspect = sorted({name for its in prints for name in {*changed(prints[0], its), *changed(its, prints[0])}})
+    suspect = sorted(
+        {name for its in prints for name in {*changed(prints[0], its), *changed(its, prints[0])}}
+    )
     apart = [name for name in suspect if not _are_near(ranks.gathered(_cpu(whole.get(name))))]
     if apart:
         raise NotSupported(

@@ -95,7 +95,9 @@ class Store:
         """
         try:
             for left in staging.iterdir():
-                if left.is_dir():  # of a process of the run, whose launcher was killed and could not take it away
+                if (
+                    left.is_dir()
+                ):  # of a process of the run, whose launcher was killed and could not take it away
                     shutil.rmtree(left, ignore_errors=True)
             share(staging)
             record = dataclasses.replace(record, files=_files(staging))

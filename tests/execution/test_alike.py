@@ -20,7 +20,6 @@ from .test_ranks import in_two
 Make = Callable[..., Run]
 
 
-
 @pytest.mark.parametrize(
     ("part", "by", "found"),
     [
