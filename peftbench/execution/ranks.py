@@ -59,7 +59,11 @@ def gathered(value: T) -> list[T]:
 
 def agreed(value: T) -> T:
     """Rank 0's, where ranks share weights: what one decides by it, whether to call the model again, all must decide."""
-    return gathered(value)[0] if any_is_shared() else value
+    if count() == 1 or not any_is_shared():
+        return value
+    found = [value]
+    dist.broadcast_object_list(found, src=0)  # outputs may be 100 MB, which nobody wants of each
+    return found[0]
 
 
 def shared(work: Sequence[T], do: Callable[[T], R]) -> list[R]:
