@@ -24,18 +24,20 @@ class Room:
 
     @classmethod
     def of(cls, planned: Iterable[Planned], jobs: int | None, engine: Engine) -> Room:
-        """As many at once as were asked for; else a run a GPU, or as many as the cores and the memory allow."""
+        """As many at once as were asked for, of runs on several GPUs as many as there are GPUs for; else a run a GPU, or as many as the cores and the memory allow."""
         capacity = engine.capacity()
         if capacity.apart:
             return cls(MOST_IN_A_QUEUE if jobs is None else jobs, apart=True)
         if capacity.at_once is not None:
             return cls(capacity.at_once)
+        on_gpus = [item.run for item in planned if item.run.device == "cuda"]
+        most = max((run.ranks for run in on_gpus), default=1)
+        gpus = capacity.device("cuda")
+        fitting = 1 if gpus is None else max(1, gpus.count // most)
         if jobs is not None:
-            return cls(jobs)
-        if any(item.run.device == "cuda" for item in planned):
-            gpus = capacity.device("cuda")
-            most = max(item.run.ranks for item in planned)
-            return cls(1 if gpus is None else max(1, gpus.count // most))
+            return cls(min(jobs, fitting) if most > 1 else jobs)  # each has GPUs of its own
+        if on_gpus:
+            return cls(fitting)
         processor = capacity.device("cpu")
         return cls(capacity.cores, capacity.cores, 0 if processor is None else processor.memory_bytes)
 

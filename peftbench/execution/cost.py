@@ -33,7 +33,7 @@ from .compiled import time_compiled
 from .hidden import added_bytes, tensors_of
 from .merging import before_writing, merged_where_proven
 from .packing import room_of
-from .parts import Parts, padded_tokens
+from .parts import Part, Parts, padded_tokens
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, short_probe
 from .train import Stepper, accelerator_for, dropout_seed
@@ -107,7 +107,7 @@ def measure_costs(run: Run) -> dict[str, Any]:
             counted = []
             for items in chosen:
                 its = parts.shape(items)
-                flops = sum(ranks.gathered(count_flops(looked.on(items))))
+                flops = sum(ranks.gathered(looked.flops(items)))
                 counted.append({"padded_tokens": padded_tokens(its), "shape": its, "flops": flops})
             sections["profile"] = {"memory_by_kind": dataclasses.asdict(kinds), "flops": counted}
         if run.compile:
@@ -132,8 +132,18 @@ class _Steps:
     parts: Parts
 
     def on(self, items: IntArray) -> Callable[[], object]:
-        batch = self.parts.of(items)
+        return self._of(self.parts.of(items))
 
+    def flops(self, items: IntArray) -> int:
+        """This rank's share of a step's operations, without those of a part that it does for nothing."""
+        batch, parts = self.parts.of(items), self.parts.shape(items)
+        found = count_flops(self._of(batch))
+        if len(parts) % ranks.count():  # some rank has one, and all must take as many steps
+            idle = len(batch) - len(parts[ranks.own() :: ranks.count()])
+            found -= idle * count_flops(self._of(batch[-1:]))
+        return found
+
+    def _of(self, batch: list[Part]) -> Callable[[], object]:
         def step() -> object:
             torch.manual_seed(dropout_seed(self.run.seed))
             return self.stepper.step(batch)

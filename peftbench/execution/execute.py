@@ -21,6 +21,7 @@ from ..measure.environment import describe
 from ..measure.memory import MemoryMeter
 from ..measure.parameters import count, count_parameters
 from ..models.adaptation import Batch
+from ..models.parted import outside_whole
 from ..models.precision import DTYPES, frozen_in
 from ..objectives import figures
 from ..objectives.base import joins_items
@@ -30,6 +31,7 @@ from ..plugins.fence import fenced
 from ..records.record import Check, Record
 from ..records.runs import Conditions, Run
 from . import batches, constant, forgetting, learning_curve, proof, ranks, relations, reload, score
+from .alike import check_alike
 from .before import Before
 from .cost import measure_costs
 from .finite import check_figures
@@ -138,18 +140,20 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
                     witness.beside(watch),
                 )
             if run.packing:  # what a pass is given are rows, not items
-                rows = (ranks.mine(step) or step[:1] for step in seen.shapes)
+                rows = (ranks.mine(step, step[0]) for step in seen.shapes)
                 witness.counted.expected_rows = sum(part[0] for step in rows for part in step)
             training = dataclasses.asdict(seen) | dataclasses.asdict(witness.counted)
             training["departures"] = witness.departures()
         else:
             fit_started = time.perf_counter()
             adaptation.model.eval()
-            items = adaptation.fit(passes)
+            with outside_whole():
+                items = adaptation.fit(passes)
             training = {"fit_s": time.perf_counter() - fit_started, "fit_items": items}
             if not adaptation.whole_split and run.budget.is_below_an_epoch(len(encoded["train"])):
                 claims = dataclasses.replace(claims, seedless=False)  # the seed draws what it sees
     train_peak = ranks.peak(memory.last)
+    check_alike(adaptation, head)
     accelerator.free_memory()  # it holds the optimizer's state
     training |= {
         "train_items": len(encoded["train"]),
@@ -217,7 +221,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     progress.phase("check")
     if shown:
         again = reload.base_again(run, loaded, prepared, found)
-        loaded = base = prepared = adaptation = head = stored = scorer = witness = None  # type: ignore[assignment]
+        loaded = base = prepared = adaptation = head = stored = scorer = watch = witness = None  # type: ignore[assignment]
         gc.collect()  # the trained model goes before another one comes
         found += reload.reloaded(run, again, out, start, last, short)
     ranks.together()  # none takes away what another one still reads

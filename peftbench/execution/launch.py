@@ -7,11 +7,13 @@ is then the end of the run's log.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import faulthandler
 import json
 import logging
 import os
 import shutil
+import signal
 import threading
 import time
 import traceback
@@ -41,6 +43,8 @@ LOOK_S = 0.1  # between looks at whether the others live
 OTHERS_END_S = (
     5.0  # a rank whose messages fail waits so long for the launcher to end it with the one that is gone
 )
+# That one waits for another, which may write a large file meanwhile: the launcher ends all if one is gone, the program's time-out if none is.
+PATIENCE = datetime.timedelta(days=7)
 OF_MESSAGES = ("gloo", "NCCL", "DistBackendError", "DistNetworkError", "DistStoreError")
 
 
@@ -77,7 +81,12 @@ def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=run.ranks, run_id=str(uuid.uuid4()), rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
-        max_restarts=0, monitor_interval=LOOK_S, start_method="fork", logs_specs=DefaultLogsSpecs(),
+        max_restarts=0, monitor_interval=LOOK_S, start_method="fork",
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # else two folders of each run stay where temporary files are
+        local_addr="127.0.0.1",  # else the host's name, which may lead nowhere
+        # Nobody sends it: its handlers would stay in this process, and an interrupt would be an error of a run. The ranks would have
+        # them too, and one that waits for another in a library handles no signal.
+        signals_to_handle="SIGUSR2",
     )  # fmt: skip
     homes = [out, *(out / f"rank-{rank}" for rank in range(1, run.ranks))]
     for home in homes[1:]:
@@ -106,10 +115,11 @@ def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
 def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher: int) -> None:
     """What each process does."""
     rank = int(os.environ["RANK"])
+    with contextlib.suppress(AttributeError, RuntimeError):  # on Linux: it writes nothing more, at once
+        torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     if device == "cuda":  # before anything touches CUDA
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+        _see_one_gpu(rank)
     with contextlib.ExitStack() as quiet:
         if rank:
             log = quiet.enter_context((homes[rank] / LOG).open("a", encoding="utf-8", buffering=1))
@@ -119,23 +129,30 @@ def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher
             quiet.enter_context(contextlib.redirect_stderr(log))
             faulthandler.enable(2, all_threads=False)
             quiet.enter_context(progress.reported_to(lambda event: None))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
         torch.set_num_threads(max(1, torch.get_num_threads() // len(homes)))
         try:
             answer = do(homes[rank])
+            (homes[rank] / ANSWER).write_text(json.dumps(answer), encoding="utf-8")
         except Exception as error:  # noqa: BLE001  said to the program by this process's end
             traceback.print_exc()
             quiet.close()
             if (said := unwritable(error)) is not None:
                 progress.send({"unwritable": said})
             _fail(f"{type(error).__name__}: {error}")
-    (homes[rank] / ANSWER).write_text(json.dumps(answer), encoding="utf-8")
     record = Record.from_text(answer["record"])
     if record.status == "ok":
         ranks.together()  # none leaves while another one still listens
         dist.destroy_process_group()
         return
     _fail(record.reason or "")
+
+
+def _see_one_gpu(rank: int) -> None:
+    """Leave this process the rank's GPU alone, which is then the first of this process, for torch too."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+    os.environ["LOCAL_RANK"] = "0"  # by which a mesh chooses where nothing is on a GPU yet
 
 
 def _fail(reason: str) -> NoReturn:

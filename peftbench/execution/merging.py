@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..models.adaptation import Adaptation, uncast
+from ..models.parted import any_is_shared
 from ..plugins.contracts import Claims
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
 from ..records.runs import Run
@@ -133,7 +134,7 @@ def merged_where_proven(adaptation: Adaptation, check: Check | None, device: tor
     """For the block, plain layers in the places of the wrappers, where the run proved that outputs stay the same.
 
     On a GPU alone, where a token waits for each kernel that a wrapper adds. A small update that the cast of merged weights to a
-    16-bit type loses is a difference too.
+    16-bit type loses is a difference too. Not where processes share the base's weights: merged, each would hold them whole.
 
     Args:
         check: what `merge` found, over weights in the type of the compute; None: it was not looked at.
@@ -147,7 +148,7 @@ def merged_where_proven(adaptation: Adaptation, check: Check | None, device: tor
         and (check.figures or {}).get("cast", 0.0) <= MERGE_TOLERANCE
     )
     folded: dict[str, nn.Module] = {}
-    if proven and device.type == "cuda":
+    if proven and device.type == "cuda" and not any_is_shared():
         with suppress(torch.OutOfMemoryError):  # it writes unmerged all the same
             folded = adaptation.folded()
     with adaptation.placed(folded):

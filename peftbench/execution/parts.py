@@ -59,14 +59,11 @@ class Parts:
     room: int | None = None  # tokens of a packed row; None: not packed
 
     def of(self, items: IntArray) -> list[Part]:
-        """The parts of one optimizer step, of several ranks this one's.
-
-        One for which there is no part does another's for nothing: it is waited for where weights come in parts.
-        """
+        """The parts of one optimizer step, of several ranks this one's; each rank has as many, some with a share of 0."""
         cut = [(its, collate(self.data, its, self.pad, CPU)) for its in self._cut(items)]
         weights = [self.objective.weight(batch) for _, batch in cut]
         shared = [(*one, weight / sum(weights)) for one, weight in zip(cut, weights, strict=True)]
-        return [self._part(*one) for one in ranks.mine(shared) or [(*cut[0], 0.0)]]
+        return [self._part(*one) for one in ranks.mine(shared, (*cut[0], 0.0))]
 
     def part(self, items: IntArray) -> Part:
         """Some items as one part."""

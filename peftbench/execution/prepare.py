@@ -28,8 +28,9 @@ from ..plugins.fence import fenced
 from ..records.runs import ADAMW, FSDP, Run
 from . import batches, ranks
 from .fingerprints import some
+from .hidden import kept_by
 from .left_over import Modules
-from .shard import shard
+from .shard import has_hooks, shard
 
 
 @dataclass
@@ -164,16 +165,25 @@ def _shared(
     """Let the ranks share the base; what trains of it is found again by name. What the method added, and the head, each rank has.
 
     Raises:
-        NotSupported: the run's optimizer can't train a tensor of which each rank has a part.
+        NotSupported: the run's optimizer, or the method, can't do with a tensor of which each rank has a part.
     """
+    base = list(base)  # whose numbers stay theirs as long as they are there
     of_base = {id(p) for p in base} - {id(p) for p in head.values()}
     if run.optimizer != ADAMW and any(id(p) in of_base for p in adaptation.params.values()):
         raise NotSupported(
             f"--optimizer {run.optimizer} can't train weights of which each process holds a part; leave it out, or add --parallel ddp"
         )
     alike = {id(p) for p in (*adaptation.params.values(), *head.values())} - of_base
+    hooked = [n for n, p in adaptation.model.named_parameters() if id(p) in of_base and has_hooks(p)]
     moved = shard(adaptation.model, blocks, alike, torch.device(device))
     adaptation.params = {name: moved.get(id(p), p) for name, p in adaptation.params.items()}
+    stale = [way for way, found in kept_by(adaptation).items() if id(found) in of_base & moved.keys()]
+    for strange, does in ((hooked, "has hooks"), (stale, "is kept beside the model")):
+        if strange:
+            raise NotSupported(
+                f"{some(strange)}, of the base's weights, {does}, and with --parallel fsdp each process holds a part of these alone; add "
+                "--parallel ddp"
+            )
     present = {**dict(adaptation.model.named_parameters()), **dict(adaptation.model.named_buffers())}
     adaptation.frozen = {
         name: present[name].detach() if name in present else tensor

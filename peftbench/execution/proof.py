@@ -6,7 +6,6 @@
     base unchanged         every base weight and buffer is bitwise as it was before the method came
     shared budget          passes, items, optimizer steps and rates are those that every method gets
     equal terms            the base trained in training mode, with its own dropout
-    processes agree        what each process of a run has trained by itself is bitwise the others'
     settings               nothing of the process that other runs share was changed
     items alone, causal    `relations`: outputs depend on their own item, and on its past alone in a causal model
     merge                  `merging`: |merged - unmerged| <= .05 |unmerged - base|, and predictions agree; the base fails this
@@ -26,11 +25,9 @@ import torch
 from torch import Tensor
 
 from ..models.adaptation import Adaptation
-from ..models.parted import is_parted
 from ..plugins.contracts import Claims
 from ..plugins.fence import FOREIGN
 from ..records.record import FAIL, NOT_CLAIMED, NOT_TESTED, PASS, Check
-from . import ranks
 from .before import Before
 from .fingerprints import changed, fingerprints, some
 from .hidden import Hidden
@@ -183,20 +180,7 @@ def after_training(
         base,
         _budget(claims, adaptation, witness),
         _terms(witness),
-        *_agreement_of_ranks(prepared),
     ]
-
-
-def _agreement_of_ranks(prepared: Prepared) -> list[Check]:
-    """Whether what each rank has all of is the same on all, which nothing but the same gradients makes it."""
-    if ranks.count() == 1:
-        return []
-    own = {**prepared.adaptation.params, **prepared.adaptation.frozen, **prepared.head}
-    first, *others = ranks.gathered(fingerprints({n: t for n, t in own.items() if not is_parted(t)}))
-    differing = sorted({name for its in others for name in changed(first, its)})
-    if differing:
-        return [Check("processes agree", FAIL, f"{some(differing)} differs between them")]
-    return [Check("processes agree", PASS, f"{len(first)} tensors, bitwise")]
 
 
 def _all_train(adaptation: Adaptation, witness: Witness) -> Check:

@@ -39,9 +39,13 @@ def own() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
-def mine(parts: Sequence[T]) -> list[T]:
-    """Those of some parts that this rank does; together the ranks do each once."""
-    return list(parts[own() :: count()])
+def mine(parts: Sequence[T], idle: T) -> list[T]:
+    """Those of some parts that this rank does; together the ranks do each once.
+
+    Each does as many, some `idle` for nothing: a rank that did one less would be waited for where weights come in parts.
+    """
+    its = list(parts[own() :: count()])
+    return its + [idle] * (-(-len(parts) // count()) - len(its))
 
 
 def gathered(value: T) -> list[T]:
@@ -55,7 +59,11 @@ def gathered(value: T) -> list[T]:
 
 def agreed(value: T) -> T:
     """Rank 0's, where ranks share weights: what one decides by it, whether to call the model again, all must decide."""
-    return gathered(value)[0] if any_is_shared() else value
+    if count() == 1 or not any_is_shared():
+        return value
+    found = [value]
+    dist.broadcast_object_list(found, src=0)  # outputs may be 100 MB, which nobody wants of each
+    return found[0]
 
 
 def shared(work: Sequence[T], do: Callable[[T], R]) -> list[R]:

@@ -19,6 +19,7 @@ from ..models.adaptation import Adaptation, Batch
 from ..models.parted import inferring
 from ..objectives.base import Objective, is_by_token
 from ..records.record import FAIL, NOT_TESTED, PASS, Check
+from . import ranks
 from .forgetting import writes_on
 from .packing import ONE_ROW, lay_out_packed, packed
 from .parts import on_device
@@ -100,10 +101,10 @@ def causal(adaptation: Adaptation, probe: Probe) -> Check | None:
     """Of a model whose base does not see the future, whether its states before changed tokens stay; None: another model."""
     name = "causal"
     with adaptation.without():
-        of_base = _leak(adaptation.model, probe)
+        of_base = ranks.agreed(_leak(adaptation.model, probe))
     if of_base is None or of_base > TOLERANCE:
         return None
-    leak = _leak(adaptation.model, probe)
+    leak = ranks.agreed(_leak(adaptation.model, probe))
     if leak is None:
         return Check(name, NOT_TESTED, "its states can't be read")
     said = f"outputs before changed tokens move by {leak:.1e} of their norm"
@@ -116,13 +117,13 @@ def _misread(adaptation: Adaptation, probe: Probe) -> Check | None:
     """A failure, where a model that writes does not read its past from the cache as it reads it from tokens."""
     with adaptation.without(), probe.computing():
         try:
-            of_base = _in_steps(adaptation.model, probe)
+            of_base = ranks.agreed(_in_steps(adaptation.model, probe))
         except Exception:  # noqa: BLE001  a base without such a cache: recurrent ones have another
             return None
     if of_base is None or of_base > MOST_OF_THE_BASE:
         return None
     with probe.computing():
-        apart = _in_steps(adaptation.model, probe)
+        apart = ranks.agreed(_in_steps(adaptation.model, probe))
     if apart is None or apart <= max(_tolerance(probe), OF_THE_BASE * of_base):
         return None
     said = (
@@ -179,12 +180,12 @@ def check_packing(prepared: Prepared, probe: Probe, room: int) -> None:
     """
     adaptation = prepared.adaptation
     with adaptation.without():
-        of_base = _packed_apart(adaptation.model, probe, room)
+        of_base = ranks.agreed(_packed_apart(adaptation.model, probe, room))
     if not of_base <= _tolerance(probe):
         raise NotSupported(f"--packing: this model {_leaks(of_base)}")
     of_the_base = {id(p) for p in prepared.base}
     with _larger([p for p in adaptation.params.values() if id(p) not in of_the_base]):
-        apart = _packed_apart(adaptation.model, probe, room)
+        apart = ranks.agreed(_packed_apart(adaptation.model, probe, room))
     # In half precision the base's own may happen to be none, or as large as is let through.
     half = max(TOLERANCE_HALF, 2 * of_base)
     if not apart <= (max(TOLERANCE, OF_THE_BASE * of_base) if probe.autocast is None else half):

@@ -62,6 +62,11 @@ def shard(
     return {number: p for number, p in moved.items() if p is not None and id(p) != number}
 
 
+def has_hooks(parameter: nn.Parameter) -> bool:
+    """Whether something is called with its gradients; what stands in its place has none of that."""
+    return bool(parameter._backward_hooks) or bool(getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
 def _buffers_to_parameters(model: nn.Module) -> None:
     """Make parameters of the buffers that are worth sharing: those that are stored, of some size, and of one module alone."""
     uses = Counter(id(buffer) for module in model.modules() for buffer in module._buffers.values())

@@ -108,7 +108,7 @@ class Witness:
         budget = self.run.budget
         self.steps = steps
         cut = cut_for_ranks(np.arange(min(budget.batch_size, items)), budget.accumulate)
-        own = ranks.mine(cut) or cut[:1]
+        own = ranks.mine(cut, cut[0])
         self.counted.expected_passes = steps * len(own)
         self.counted.expected_rows = steps * sum(map(len, own))
         self.seed: int | None = None

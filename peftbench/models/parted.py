@@ -77,6 +77,18 @@ def without_gradients() -> Iterator[None]:
         model.reshard()
 
 
+@contextmanager
+def outside_whole() -> Iterator[None]:
+    """For the block, what lies outside the blocks of shared models is put together: parts of a model can be called without the whole."""
+    for model in _shared:
+        model.unshard()
+    try:
+        yield
+    finally:
+        for model in _shared:
+            model.reshard()
+
+
 def inferring(function: Callable[P, R]) -> Callable[P, R]:
     """A function that is called without gradients."""
 

@@ -94,6 +94,11 @@ class Store:
             UsageError: the disk is full, or the store can't be written. What it holds is as it was.
         """
         try:
+            for left in staging.iterdir():
+                if (
+                    left.is_dir()
+                ):  # of a process of the run, whose launcher was killed and could not take it away
+                    shutil.rmtree(left, ignore_errors=True)
             share(staging)
             record = dataclasses.replace(record, files=_files(staging))
             with (staging / RECORD).open("w", encoding="utf-8") as sink:
@@ -294,7 +299,7 @@ def _files(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
         for file in sorted(folder.iterdir())
-        if file.name != RECORD
+        if file.name != RECORD and not file.is_dir()
     }
 
 

@@ -20,7 +20,6 @@ ADVICE = {
     "shared budget": "use one pass over a step's items and only the core's optimizer; scale rates with `groups`; if that is not possible, set "
     "shared_budget=False in its Claims",
     "equal terms": "leave the base's training mode and its dropout as the trainer sets them",
-    "processes agree": "let what it does after a step, and what it draws, depend on nothing but the step's gradients and the run's seed",
     "settings": "leave torch's settings and the global random generators as they are; draw inside `inject`, or from a "
     "generator of your own",
     "items alone": "compute each item from its own real tokens: use the attention mask, no statistics over a batch, no state "

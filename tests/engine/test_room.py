@@ -61,3 +61,10 @@ def test_costs_are_measured_alone_and_a_run_has_a_gpu(make_run: Callable[..., Ru
     )  # as asked for: slots are counted elsewhere
     on_gpu = dataclasses.replace(run, device="cuda")
     assert room(on_gpu, None, gpus=2).jobs == 2 and room(on_gpu, None, gpus=2).has(on_gpu, [on_gpu])
+
+
+def test_runs_on_several_gpus_are_as_many_as_there_are_gpus_for(make_run: Callable[..., Run]) -> None:
+    """One more would be given the numbers of GPUs that are not there."""
+    pair = dataclasses.replace(make_run(), device="cuda", ranks=2)
+    assert [room(pair, jobs, gpus=8).jobs for jobs in (None, 3, 8)] == [4, 3, 4]
+    assert room(dataclasses.replace(pair, ranks=1), 16, gpus=8).jobs == 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 
 from peftbench.errors import NotSupported
-from peftbench.execution import score
+from peftbench.execution import reload, score
 from peftbench.execution.execute import execute
+from peftbench.execution.prepare import inject
 from peftbench.execution.train import train
 from peftbench.measure import energy
 from peftbench.measure.memory import MemoryMeter
 from peftbench.plugins import registry
-from peftbench.records.record import FAIL, Record
+from peftbench.records.record import FAIL, Check, Record
 from peftbench.records.runs import Conditions, Run
 from peftbench.tables.quantities import ENERGY, TRAIN_ENERGY
 
@@ -62,6 +64,28 @@ def test_memory_is_above_the_same_in_a_cost_run_as_in_training(
     for kind in ("training", "profile"):
         execute(make_run("vera", kind=kind, steps=1), tmp_path, Conditions())
     assert marks[0] == marks[1] > 10_000
+
+
+def test_the_trained_model_is_gone_before_another_one_is_read(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of a size that just fits would not."""
+    trained: list[weakref.ref[Any]] = []
+    there: list[bool] = []
+
+    def injected(*given: Any) -> Any:
+        prepared = inject(*given)
+        trained.append(weakref.ref(prepared.adaptation.model))
+        return prepared
+
+    def reloaded(*given: Any) -> list[Check]:
+        there.append(trained[0]() is not None)
+        return []
+
+    monkeypatch.setattr("peftbench.execution.execute.inject", injected)
+    monkeypatch.setattr(reload, "reloaded", reloaded)
+    execute(make_run("full", steps=2), tmp_path, Conditions(curve_points=1))
+    assert there == [False]
 
 
 @pytest.mark.parametrize("method", ["prefix", "peft-boft"])

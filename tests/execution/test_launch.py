@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import signal
+import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from torch import distributed as dist
 
 from peftbench.engine.answers import LOG
-from peftbench.execution import ranks
+from peftbench.execution import launch, ranks
 from peftbench.execution.launch import RankLost, on_ranks
 from peftbench.records.record import Record
 from peftbench.records.runs import Run
@@ -112,6 +114,38 @@ def test_ranks_end_with_the_process_that_started_them(run: Run, tmp_path: Path) 
     while any(Path(f"/proc/{process}").exists() for process in processes) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def test_a_run_leaves_the_process_and_the_disk_as_they_were(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No folders beside its own, and no handler that makes an error of an interrupt."""
+    (tmp_path / "for-a-while").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "for-a-while"))
+    monkeypatch.setattr(socket, "getfqdn", lambda *_: "no-such-host.invalid")
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(one) for one in asked]
+    (tmp_path / "out").mkdir()
+
+    def do(home: Path) -> dict[str, str]:
+        dist.barrier()
+        assert signal.getsignal(signal.SIGTERM) == before[1]
+        return record_of(run)
+
+    assert on_ranks(run, tmp_path / "out", do) == record_of(run)
+    assert [signal.getsignal(one) for one in asked] == before
+    assert list((tmp_path / "for-a-while").iterdir()) == list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_rank_sees_its_gpu_alone_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mesh takes the GPU of the number LOCAL_RANK where none is in use yet."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    launch._see_one_gpu(1)
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["LOCAL_RANK"]) == ("7", "0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    launch._see_one_gpu(3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 def test_a_run_whose_rank_dies_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:

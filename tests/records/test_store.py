@@ -144,6 +144,18 @@ def test_an_interrupted_run_leaves_nothing(make_run: Make, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [] and store.all() == []
 
 
+def test_what_a_killed_run_left_beside_its_files_is_taken_away(make_run: Make, tmp_path: Path) -> None:
+    """The folder of another process of the run, which its launcher would have removed."""
+    store, run = Store(tmp_path), make_run()
+    with store.staging() as staging:
+        (staging / "log.txt").write_text("as far as it came")
+        (staging / "rank-1").mkdir()
+        (staging / "rank-1" / "log.txt").write_text("the same")
+        stored = store.put(Record(run, run.key, "failed", "timed out after 8 s"), staging)
+    assert sorted(file.name for file in stored.folder.iterdir()) == ["log.txt", "record.json"]
+    assert list(stored.record.files) == ["log.txt"]
+
+
 def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "store"
     file.write_text("")
