@@ -173,8 +173,9 @@ def _is_own(top: str, path: Path, file: Path) -> bool:
 
 @functools.cache
 def _installed() -> frozenset[Path]:
-    """The folders of Python's own modules and of installed ones."""
-    return frozenset(Path(place).resolve() for place in sysconfig.get_paths().values())
+    """The folders of Python's own modules and of installed ones: also those of a user, and of another environment that this one sees."""
+    seen = (place for place in sys.path if Path(place).name in ("site-packages", "dist-packages"))
+    return frozenset(Path(place).resolve() for place in (*sysconfig.get_paths().values(), *seen))
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from peftbench.plugins import source
 from peftbench.plugins.source import source_sha256
 
 PROGRAM = '''"""What it does."""
@@ -158,3 +159,22 @@ def test_code_of_ones_own_is_part_of_it_wherever_it_is_imported_from(
     (package / "deep" / "inner.py").write_text("SCALE = 100.0\n")
     assert source_sha256(plugin) != before
     assert source_sha256(plugin) == source_sha256(plugin)
+
+
+def test_an_installed_library_is_not_whatever_environment_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's own site-packages, or those of an environment that this one sees, are in no scheme of Python's: whether the library
+    is loaded yet would change the hash."""
+    library = tmp_path / "elsewhere" / "site-packages"
+    library.mkdir(parents=True)
+    (library / "a_library_elsewhere.py").write_text("A = 1\n")
+    method = tmp_path / "method.py"
+    method.write_text("def fit():\n    from a_library_elsewhere import A\n    return A\n")
+    monkeypatch.syspath_prepend(str(library))
+    source._installed.cache_clear()
+    before = source_sha256(method)
+    importlib.import_module("a_library_elsewhere")
+    assert source_sha256(method) == before
+    monkeypatch.undo()
+    source._installed.cache_clear()
