@@ -23,6 +23,7 @@ from ..records.runs import Run
 from ..records.store import reason_unwritable
 from ..render.markdown import plain_text
 from .card import Base, base_of, card
+from .outputs import name_labels, output_names, said_of_use
 
 if TYPE_CHECKING:
     from ..execution.prepare import Prepared
@@ -49,7 +50,7 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
             beside, code = _write_adapter(record, prepared, base, out)
         prepared.tokenizer.save_pretrained(out)
         kind = _kind_of(prepared)
-        said = "\n".join([beside, *map(plain_text, _said_of_use(record.run, prepared))])
+        said = "\n".join([beside, *map(plain_text, said_of_use(record.run, prepared.tokenizer))])
         (out / "README.md").write_text(card(record, folder, base, kind, code, said), encoding="utf-8")
         share(out)
         files = sorted(out.iterdir())
@@ -160,7 +161,7 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
         # Weights that were read as plain ones are written as such.
         plain.save_pretrained(out, **({"save_original_format": False} if _was_quantised(record) else {}))
     if prepared.head and not own:
-        _name_labels(plain.config, _output_names(record.run), out / "config.json")
+        name_labels(plain.config, output_names(record.run), out / "config.json")
     _save_own_head(prepared, own, out)
     code = [
         "import transformers",
@@ -169,45 +170,6 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
         "tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)",
     ]
     return _said_of_head(prepared, own), code
-
-
-def _name_labels(config: Any, names: Sequence[str], file: Path) -> None:
-    """Write a config's labels out: the library leaves out two, and a family may have another number where none are named."""
-    said = json.loads(file.read_text(encoding="utf-8"))
-    labels = dict(enumerate(names)) or config.id2label
-    said |= {"id2label": labels, "label2id": {label: at for at, label in labels.items()}}
-    if len(labels) == 1:  # else the library's pipelines take one output for the logit of a yes
-        said["problem_type"] = "regression"
-    file.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-
-
-def _is_its_data(run: Run) -> bool:
-    """Whether the run's task is what it was: it says what the outputs stand for."""
-    from ..plugins.build import task_identity
-
-    return task_identity(run.task).items() <= run.identity.items()
-
-
-def _output_names(run: Run) -> tuple[str, ...]:
-    from ..execution.prepare import objective_of
-
-    objective = objective_of(run)
-    return objective.output_names if objective is not None and _is_its_data(run) else ()
-
-
-def _said_of_use(run: Run, prepared: Prepared) -> list[str]:
-    """What the card says of inputs and outputs."""
-    from ..execution.prepare import objective_of
-
-    objective = objective_of(run)
-    if objective is None:
-        return []
-    if not _is_its_data(run):
-        return [
-            "The task or its data changed since the run, so what goes in and what the outputs mean is not said here."
-        ]
-    names = ", ".join(f"{at} `{name}`" for at, name in enumerate(objective.output_names))
-    return [*([f"Its outputs: {names}."] if names else []), *objective.said_of_use(prepared.tokenizer)]
 
 
 def _merges(prepared: Prepared) -> bool:
