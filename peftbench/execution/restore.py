@@ -86,6 +86,11 @@ def _rebuilt(run: Run, folder: Path) -> Prepared:
         saved = load_file(folder / "head.safetensors") if prepared.head else {}
         with torch.no_grad():
             for name, parameter in prepared.head.items():
+                if saved[name].shape != parameter.shape:
+                    raise UsageError(
+                        f"the run's head has {name} of shape {list(saved[name].shape)}, and its task {run.task!r} now asks for "
+                        f"{list(parameter.shape)}: its data changed since the run; put back what it was"
+                    )
                 parameter.copy_(saved[name])
     except (NotSupported, ValueError, KeyError) as error:
         raise UsageError(

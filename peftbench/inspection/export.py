@@ -21,7 +21,9 @@ from ..folders import drawn_folder, share
 from ..records.record import Record
 from ..records.runs import Run
 from ..records.store import reason_unwritable
+from ..render.markdown import plain_text
 from .card import Base, base_of, card
+from .outputs import name_labels, output_names, said_of_use
 
 if TYPE_CHECKING:
     from ..execution.prepare import Prepared
@@ -48,7 +50,8 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
             beside, code = _write_adapter(record, prepared, base, out)
         prepared.tokenizer.save_pretrained(out)
         kind = _kind_of(prepared)
-        (out / "README.md").write_text(card(record, folder, base, kind, code, beside), encoding="utf-8")
+        said = "\n".join([beside, *map(plain_text, said_of_use(record.run, prepared.tokenizer))])
+        (out / "README.md").write_text(card(record, folder, base, kind, code, said), encoding="utf-8")
         share(out)
         files = sorted(out.iterdir())
         to.mkdir(exist_ok=True)
@@ -158,7 +161,7 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
         # Weights that were read as plain ones are written as such.
         plain.save_pretrained(out, **({"save_original_format": False} if _was_quantised(record) else {}))
     if prepared.head and not own:
-        _name_labels(plain.config, out / "config.json")
+        name_labels(plain.config, output_names(record.run), out / "config.json")
     _save_own_head(prepared, own, out)
     code = [
         "import transformers",
@@ -167,13 +170,6 @@ def _write_merged(record: Record, prepared: Prepared, out: Path) -> tuple[str, l
         "tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)",
     ]
     return _said_of_head(prepared, own), code
-
-
-def _name_labels(config: Any, file: Path) -> None:
-    """Write a config's labels out: the library leaves out two, and a family may have another number where none are named."""
-    said = json.loads(file.read_text(encoding="utf-8"))
-    said |= {"id2label": config.id2label, "label2id": config.label2id}
-    file.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def _merges(prepared: Prepared) -> bool:

@@ -89,6 +89,15 @@ class Objective(Protocol):
         """
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each of the head's outputs stands for; empty: none has a name."""
+        return ()
+
+    def said_of_use(self, tokenizer: Any) -> list[str]:
+        """Sentences on what a user of a trained model must know beside how it is loaded: what it is given, what it gives."""
+        return []
+
+    @property
     def counted(self) -> dict[str, str]:
         """The columns of `encode` that no model is given: 0 or 1 an item, and what it means for those that have a 1."""
         return {}

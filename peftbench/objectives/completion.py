@@ -99,7 +99,7 @@ class Completion(Objective):
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         alone = self.decoder_start is None
         check_length(max_length, 4 if alone else 2, "source and target need a token each and their ends")
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        end = _end_of(tokenizer)
         sources = [_without_end(ids, end) for ids in tokenizer(rows["source"])["input_ids"]]
         space = " " if alone else ""
         targets = tokenizer([space + text for text in rows["target"]], add_special_tokens=False)["input_ids"]
@@ -125,6 +125,17 @@ class Completion(Objective):
                 columns["labels"].append(target)
                 columns["decoder_input_ids"].append([self.decoder_start, *target[:-1]])
         return columns
+
+    def said_of_use(self, tokenizer: Any) -> list[str]:
+        end = _end_of(tokenizer)
+        said = f"`{tokenizer.convert_ids_to_tokens(end)}` (token {end})"
+        given = tokenizer("a")["input_ids"]
+        adds = "" if given and given[-1] == end else ': `tokenizer(prompt)["input_ids"] + [' + str(end) + "]`"
+        how = ", ".join(f"{name} {value:g}" for name, value in vars(self.decoding).items())
+        return [
+            f"A prompt ends with {said}{adds}. What it writes ends with the same token.",
+            f"The scored texts were written without sampling, with {how}.",
+        ]
 
     def _source_room(self, max_length: int) -> int:
         """Tokens that a source may have. What is asked must not depend on the target, which nobody has who asks."""
@@ -222,3 +233,8 @@ class Completion(Objective):
 def _without_end(ids: list[int], end: int) -> list[int]:
     """Without the end that a tokenizer itself sets."""
     return ids[:-1] if ids and ids[-1] == end else ids
+
+
+def _end_of(tokenizer: Any) -> int:
+    """The token that ends a prompt and a completion."""
+    return int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id)

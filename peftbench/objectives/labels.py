@@ -51,6 +51,11 @@ class PerItem(Objective):
             "blank": "have no token in this tokenizer but special ones",
         }
 
+    def said_of_use(self, tokenizer: Any) -> list[str]:
+        if not (between := _between(tokenizer)):
+            return []
+        return [f"Where an item has two texts, `{between}` stands before the second."]
+
     def weight(self, batch: dict[str, Tensor]) -> int:
         return len(batch["labels"])
 
@@ -82,6 +87,10 @@ class Classification(PerItem):
     @property
     def outputs(self) -> int:
         return len(self.labels)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self.labels
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         places = range(self.outputs)
@@ -153,6 +162,15 @@ class Regression(PerItem):
     @property
     def outputs(self) -> int:
         return 1
+
+    def said_of_use(self, tokenizer: Any) -> list[str]:
+        said = super().said_of_use(tokenizer)
+        if (self.centre, self.spread) == (0.0, 1.0):
+            return said
+        return [
+            f"The number that it predicts is its output times {float(self.spread)!r} plus {float(self.centre)!r}.",
+            *said,
+        ]
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         scaled = [(_number(value) - self.centre) / self.spread for value in rows["label"]]
@@ -230,7 +248,11 @@ def _tokens(tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict
 
 def _apart(tokenizer: Any, seconds: list[str]) -> list[str]:
     """The second texts, behind an end token where the tokenizer itself puts nothing between two."""
+    between = _between(tokenizer)
+    return [between + text for text in seconds] if between else seconds
+
+
+def _between(tokenizer: Any) -> str:
+    """What stands between two texts beside what the tokenizer itself puts there."""
     marks = tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
-    return (
-        seconds if marks or tokenizer.eos_token is None else [tokenizer.eos_token + text for text in seconds]
-    )
+    return "" if marks or tokenizer.eos_token is None else str(tokenizer.eos_token)

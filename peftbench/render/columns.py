@@ -16,6 +16,7 @@ from ..errors import UsageError, unknown
 from ..stats.estimate import Estimate
 from ..stats.slowdown import Slowdown
 from ..tables.costs import Latency
+from ..tables.gate import out_of_scale
 from ..tables.quantities import COLUMN, SLOWDOWN, STEP, Measure, measures_in
 from ..tables.table import Row, Table
 from .flat import FIELDS, flat_rows
@@ -143,6 +144,9 @@ def percent_of(table: Table) -> float:
 
 def with_interval(estimate: Estimate, percent: float, sign: str, digits: int | None = None) -> str:
     """A figure ± half its interval, times `percent`; without `digits`, one behind the point of a share, three of an error in units."""
+    if digits is None and percent != 100 and out_of_scale(estimate.value, estimate.half_width()):
+        half = estimate.half_width()
+        return f"{estimate.value * percent:{sign}.3g}" + ("" if half is None else f" ±{half * percent:.3g}")
     digits = (1 if percent == 100 else 3) if digits is None else digits
     half = estimate.half_width()
     spread = "" if half is None else f" ±{half * percent:.{digits}f}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import UsageError
 from ..records.setting import PART, SOURCES
-from ..tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of
+from ..tables.gate import FAILED, INCONCLUSIVE, PASSED, Verdict, change_of, out_of_scale
 from ..tables.pairs import Pair, Paired, PairedFigure
 from ..tables.titles import title_of
 from .columns import MISSING, Cell, in_brackets
@@ -80,7 +80,9 @@ def _value(figure: PairedFigure | None, side: str) -> str:
     if figure is None:
         return MISSING
     value = (figure.a if side == "a" else figure.b) * figure.points
-    return f"{value:.1f}" if figure.points == 100 else f"{value:.3f}"
+    if figure.points == 100:
+        return f"{value:.1f}"
+    return f"{value:.3g}" if out_of_scale(value) else f"{value:.3f}"
 
 
 def _notes(paired: Paired) -> list[str]:

@@ -191,6 +191,12 @@ def _with_option(figure: PairedFigure) -> str:
     return " (--cost-runs 3)" if figure.over == "cost runs" else ""
 
 
+def out_of_scale(*numbers: float | None) -> bool:
+    """Whether three digits behind the point would be mostly zeros, or stand behind many before it: units may be nanometres or dollars."""
+    largest = max((abs(number) for number in numbers if number is not None), default=0.0)
+    return 0 < largest < 0.01 or largest >= 1e6
+
+
 def change_of(figure: PairedFigure) -> str:
     """A change with its 95 % interval, as it is shown: in points, or in percent."""
     half = figure.change.half_width()
@@ -201,5 +207,7 @@ def change_of(figure: PairedFigure) -> str:
         low, high = (math.expm1(figure.change.value + side) * 100 for side in (-half, half))
         return f"{value:+.1f} %" if half == 0 else f"{value:+.1f} ±{(high - low) / 2:.1f} %"
     value = figure.change.value * figure.points
+    if figure.points != 100 and out_of_scale(value, None if half is None else half * figure.points):
+        return f"{value:+.3g}" + ("" if half is None else f" ±{half * figure.points:.3g}")
     digits = 1 if figure.points == 100 else 3
     return f"{value:+.{digits}f}" + ("" if half is None else f" ±{half * figure.points:.{digits}f}")

@@ -366,3 +366,23 @@ def test_an_error_in_units_keeps_its_digits(tables: list[Table], report: str) ->
     assert " 81.0 " in text(tables, report)
     said = text([dataclasses.replace(tables[0], metric="rmse", unit="", is_share=False)], report)
     assert " 0.810 " in said and " -0.030 " in said
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e12])
+@pytest.mark.parametrize("report", ["markdown", "compact", "latex", "html"])
+def test_an_error_in_units_far_from_one_keeps_its_digits_too(
+    tables: list[Table], report: str, scale: float
+) -> None:
+    """In three digits behind the point a billionth is 0.000 in every row."""
+    rows = [
+        row
+        if row.score is None
+        else dataclasses.replace(
+            row, score=dataclasses.replace(row.score, value=row.score.value * scale, parts=())
+        )
+        for row in tables[0].rows
+    ]
+    small = dataclasses.replace(tables[0], metric="rmse", unit="", is_share=False, rows=tuple(rows))
+    first = next(row for row in rows if row.score is not None)
+    assert first.score is not None
+    assert f"{first.score.value:.3g}" in text([small], report)

@@ -17,10 +17,12 @@ from peftbench.inspection.export import export
 from peftbench.inspection.stored_runs import exportable
 from peftbench.measure.parameters import save
 from peftbench.models.resolve import resolve_model
+from peftbench.plugins.build import task_identity
 from peftbench.records.record import Record
 from peftbench.records.runs import Run
 from peftbench.records.store import Store
 
+from ..conftest import TASK
 from ..support.adapted import ROUNDING, adapted, train_some
 
 with warnings.catch_warnings():
@@ -37,11 +39,15 @@ Of = Callable[[str], str]
 def trained(make_run: Make, tmp_path: Path) -> Callable[..., tuple[Prepared, Record]]:
     """A method trained a little, in a store at `tmp_path / "runs"`."""
 
-    def train(method: str, model: str, keep: bool = True, **changes: Any) -> tuple[Prepared, Record]:
-        identity = {"model": resolve_model(model).revision, "task": "1", "data": "1", "method": "1"}
-        run = make_run(method, model, identity=identity)
+    def train(
+        method: str, model: str, keep: bool = True, learns: bool = True, **changes: Any
+    ) -> tuple[Prepared, Record]:
+        task = changes.pop("task", TASK)
+        identity = {"model": resolve_model(model).revision, **task_identity(task), "method": "1"}
+        run = make_run(method, model, task=task, identity=identity)
         prepared = adapted(run)
-        train_some(prepared)
+        if learns:
+            train_some(prepared)
         if prepared.adaptation.settle is not None:
             prepared.adaptation.settle()
         store = Store(tmp_path / "runs")
