@@ -14,17 +14,19 @@ import logging
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import distributed as dist
+from torch._C._distributed_c10d import FileStore
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -79,29 +81,15 @@ def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
     if run.device == "cuda" and (there := torch.cuda.device_count()) < run.ranks:
         raise UsageError(f"--gpus-per-run {run.ranks}: the job sees {there} of them here; ask for as many")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=run.ranks, run_id=str(uuid.uuid4()), rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
-        max_restarts=0, monitor_interval=LOOK_S, start_method="fork",
-        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # else two folders of each run stay where temporary files are
-        local_addr="127.0.0.1",  # else the host's name, which may lead nowhere
-        # Nobody sends it: its handlers would stay in this process, and an interrupt would be an error of a run. The ranks would have
-        # them too, and one that waits for another in a library handles no signal.
-        signals_to_handle="SIGUSR2",
-    )  # fmt: skip
     homes = [out, *(out / f"rank-{rank}" for rank in range(1, run.ranks))]
     for home in homes[1:]:
         home.mkdir()
-    rank, code, said = 0, 0, list[str]()
-    try:
-        with warnings.catch_warnings():  # as for the worker's own forks
-            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-            elastic_launch(config, _rank)(homes, run.device, do, os.getpid())
-    except ChildFailedError as error:
-        rank, failure = next(iter(error.failures.items()))
-        code, said = failure.exitcode, log_tail(homes[rank])
-        if rank:
-            with (out / LOG).open("a", encoding="utf-8") as log:
-                log.write("\n".join([f"Rank {rank} of {run.ranks}:", *said, ""]))
+    with tempfile.TemporaryDirectory(prefix="peftbench-") as meeting, _meeting_by_files():
+        rank, code = _launched(run, Path(meeting), homes, do)
+    said = log_tail(homes[rank]) if code else []
+    if rank:
+        with (out / LOG).open("a", encoding="utf-8") as log:
+            log.write("\n".join([f"Rank {rank} of {run.ranks}:", *said, ""]))
     answer = answer_in(homes[rank])
     for home in homes[1:]:
         shutil.rmtree(home, ignore_errors=True)
@@ -112,7 +100,46 @@ def on_ranks(run: Run, out: Path, do: Callable[[Path], Answer]) -> Answer:
     return answer
 
 
-def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher: int) -> None:
+@contextlib.contextmanager
+def _meeting_by_files() -> Iterator[None]:
+    """For the block, the launcher serves no ranks by a thread: one that asks for a name while the next rank is forked leaves it a lock that
+    nobody opens, and all would wait for ever."""
+    name = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+    before, os.environ[name] = os.environ.get(name), "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def _launched(run: Run, meeting: Path, homes: list[Path], do: Callable[[Path], Answer]) -> tuple[int, int]:
+    """Start the ranks and wait for them; returns 0 and 0, or the first that failed and the code of its exit.
+
+    Args:
+        meeting: a folder of this machine, by whose files they find each other.
+    """
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=run.ranks, run_id=str(uuid.uuid4()), max_restarts=0, monitor_interval=LOOK_S,
+        start_method="fork", rdzv_backend="c10d", rdzv_endpoint=str(meeting / "launcher"), rdzv_configs={"store_type": "file"},
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # else two folders of each run stay where temporary files are
+        local_addr="127.0.0.1",  # else the host's name, which may lead nowhere
+        # Nobody sends it: its handlers would stay in this process, and an interrupt would be an error of a run. The ranks would have
+        # them too, and one that waits for another in a library handles no signal.
+        signals_to_handle="SIGUSR2",
+    )  # fmt: skip
+    try:
+        with warnings.catch_warnings():  # as for the worker's own forks
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            elastic_launch(config, _rank)(meeting, homes, run.device, do, os.getpid())
+    except ChildFailedError as error:
+        rank, failure = next(iter(error.failures.items()))
+        return rank, failure.exitcode
+    return 0, 0
+
+
+def _rank(meeting: Path, homes: list[Path], device: str, do: Callable[[Path], Answer], launcher: int) -> None:
     """What each process does."""
     rank = int(os.environ["RANK"])
     with contextlib.suppress(AttributeError, RuntimeError):  # on Linux: it writes nothing more, at once
@@ -129,7 +156,9 @@ def _rank(homes: list[Path], device: str, do: Callable[[Path], Answer], launcher
             quiet.enter_context(contextlib.redirect_stderr(log))
             faulthandler.enable(2, all_threads=False)
             quiet.enter_context(progress.reported_to(lambda event: None))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        store = FileStore(str(meeting / "ranks"), len(homes))
+        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=len(homes))
         torch.set_num_threads(max(1, torch.get_num_threads() // len(homes)))
         try:
             answer = do(homes[rank])
