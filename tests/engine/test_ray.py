@@ -23,7 +23,7 @@ def test_runs_of_a_node_that_dies_are_done_elsewhere(make_run: Make, tmp_path: P
     """None is lost or done twice, and the results are those of this process, bit for bit."""
     from ray.cluster_utils import Cluster
 
-    runs = [Planned(make_run("lora", seed=seed, steps=100), False, 1, 1, None) for seed in range(2)]
+    runs = [Planned(make_run("lora", seed=seed, steps=400), False, 1, 1, None) for seed in range(2)]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     said: list[Event] = []
     try:
