@@ -142,7 +142,7 @@ def row(method: str, name: str, model: str, task: str, steps: int, home: Path) -
     try:
         run = plan(asked, capacity())[0].run
     except UsageError as error:
-        return f"| {method} | {name} | not supported: {error} |" + " |" * 5
+        return f"| {method} | {name} | not supported: {str(error).partition(': ')[2]} |" + " |" * 5
     alone = done(run, home / "1")
     if alone.status != "ok":
         return f"| {method} | {name} | {alone.status}: {alone.reason} |" + " |" * 5

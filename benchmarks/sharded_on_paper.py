@@ -145,6 +145,7 @@ clipping and the saved file are those of one process ([how that was tested](resu
 Limits: one machine for each run; every process reads the whole checkpoint into the host's memory before it keeps its part; the check `save and load` reads it twice more; weights in float32 under a bfloat16 compute type travel as float32; `--forgetting` first puts the whole base on
 one GPU; 8-bit optimizers can't train shared weights, so `full` with them is `not supported`. So is a method that keeps some of the base's weights
 beside the model or hooks their gradients (use `--parallel ddp`), and one that draws in a step or counts what it sees, so that processes go apart. Where the base is shared, texts are written with the method's own layers, not with merged ones.
+Hooks of a method on gradients see one process's part of a batch, before the sum: one that scales them is right, one that clips them is not.
 
 **What follows is arithmetic, and nothing of it is measured.** Shapes are those of Llama 3.1 (Grattafiori et al., 2024). The frozen base is bfloat16, what trains and its gradients are float32, the optimizer is AdamW. `lora` and `qlora` have the
 defaults of [methods.md](methods.md). Columns beyond the GPUs of one machine say what sharing would give there.
