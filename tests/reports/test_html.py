@@ -61,11 +61,15 @@ def driver() -> Iterator[Any]:
 def opened(driver: Any, tables: list[Table], tmp_path: Path) -> Iterator[Open]:
     """Opens a page from disk; afterwards nothing may have been asked of a network, or been said on the console."""
 
+    from selenium.webdriver.support.ui import WebDriverWait
+
     def visit(made: list[Table] = tables, view: str = "theme=light") -> Any:
         file = tmp_path / "page.html"
         file.write_text(page(made), encoding="utf-8")
         driver.get("about:blank")  # another fragment alone would not load the page anew
         driver.get(f"file://{file}#{view}")
+        drawn = "return Number(document.documentElement.dataset.drawnMs) > 0"
+        WebDriverWait(driver, 30).until(lambda browser: browser.execute_script(drawn))
         return driver
 
     yield visit
