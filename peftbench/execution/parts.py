@@ -62,7 +62,8 @@ class Parts:
         """The parts of one optimizer step, of several ranks this one's; each rank has as many, some with a share of 0."""
         cut = [(its, collate(self.data, its, self.pad, CPU)) for its in self._cut(items)]
         weights = [self.objective.weight(batch) for _, batch in cut]
-        shared = [(*one, weight / sum(weights)) for one, weight in zip(cut, weights, strict=True)]
+        whole = sum(weights)
+        shared = [(*one, weight / whole) for one, weight in zip(cut, weights, strict=True)]
         return [self._part(*one) for one in ranks.mine(shared, (*cut[0], 0.0))]
 
     def part(self, items: IntArray) -> Part:

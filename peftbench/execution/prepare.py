@@ -184,11 +184,7 @@ def _shared(
                 f"{some(strange)}, of the base's weights, {does}, and with --parallel fsdp each process holds a part of these alone; add "
                 "--parallel ddp"
             )
-    present = {**dict(adaptation.model.named_parameters()), **dict(adaptation.model.named_buffers())}
-    adaptation.frozen = {
-        name: present[name].detach() if name in present else tensor
-        for name, tensor in adaptation.frozen.items()
-    }
+    adaptation.find_frozen_again()
     return moved
 
 

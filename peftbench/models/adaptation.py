@@ -87,6 +87,10 @@ class Adaptation:
     def to(self, device: str | torch.device) -> None:
         """Move the model; what it replaced by others on the way is found again by name."""
         self.model.to(device)
+        self.find_frozen_again()
+
+    def find_frozen_again(self) -> None:
+        """Take by name what stands in the model now in the places of `frozen`."""
         present = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         self.frozen = {
             name: present[name].detach() if name in present else tensor
