@@ -197,7 +197,9 @@ class Run:
         return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        # Not by `asdict`, which copies every part of every run of thousands.
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "budget": vars(self.budget), "grid": self.grid and vars(self.grid)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Run:

@@ -71,6 +71,7 @@ def _named(inner: Check) -> Check:
 
 def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
     """Names with a kind each; those `needed` must be there."""
+    known = {**needed, **possible}
 
     def check(value: Any, place: str) -> None:
         if type(value) is not dict:
@@ -78,7 +79,7 @@ def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
         for name in needed:
             if name not in value:
                 raise PeftbenchError(f"its {place} lacks {name}")
-        for name, inner in {**needed, **possible}.items():
+        for name, inner in known.items():
             if name in value:
                 inner(value[name], f"{place}.{name}" if place else name)
 
@@ -87,10 +88,11 @@ def _fields(needed: Mapping[str, Check], **possible: Check) -> Check:
 
 def _exactly(needed: Mapping[str, Check], **possible: Check) -> Check:
     """These names and no other: what is made of it takes all that stands there."""
+    fields, known = _fields(needed, **possible), {**needed, **possible}
 
     def check(value: Any, place: str) -> None:
-        _fields(needed, **possible)(value, place)
-        refuse_unknown_fields(value, {**needed, **possible}, f"its {place}")
+        fields(value, place)
+        refuse_unknown_fields(value, known, f"its {place}")
 
     return check
 
@@ -161,16 +163,30 @@ _RULE = _exactly({"resolve": NUMBER, "first": SIZE, "cap": SIZE})  # a `SeedSche
 _KINDS = _fields({}, **dict.fromkeys([f"{kind}_bytes" for kind in ("weights", "gradients", "optimizer", "activations", "other")], COUNT))  # fmt: skip
 
 
+_NEEDED_LIBRARIES = _fields(dict.fromkeys(("python", "torch", "transformers"), TEXT))
+_VERSIONS = _named(_maybe(TEXT))
+
+
 def _libraries(value: Any, place: str) -> None:
-    _fields(dict.fromkeys(("python", "torch", "transformers"), TEXT))(value, place)
-    _named(_maybe(TEXT))(value, place)
+    _NEEDED_LIBRARIES(value, place)
+    _VERSIONS(value, place)
+
+
+_SURROUNDINGS = _fields(
+    {
+        "libraries": _libraries,
+        "threads": _maybe(COUNT),
+        **dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT)),
+    },
+    jobs=SIZE,
+    git_commit=_maybe(TEXT),
+)
+_NO_SURROUNDINGS = _fields({})
 
 
 def _environment(value: Any, place: str) -> None:
     """Of a run that was killed it is empty."""
-    places = dict.fromkeys(("machine", "gpu", "processor"), _maybe(TEXT))
-    needed = {"libraries": _libraries, "threads": _maybe(COUNT), **places}
-    _fields(needed if value else {}, jobs=SIZE, git_commit=_maybe(TEXT))(value, place)
+    (_SURROUNDINGS if value else _NO_SURROUNDINGS)(value, place)
 
 
 def _point(value: Any, place: str) -> None:
