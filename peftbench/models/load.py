@@ -117,6 +117,8 @@ def load_model(
             config.decoder_start_token_id = decoder_start(source)  # it writes as it was trained
         tokenizer = tokenizer_of(source)
         notices += [*fresh.notices, *fit_together(model, tokenizer, source.name)]
+        if objective is not None:
+            _check_tokenizer(objective, tokenizer, source)
     except PeftbenchError:
         raise
     except Exception as error:  # whatever a broken file makes the library raise
@@ -141,6 +143,14 @@ def load_model(
                 f"a {config.model_type} model's output layer can't be computed apart from its pass: the logits of all tokens are held at once"
             )
     return Loaded(model, tokenizer, head, source, tuple(notices), output)
+
+
+def _check_tokenizer(objective: Objective, tokenizer: Any, source: Source) -> None:
+    """Raises NotSupported with the model's name."""
+    try:
+        objective.check_tokenizer(tokenizer)
+    except NotSupported as error:
+        raise NotSupported(f"{source.name!r} {error}") from error
 
 
 def is_for_host(source: Source, weights: torch.dtype, device: str) -> bool:

@@ -157,6 +157,19 @@ class Objective(Protocol):
         """
         return "sequence"
 
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Whether a model's tokenizer serves it.
+
+        Raises:
+            NotSupported: it does not; the reason follows the model's name.
+        """
+        return
+
+    @property
+    def refuses_rows(self) -> bool:
+        """Whether `encode` may refuse a row for what is in it: then all are encoded before anything runs."""
+        return False
+
     def with_decoder_start(self, token: int | None) -> Objective:
         """The same for a model whose decoder begins with this token; None: a model without an encoder and a decoder."""
         return self

@@ -115,6 +115,8 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
                 else:
                     depends_on = of_task | beside
             source = None if broken else resolve_model(model)
+            if source is not None:
+                _check_rows(model, source, task_name, of_task, asked)
             weights = resolve_weights(asked.weights, device, dtype, source)
             cell = Combination(
                 here, model, task_name, device, cores, dtype, weights, revision, depends_on, broken
@@ -204,6 +206,27 @@ def _check_length(model: str, task: str, asked: Comparison) -> None:
     except (NotSupported, ModelError):  # which are rows of their own
         return
     objective.encode(tokenizer, built.splits()["train"][:1], asked.max_length)
+
+
+def _check_rows(
+    model: str, source: Source, task_name: str, of_task: dict[str, str], asked: Comparison
+) -> None:
+    """Whether a task's objective takes every row, where some may be refused for what a model's tokenizer makes of them.
+
+    Raises:
+        UsageError: it refuses one.
+    """
+    task = build.build_task(task_name)
+    if not task.objective.refuses_rows:
+        return
+    try:
+        objective = task.objective.with_decoder_start(decoder_start(source))
+        tokenizer = load_model(source, objective, 0, "meta").tokenizer
+    except (NotSupported, ModelError):  # which are rows of their own
+        return
+    length = asked.resolve_budget(build.length_of(task_name), None).max_length
+    key = batches.cache_key(task_name, of_task["task"], of_task["data"], model, source.revision)
+    batches.encode_splits(task_name, objective, task.splits, tokenizer, length, key)
 
 
 def _refusal(model: str, task: str) -> str | None:

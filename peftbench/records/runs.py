@@ -199,7 +199,10 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         # Not by `asdict`, which copies every part of every run of thousands.
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "budget": vars(self.budget), "grid": self.grid and vars(self.grid)}
+        parts = {
+            name: value and {**vars(value)} for name, value in (("budget", self.budget), ("grid", self.grid))
+        }
+        return {**fields, **parts, "identity": {**self.identity}, "commits": {**self.commits}}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Run:

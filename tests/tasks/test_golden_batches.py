@@ -198,4 +198,4 @@ def test_an_example_becomes_its_batch(name: str, tmp_path: Path, monkeypatch: py
 
 def test_every_built_in_task_has_an_example() -> None:
     built_in = {name for name, entry in load("task").items() if entry.path.parent.name == "tasks"}
-    assert built_in - {"csv", "jsonl", "parquet", "hub"} == set(GOLDEN)
+    assert built_in - {"csv", "jsonl", "parquet", "hub", "chat"} == set(GOLDEN)
