@@ -63,7 +63,7 @@ class AdaLoRA:
         adaptation = swap(model, self.targets, lambda base, sites: TripletLinear(base, sites, self))
         layers = {name: wrapper for name, (_, wrapper) in adaptation.swaps.items()}
         ranks = Ranks(self, [layer for layer in layers.values() if isinstance(layer, TripletLinear)])
-        adaptation.after_step = ranks.after_step
+        adaptation.after_step, adaptation.between_steps = ranks.after_step, ranks
         adaptation.penalty = ranks.penalty
         adaptation.settle = ranks.settle
         adaptation.stored = lambda: {
@@ -173,23 +173,42 @@ class Ranks:
         left = 1 - min(max(progress, 0.0), 1.0)
         return int(last + (first - last) * left**3)
 
+    def state(self) -> dict[str, Tensor]:
+        """Importance and its spread, and which triplets are chosen, by layer."""
+        found = {f"chosen {i}": mask for i, mask in enumerate(self.chosen)}
+        for i, p in enumerate(self._tensors()):
+            if p in self.importance:
+                found |= {f"importance {i}": self.importance[p], f"spread {i}": self.spread[p]}
+        return found
+
+    def put_back(self, state: Mapping[str, Tensor]) -> None:
+        """The same, of an earlier process."""
+        for i, p in enumerate(self._tensors()):
+            if f"importance {i}" in state:
+                self.importance[p] = state[f"importance {i}"].to(p.device)
+                self.spread[p] = state[f"spread {i}"].to(p.device)
+        layers = range(len(self.layers)) if "chosen 0" in state else ()
+        self.chosen = [state[f"chosen {i}"].to(self.layers[i].l.device) for i in layers]
+
+    def _tensors(self) -> list[nn.Parameter]:
+        return [p for layer in self.layers for p in (layer.p, layer.q, layer.l)]
+
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
         """Take the step's gradients into account, and silence the least important triplets."""
         beta = self.settings.smoothing
         frozen = step >= steps - int(self.settings.final_share * steps)
         if not frozen:
-            for layer in self.layers:
-                for p in (layer.p, layer.q, layer.l):
-                    if p.grad is None:
-                        continue
-                    seen = (p * p.grad).abs()
-                    if p not in self.importance:
-                        self.importance[p], self.spread[p] = torch.zeros_like(seen), torch.zeros_like(seen)
-                    old = self.importance[p]
-                    old.mul_(beta).add_(seen, alpha=1 - beta)
-                    apart = (seen - old).abs()
-                    self.spread[p].mul_(beta).add_(apart, alpha=1 - beta)
+            for p in self._tensors():
+                if p.grad is None:
+                    continue
+                seen = (p * p.grad).abs()
+                if p not in self.importance:
+                    self.importance[p], self.spread[p] = torch.zeros_like(seen), torch.zeros_like(seen)
+                old = self.importance[p]
+                old.mul_(beta).add_(seen, alpha=1 - beta)
+                apart = (seen - old).abs()
+                self.spread[p].mul_(beta).add_(apart, alpha=1 - beta)
             self.chosen = self._most_important(self.budget(step, steps))
         for layer, mask in zip(self.layers, self.chosen, strict=True):
             layer.l.masked_fill_(~mask, 0.0)

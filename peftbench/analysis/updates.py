@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def _by_site(whole: Update, sites: list[Site], split: bool) -> list[Update]:
         return [dataclasses.replace(whole, role=sites[0].role, layer=sites[0].layer)]
     if sites and not split:
         return [dataclasses.replace(whole, layer=sites[0].layer)]
-    found = []
+    found, several = [], Counter(site.role for site in sites)
     for site in sites:
         assert site.part is not None  # several roles of one module are slices of it
         index, count = site.part
@@ -116,7 +117,8 @@ def _by_site(whole: Update, sites: list[Site], split: bool) -> list[Update]:
         if len(ranks):
             found.append(
                 Update(
-                    f"{whole.name} {site.role}",
+                    f"{whole.name} {site.role}"
+                    + (f" {site.part[0] + 1}/{count}" if several[site.role] > 1 else ""),
                     site.role,
                     site.layer,
                     whole.a[ranks],

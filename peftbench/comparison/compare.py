@@ -173,6 +173,14 @@ def _followed(
 
 
 def _check_jobs(planned: list[Planned], how: Execution, engine: Engine) -> None:
+    if how.checkpoint_every and engine.capacity().apart:
+        raise UsageError(
+            "--checkpoint-every keeps the state beside the store, where jobs of a cluster can't be relied on to see it; leave it out"
+        )
+    if how.checkpoint_every and any(item.run.ranks > 1 for item in planned):
+        raise UsageError(
+            "--checkpoint-every does not serve runs in several processes (--gpus-per-run) yet; leave one of them out"
+        )
     if engine.capacity().apart:
         return
     most = engine.capacity().at_once

@@ -71,6 +71,10 @@ class Execution:
         0, "Score validation this many times during training; 0: never.", MEASUREMENT, WHOLE, "curve",
         check=up_to(MOST_MOMENTS, at_least(0, "; 0 scores validation at no moment")),
     )  # fmt: skip
+    checkpoint_every: int = option(
+        0, "Steps after which a training keeps its state, from which the same command carries on if it is ended; 0: never.", EXECUTION,
+        WHOLE, check=at_least(0, "; 0 keeps no state"),
+    )  # fmt: skip
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
 
@@ -175,7 +179,10 @@ def sweep(
                     del flying[event["job"]]
                     slots.add(job.slot)
                     with job.closing:
-                        stored = store.put(_record(job, event["exit"], how), job.staging)
+                        record, ended_itself = _record(job, event["exit"], how)
+                        stored = store.put(record, job.staging)
+                    if ended_itself:
+                        store.forget_checkpoints(stored.record.key)
                     sharing.claims.give_up(stored.record.key)
                     room.learn(stored.record)
                     watch(event)
@@ -208,6 +215,8 @@ def _start(
         jobs=jobs,
         keep_weights=how.keep_weights,
         curve_points=how.curve_points if item.run.kind == "training" else 0,
+        checkpoint_every=0 if alone else how.checkpoint_every,
+        checkpoint_folder=str(store.checkpoints_of(item.run.key)) if how.checkpoint_every else None,
     )
     job = _InFlight(item, staging, slot, closing)
     if not room.apart:
@@ -230,8 +239,8 @@ def _note(job: _InFlight, event: Event, how: Execution) -> None:
     job.memory = event.get("memory", job.memory)
 
 
-def _record(job: _InFlight, code: int, how: Execution) -> Record:
-    """The record of a run that ended: its own, or one that says how it died."""
+def _record(job: _InFlight, code: int, how: Execution) -> tuple[Record, bool]:
+    """The record of a run that ended: its own, or one that says how it died; and whether it is its own."""
     answer = answer_in(job.staging)
     run = job.item.run
     reason = job.ended_for
@@ -241,12 +250,13 @@ def _record(job: _InFlight, code: int, how: Execution) -> Record:
             record = Record.from_text(answer["record"])
         except PeftbenchError as error:  # a figure that is no number, say: no row should show it
             reason = f"it left a record that can't be: {error}"
+    ended_itself = record is not None
     if record is None:
         reason = reason or exit_reason(code)
         record = Record(run, run.key, "failed", reason, job.phase, job.step, started_at=_now())
     if record.status != "ok":
         record = dataclasses.replace(record, failed_memory=job.memory, log_tail=log_tail(job.staging))
-    return dataclasses.replace(record, sequence=how.sequence)
+    return dataclasses.replace(record, sequence=how.sequence), ended_itself
 
 
 def _looked_at(stored: Stored, store: Store, how: Execution) -> Stored:

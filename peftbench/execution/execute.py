@@ -23,6 +23,7 @@ from ..measure.parameters import count, count_parameters
 from ..models.adaptation import Batch
 from ..models.parted import outside_whole
 from ..models.precision import DTYPES, frozen_in
+from ..models.roles import told_of_experts
 from ..objectives import figures
 from ..objectives.base import joins_items
 from ..objectives.jackknife import pseudo_values
@@ -33,6 +34,7 @@ from ..records.runs import Conditions, Run
 from . import batches, constant, forgetting, learning_curve, proof, ranks, relations, reload, score
 from .alike import check_alike
 from .before import Before
+from .checkpoint import Checkpoints
 from .cost import measure_costs
 from .finite import check_figures
 from .hidden import added_bytes
@@ -75,7 +77,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     task = build_task(run.task)
     objective = objective_for(run, task)
     loaded = load_base(run, objective, run.device)
-    model_notices = list(loaded.notices)
+    model_notices = [*loaded.notices, *told_of_experts(loaded.model)]
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     before = forgetting.before(run, loaded, accelerator)
@@ -129,6 +131,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
             watch, points = learning_curve.recorder(
                 conditions.curve_points, steps, scorer, encoded["validation"], memory, energy
             )
+            checkpoints = Checkpoints(run, conditions, prepared, witness, points, (memory, energy))
             with witness.watching(steps, len(encoded["train"])):
                 seen = train(
                     prepared,
@@ -138,6 +141,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
                     pad,
                     accelerator,
                     witness.beside(watch),
+                    checkpoints,
                 )
             if run.packing:  # what a pass is given are rows, not items
                 rows = (ranks.mine(step, step[0]) for step in seen.shapes)
@@ -160,6 +164,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "steps": steps,
         **dataclasses.asdict(ranks.seen(bystanders)),
         **dataclasses.asdict(ranks.energy(energy.used(), device)),
+        **({"energy_j": None} if training.get("carried_on") else {}),  # of the steps since alone
         "gpu_before": gpu_before,
         "gpu_after": nvml.state_now(device),
     }
@@ -221,7 +226,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     progress.phase("check")
     if shown:
         again = reload.base_again(run, loaded, prepared, found)
-        loaded = base = prepared = adaptation = head = stored = scorer = watch = witness = None  # type: ignore[assignment]
+        loaded = base = prepared = adaptation = head = stored = scorer = watch = witness = checkpoints = None  # type: ignore[assignment]
         gc.collect()  # the trained model goes before another one comes
         found += reload.reloaded(run, again, out, start, last, short)
     ranks.together()  # none takes away what another one still reads

@@ -25,6 +25,7 @@ from ..objectives.base import Objective
 from ..records.runs import Run
 from . import ranks
 from .batches import Encoded, training_order
+from .checkpoint import Checkpoints
 from .finite import Diverged
 from .optimizers import optimizer_of
 from .packing import room_of
@@ -46,6 +47,7 @@ class Trained:
     tokens: list[int]  # real tokens of each step; padding is not counted
     padded_tokens: list[int]  # with padding: what the arithmetic is done on
     shapes: list[list[list[int]]]  # of each step's parts, as `Parts.shape` says
+    carried_on: list[int]  # after which steps another process carried on from a checkpoint
 
 
 def accelerator_for(device: str, dtype: str) -> Accelerator:
@@ -157,11 +159,15 @@ def train(
     pad: dict[str, int],
     accelerator: Accelerator,
     watch: Callable[[int, float], None] = lambda done, train_s: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train what the adaptation and the head declare, for exactly the run's budget; the last step's weights count.
 
     `watch` is called after every step with the steps done and the seconds that they took, outside the timers; it
     leaves the model in training mode.
+
+    Args:
+        checkpoints: from which a training that was ended carries on.
 
     Raises:
         Diverged: the loss or its gradient became NaN or infinite.
@@ -172,11 +178,14 @@ def train(
     stepper = Stepper(prepared, objective, run, steps, accelerator)
     parts = Parts(data, objective, pad, device, budget.accumulate, room_of(run, model))
     clock = synchronized_clock(device)
-    seen = Trained([], [], [], [], [], [], [])
+    seen = Trained([], [], [], [], [], [], [], [])
 
     torch.manual_seed(dropout_seed(run.seed))
     model.train()
+    first = 0 if checkpoints is None else checkpoints.carry_on(stepper, seen)
     for step, items in enumerate(training_order(data.lengths, budget.batch_size, steps, run.seed)):
+        if step < first:
+            continue
         begun = time.perf_counter()
         batch = parts.of(items)
         started = clock()
@@ -194,5 +203,7 @@ def train(
                 raise Diverged(f"the {name} is {value} at step {step + 1}")
         progress.step(step + 1, steps)
         watch(step + 1, sum(seen.step_s))
+        if checkpoints is not None:
+            checkpoints.after_step(step + 1, steps, stepper, seen)
     model.eval()
     return seen

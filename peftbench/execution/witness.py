@@ -93,6 +93,7 @@ class Witness:
         self.embeddings = _embeddings(adaptation)
         self.per_pass = self._embedded_once(probe)
         self.embedded, self.rows, self.calls, self.paused = 0, 0, 0, False
+        self.calls_before = 0  # of a training that carries on
         self.inside = {id(module) for module in adaptation.model.modules()}
         self.head_groups: set[int] = set()  # places of the optimizer's groups that are the head's alone
         self.factors: set[float] = set()
@@ -123,7 +124,9 @@ class Witness:
                 add(embedding.register_forward_pre_hook(self._embed).remove)
             yield
         self._settings()
-        self.counted.forward_passes = self.embedded / self.per_pass if self.per_pass else float(self.calls)
+        self.counted.forward_passes = (
+            self.embedded / self.per_pass if self.per_pass else float(self.calls_before + self.calls)
+        )
         self.counted.rows = self.rows / max(1, self.per_pass)
         self.counted.rate_factors = sorted(self.factors)
 
@@ -137,6 +140,25 @@ class Witness:
             self.paused = False
 
         return after_step
+
+    def counts(self) -> dict[str, Any]:
+        """What was counted so far, for a checkpoint."""
+        calls = self.calls_before + self.calls
+        return {
+            "counted": vars(self.counted),
+            "factors": sorted(self.factors),
+            "embedded": self.embedded,
+            "rows": self.rows,
+            "calls": calls,
+        }
+
+    def put_back(self, counts: dict[str, Any]) -> None:
+        """The same of the steps that another process did."""
+        for name, value in counts["counted"].items():
+            setattr(self.counted, name, value)
+        self.factors = set(counts["factors"])
+        self.embedded, self.rows = counts["embedded"], counts["rows"]
+        self.calls_before = counts["calls"]
 
     def departures(self) -> list[str]:
         """What a table says of how this training departs from the shared budget, the method's declared rates included."""

@@ -52,6 +52,16 @@ class Fit(Protocol):
     def __call__(self, batches: Callable[[str], Iterable[Batch]]) -> int: ...
 
 
+class BetweenSteps(Protocol):
+    """What a method keeps for itself from one step to the next, so that a training that was ended can carry on."""
+
+    def state(self) -> dict[str, Tensor]:
+        """By name."""
+
+    def put_back(self, state: Mapping[str, Tensor]) -> None:
+        """Take it from what `state` gave in an earlier process."""
+
+
 @dataclass
 class Adaptation:
     """What a method did to a model."""
@@ -66,6 +76,8 @@ class Adaptation:
     after_step: Callable[[int, int], None] | None = None
     """Called after each optimizer step with its number from 0 and the number of all steps, while the step's gradients
     are still there, for methods that reallocate."""
+    between_steps: BetweenSteps | None = None
+    """What `after_step` keeps. Without it a method with an `after_step` makes no checkpoints."""
     penalty: Callable[[], Tensor] | None = None
     """A scalar that is added to the task's loss in each step. The recorded losses are the task's."""
     groups: dict[str, float] = field(default_factory=dict)

@@ -8,15 +8,19 @@ way every block has to have it: a model of which some blocks lack a role is refu
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from ..errors import NotSupported, UsageError, unknown
+from .families import FAMILIES, LINEAR_ROLES, THIRDS, Family, Part
 
-LINEAR_ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+ALL_LINEAR = "all-linear"  # in place of roles: every linear layer of the blocks, fused ones whole
 ROLES = (*LINEAR_ROLES, "attention", "block", "embedding", "norm")
 
 
@@ -28,121 +32,7 @@ class Site:
     name: str  # dotted name in the model
     module: nn.Module = field(compare=False, repr=False)
     layer: int | None  # index of the block; None outside the blocks
-    part: tuple[int, int] | None = None  # (index, count) among equal slices of the output; None: all of it
-
-
-@dataclass(frozen=True)
-class Family:
-    """Regular expressions for the modules of a model family."""
-
-    block: str  # on the full name; its first group is the layer's index
-    roles: dict[str, str]  # on the name relative to the block, matched whole
-    embedding: str  # on the full name
-    fused: dict[str, tuple[int, int]] = field(
-        default_factory=dict
-    )  # role -> (index, count) of its output slice
-    unclear: dict[str, str] = field(default_factory=dict)  # role -> why nothing can be said to play it
-
-
-def _roles(attention: str, q: str, k: str, v: str, o: str, ffn_in: str, ffn_out: str) -> dict[str, str]:
-    projections = zip(LINEAR_ROLES, (q, k, v, o, ffn_in, ffn_out), strict=True)
-    return {"attention": attention, **dict(projections)}
-
-
-def _bert(suffix: str = "") -> Family:
-    own = r"attention\.self"
-    return Family(
-        block=r"(?:^|\.)encoder\.layer\.(\d+)$",
-        roles=_roles(
-            own,
-            rf"{own}\.query{suffix}",
-            rf"{own}\.key{suffix}",
-            rf"{own}\.value{suffix}",
-            r"attention\.output\.dense",
-            r"intermediate\.dense",
-            r"output\.dense",
-        ),
-        embedding=r"(?:^|\.)embeddings\.word_embeddings$",
-    )
-
-
-def _qkv(block: str, attention: str, out: str, ffn_in: str, ffn_out: str, embedding: str) -> Family:
-    """The families that call their projections `q_proj`, `k_proj` and `v_proj`."""
-    q, k, v = (rf"{attention}\.{letter}_proj" for letter in "qkv")
-    return Family(block, _roles(attention, q, k, v, rf"{attention}\.{out}", ffn_in, ffn_out), embedding)
-
-
-_LLAMA = _qkv(
-    r"(?:^|\.)layers\.(\d+)$",
-    r"self_attn",
-    "o_proj",
-    r"mlp\.(?:gate|up)_proj",
-    r"mlp\.down_proj",
-    r"(?:^|\.)embed_tokens$",
-)
-FAMILIES: dict[str, Family] = {
-    "bert": _bert(),
-    "roberta": _bert(),
-    "xlm-roberta": _bert(),
-    "electra": _bert(),
-    "deberta-v2": _bert("_proj"),
-    "distilbert": Family(
-        r"(?:^|\.)transformer\.layer\.(\d+)$",
-        _roles(
-            "attention",
-            r"attention\.q_lin",
-            r"attention\.k_lin",
-            r"attention\.v_lin",
-            r"attention\.out_lin",
-            r"ffn\.lin1",
-            r"ffn\.lin2",
-        ),
-        r"(?:^|\.)embeddings\.word_embeddings$",
-    ),
-    "gpt2": Family(
-        r"(?:^|\.)h\.(\d+)$",
-        _roles(
-            "attn",
-            r"attn\.c_attn",
-            r"attn\.c_attn",
-            r"attn\.c_attn",
-            r"attn\.c_proj",
-            r"mlp\.c_fc",
-            r"mlp\.c_proj",
-        ),
-        r"(?:^|\.)wte$",
-        fused={"query": (0, 3), "key": (1, 3), "value": (2, 3)},
-    ),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma": _LLAMA,
-    "opt": _qkv(
-        r"(?:^|\.)decoder\.layers\.(\d+)$", "self_attn", "out_proj", "fc1", "fc2", r"(?:^|\.)embed_tokens$"
-    ),
-    "vit": _qkv(
-        r"(?:^|\.)layers\.(\d+)$",
-        "attention",
-        "o_proj",
-        r"mlp\.fc1",
-        r"mlp\.fc2",
-        r"(?:^|\.)patch_embeddings\.projection$",
-    ),
-    "t5": Family(
-        r"(?:^|\.)block\.(\d+)$",
-        _roles(
-            r"layer\.0\.SelfAttention",
-            r"layer\.0\.SelfAttention\.q",
-            r"layer\.0\.SelfAttention\.k",
-            r"layer\.0\.SelfAttention\.v",
-            r"layer\.0\.SelfAttention\.o",
-            r"layer\.[12]\.DenseReluDense\.wi(?:_[01])?",
-            r"layer\.[12]\.DenseReluDense\.wo",
-        ),
-        r"(?:^|\.)shared$",
-    ),
-}
+    part: Part | None = None  # None: all of it
 
 
 # What the linear layers of a block are called in the wild. Used for a family that is not in the table.
@@ -151,11 +41,11 @@ _COMMON = {
     "key": r"(?:.*\.)?(?:k_proj|key|key_proj|k_lin|k)",
     "value": r"(?:.*\.)?(?:v_proj|value|value_proj|v_lin|v)",
     "attention_output": r"(?:.*att\w*\.)(?:.*\.)?(?:o_proj|out_proj|out_lin|dense|o)",
-    "ffn_in": r"(?:.*\.)?(?:gate_proj|up_proj|gate_up_proj|fc1|lin1|c_fc|wi|wi_0|wi_1|intermediate\.dense)",
-    "ffn_out": r"(?:.*\.)?(?:down_proj|fc2|lin2|wo|(?<!attention\.)output\.dense)",
+    "ffn_in": r"(?:.*\.)?(?:(?<!att\.)(?<!attn\.)gate_proj|up_proj|gate_up_proj|fc1|lin1|c_fc|fc_in|wi|wi_0|wi_1|w1|w3|intermediate\.dense|dense_h_to_4h)",
+    "ffn_out": r"(?:.*\.)?(?:down_proj|fc2|lin2|fc_out|wo|w2|mlp\.c_proj|(?<!attention\.)output\.dense|dense_4h_to_h)",
 }
 PARTIAL = r"expert|shared_mlp"  # of layers that see some tokens, or stand beside those that do
-GATED = ({"gate_proj", "up_proj"}, {"wi_0", "wi_1"})  # two matrices of one feed-forward
+GATED = ({"gate_proj", "up_proj"}, {"wi_0", "wi_1"}, {"w1", "w3"})  # two matrices of one feed-forward
 
 
 def family_of(model: nn.Module) -> Family:
@@ -164,21 +54,41 @@ def family_of(model: nn.Module) -> Family:
     Raises:
         NotSupported: the family is not in the table and has no one stack of blocks.
     """
-    model_type = str(model.config.model_type)  # type: ignore[union-attr]
-    return FAMILIES.get(model_type) or _discover(model, model_type)
+    config: Any = model.config
+    known = FAMILIES.get(str(config.model_type))
+    if known is None:
+        return _discover(model, str(config.model_type))
+    heads = getattr(config, "num_attention_heads", None)
+    if known.fused and getattr(config, "num_key_value_heads", None) not in (None, heads):
+        return _without_thirds(known, str(config.model_type))
+    return known
+
+
+def _without_thirds(family: Family, model_type: str) -> Family:
+    """Of a model with fewer keys and values than queries: its fused projection is not cut into equal parts."""
+    why = f"this {model_type} model has fewer keys and values than queries, so that its fused projection has no equal parts; take {ALL_LINEAR}"
+    return dataclasses.replace(
+        family,
+        roles={role: name for role, name in family.roles.items() if role not in THIRDS},
+        unclear=dict.fromkeys(THIRDS, why),
+    )
 
 
 def sites(model: nn.Module, roles: str) -> list[Site]:
-    """The places that play `roles`, written `query+value`, in the order of the model's modules.
+    """The places that play `roles`, written `query+value`, or `all-linear`, in the order of the model's modules.
 
     Raises:
         UsageError: no such role.
         NotSupported: the model's family has no known roles, nothing plays one of those asked for, or not in every block.
     """
     asked = [role.strip() for role in roles.split("+")]
+    if asked == [ALL_LINEAR]:
+        return _all_linear(model)
     for role in asked:
         if role not in ROLES:
-            raise unknown("role", role, ROLES, "targets are roles joined by +, as in query+value")
+            raise unknown(
+                "role", role, ROLES, f"targets are roles joined by +, as in query+value, or {ALL_LINEAR}"
+            )
     if len(set(asked)) < len(asked):
         raise UsageError(f"targets {roles!r} name a role twice")
     family = family_of(model)
@@ -186,18 +96,65 @@ def sites(model: nn.Module, roles: str) -> list[Site]:
     kind = model.config.model_type  # type: ignore[union-attr]
     for role in asked:
         if role in family.unclear:
-            raise NotSupported(family.unclear[role])
+            raise NotSupported(family.unclear[role] + _said_of_experts(model, role))
         playing = [site for site in everything if site.role == role]
         if not playing:
             raise NotSupported(
                 f"targets {roles!r} match nothing: no module of this {kind} model plays {role!r}"
+                + _said_of_experts(model, role)
             )
         if role in family.roles and (lacking := _blocks_without(playing, everything)):
             raise NotSupported(
                 f"targets {roles!r}: this {kind} model has no {role!r} in layer {', '.join(map(str, lacking))} as it has in others "
-                f"({playing[0].name}); name roles that all of its blocks have"
+                f"({playing[0].name}); name roles that all of its blocks have, or {ALL_LINEAR}{_said_of_experts(model, role)}"
             )
     return [site for site in everything if site.role in asked]
+
+
+def _all_linear(model: nn.Module) -> list[Site]:
+    """Every linear layer of the blocks, whole."""
+    family = family_of(model)
+    found: dict[str, Site] = {}
+    inside: Site | None = None
+    for site in _all_sites(model, family):
+        if site.role != "block":
+            continue
+        inside = site
+        for name, module in site.module.named_modules():
+            if isinstance(module, nn.Linear | Conv1D):
+                whole = f"{inside.name}.{name}"
+                found.setdefault(whole, Site("linear", whole, module, inside.layer))
+    if not found:
+        raise NotSupported(
+            f"targets {ALL_LINEAR!r} match nothing: the blocks of this model have no linear layers"
+        )
+    return list(found.values())
+
+
+def experts(model: nn.Module) -> list[tuple[str, int]]:
+    """The names and sizes of weights that hold all experts of a block together, as (experts, ..., ...): no linear layer has them."""
+    return [(name, p.numel()) for name, p in model.named_parameters() if p.ndim == 3 and "expert" in name]
+
+
+def told_of_experts(model: nn.Module) -> list[str]:
+    """What a reader should know of a model with such weights."""
+    found = experts(model)
+    if not found:
+        return []
+    share = sum(size for _, size in found) / sum(p.numel() for p in model.parameters())
+    named = f"experts in tensors of three dimensions ({found[0][0]})"
+    return [
+        f"{share:.0%} of the model's weights are {named}; methods that add to linear layers leave them as they are"
+    ]
+
+
+def _said_of_experts(model: nn.Module, role: str) -> str:
+    found = experts(model) if role in ("ffn_in", "ffn_out") else []
+    return (
+        f"; its experts are tensors of three dimensions ({found[0][0]}), to which no method adds"
+        if found
+        else ""
+    )
 
 
 def _blocks_without(playing: list[Site], everything: list[Site]) -> list[int | None]:
@@ -233,7 +190,8 @@ def _all_sites(model: nn.Module, family: Family) -> Iterator[Site]:
             inner = name[len(block) + 1 :]
             for role, pattern in family.roles.items():
                 if re.fullmatch(pattern, inner):
-                    yield Site(role, name, module, layer, family.fused.get(role))
+                    for part in family.fused.get(role, (None,)):
+                        yield Site(role, name, module, layer, part)
         elif re.search(family.embedding, name):
             yield Site("embedding", name, module, None)
         if type(module).__name__.endswith("Norm"):

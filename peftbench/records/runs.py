@@ -225,6 +225,8 @@ class Conditions:
     jobs: int = 1  # runs at once on this machine, this one among them
     curve_points: int = 0  # moments of training at which validation is scored
     keep_weights: bool = False  # also those of a method that changes the whole model
+    checkpoint_every: int = 0  # steps after which a training keeps its state; 0: never
+    checkpoint_folder: str | None = None  # where
 
 
 ALONE = Conditions()

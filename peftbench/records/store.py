@@ -8,6 +8,7 @@ half-read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -32,7 +33,7 @@ from ..parallel import parallel_map
 from ..progress import notify
 from .record import Record
 
-RECORD, WEIGHTS = "record.json", ".safetensors"
+RECORD, WEIGHTS, CHECKPOINTS = "record.json", ".safetensors", ".checkpoints"
 QUICK_BYTES = 1_000_000  # weights up to this size are hashed again wherever a run looks for what is done
 ALL_BYTES = 2**63  # all are: they are used, or copied
 AT_ONCE = 250  # records whose files a process looks at before it says so
@@ -126,6 +127,17 @@ class Store:
                 _to_disk(home, self.root)
                 return Stored(record, place)
         raise AssertionError("unreachable")
+
+    def checkpoints_of(self, key: str) -> Path:
+        """Where the training of a run keeps its state, as an absolute path; no part of the run's results."""
+        return self.root.absolute() / CHECKPOINTS / key
+
+    def forget_checkpoints(self, key: str) -> None:
+        """Take them away; the run is done."""
+        kept = self.checkpoints_of(key)
+        shutil.rmtree(kept, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of other runs, or none was ever kept
+            kept.parent.rmdir()
 
     def look_at(self, stored: Stored, rule: dict[str, Any]) -> Stored:
         """Note in a record that it was looked at under a rule for adding seeds, once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -296,6 +297,7 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
             f"Train peak is that of the process which takes most. The {table.setting.ranks} of a run together, in MB: {', '.join(together)}. "
             "Memory by kind is rank 0's."
         )
+    notes += _carried_on(table, chosen)
     notes += _inside_a_step(rows)
     notes.append(
         Explains(
@@ -329,6 +331,22 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
             )
         )
     return notes + latency_notes(rows, table.setting.weights)
+
+
+def _carried_on(table: Table, chosen: Selected) -> list[str]:
+    """Which runs were ended and carried on from a checkpoint."""
+    labels = {row.method: row.label for row in table.rows}
+    counts = Counter(
+        labels.get(r.record.run.method, r.record.run.method)
+        for r in chosen.reported
+        if (r.record.training or {}).get("carried_on")
+    )
+    if not counts:
+        return []
+    each = ", ".join(f"{count} of {label}" for label, count in counts.items())
+    return [
+        f"Runs that were ended and carried on from a checkpoint: {each}. Their memory is that of the steps since, their energy is not known."
+    ]
 
 
 def _sharing(chosen: Selected) -> str:

@@ -55,6 +55,20 @@ def test_packed_texts_train_as_texts_by_themselves(
     )  # masks choose the kernel, and each sums in its own order
 
 
+def test_all_that_saves_memory_at_once_leaves_the_losses(
+    make_run: Make, tmp_path: Path, checkpoint: Callable[[str], str]
+) -> None:
+    run = make_run("lora", checkpoint("llama"), task=uneven(tmp_path))
+    budget = dataclasses.replace(run.budget, max_length=100, steps=None, epochs=0.5)
+    plain = dataclasses.replace(run, budget=dataclasses.replace(budget, accumulate=1))
+    saving = dataclasses.replace(
+        run, budget=dataclasses.replace(budget, accumulate=2), packing=True, checkpointing=True
+    )
+    found = losses_of(saving)
+    assert len(found[0]) > 1
+    np.testing.assert_allclose(found, losses_of(plain), rtol=1e-4)
+
+
 def test_a_packed_batch_has_the_same_items_in_fewer_rows(make_run: Make, tmp_path: Path) -> None:
     _, parts = fed(make_run("lora", "tiny-decoder", task=uneven(tmp_path)))
     order = np.argsort(parts.data.lengths)

@@ -11,7 +11,8 @@ import transformers
 from torch import nn
 
 from peftbench import NotSupported, UsageError
-from peftbench.models.roles import LINEAR_ROLES, ROLES, sites
+from peftbench.models.families import LINEAR_ROLES
+from peftbench.models.roles import ROLES, sites, told_of_experts
 
 SMALL: dict[str, Any] = {"vocab_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4}
 WIDE = {"hidden_size": 32, "intermediate_size": 64, **SMALL}
@@ -109,9 +110,98 @@ def build_strange(gated: bool) -> Any:
     return model
 
 
-@pytest.mark.parametrize("family", ["Gemma2", "Olmo", "Cohere", "Granite", "StableLm"])
+def deepseek(**more: Any) -> nn.Module:
+    sizes: dict[str, Any] = {
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 4,
+        "v_head_dim": 8,
+        "n_group": 1,
+        "topk_group": 1,
+    }
+    few: dict[str, Any] = {
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 16,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+    }
+    return without_weights(
+        transformers.DeepseekV3Config(**WIDE, **sizes, **few, num_key_value_heads=4, **more)
+    )
+
+
+def test_slices_of_a_fused_projection_and_of_a_gated_feed_forward() -> None:
+    for config in (
+        transformers.Phi3Config(**WIDE, pad_token_id=0),
+        transformers.ModernBertConfig(**WIDE, pad_token_id=0),
+    ):
+        model = without_weights(config)
+        parts = [[site.part for site in sites(model, role) if site.layer == 1] for role in LINEAR_ROLES]
+        assert parts == [[(0, 3)], [(1, 3)], [(2, 3)], [None], [(0, 2), (1, 2)], [None]], config.model_type
+        assert {shape(site.module) for site in sites(model, "query")} == {(96, 32)}
+    fewer = without_weights(transformers.Phi3Config(**WIDE, pad_token_id=0, num_key_value_heads=2))
+    with pytest.raises(NotSupported, match="fewer keys and values than queries, .* take all-linear"):
+        sites(fewer, "query")
+    assert len(sites(fewer, "attention_output+ffn_in")) == 2 * 3
+
+
+def test_what_holds_query_key_and_value_head_by_head_is_no_slices() -> None:
+    for config in (
+        transformers.GPTNeoXConfig(**WIDE),
+        transformers.FalconConfig(hidden_size=32, **SMALL),
+        transformers.BloomConfig(vocab_size=50, hidden_size=32, n_layer=2, n_head=4),
+    ):
+        model = without_weights(config)
+        with pytest.raises(NotSupported, match="query_key_value holds query, key and value head by head"):
+            sites(model, "query+value")
+        assert len(sites(model, "attention_output+ffn_in+ffn_out")) == 6
+    assert len(sites(without_weights(transformers.GPTNeoXConfig(**WIDE)), "attention")) == 2
+    with pytest.raises(NotSupported, match="computes attention by itself"):
+        sites(model, "attention")
+    for latent in (deepseek(q_lora_rank=16), deepseek(q_lora_rank=None)):
+        assert next(s.name.rpartition(".")[2] for s in sites(latent, "query")) in ("q_b_proj", "q_proj")
+        with pytest.raises(NotSupported, match="one latent, head by head"):
+            sites(latent, "value")
+        with pytest.raises(
+            NotSupported, match="no 'ffn_in' in layer 1 .* experts are tensors of three dimensions"
+        ):
+            sites(latent, "ffn_in")
+
+
+def test_all_linear_layers_of_the_blocks(checkpoint: Callable[[str], str]) -> None:
+    names = [site.name for site in sites(build("llama"), "all-linear")]
+    assert len(names) == 14 and names[0] == "layers.0.self_attn.q_proj"
+    fused = sites(build("gpt2"), "all-linear")
+    assert len(fused) == 8 and all(site.part is None for site in fused)
+    assert {site.layer for site in sites(deepseek(q_lora_rank=16), "all-linear")} == {0, 1}
+    with pytest.raises(UsageError, match="or all-linear"):
+        sites(build("llama"), "all-linear+query")
+
+
+def test_experts_are_named_and_their_share_said() -> None:
+    for config in (
+        transformers.MixtralConfig(**WIDE, num_key_value_heads=2, num_local_experts=4),
+        transformers.Qwen3MoeConfig(**WIDE, num_key_value_heads=2, num_experts=4, moe_intermediate_size=16),
+    ):
+        model = without_weights(config)
+        assert len(sites(model, "query+value")) == 4
+        with pytest.raises(
+            NotSupported, match=r"experts are tensors of three dimensions \(layers.0.mlp.experts"
+        ):
+            sites(model, "ffn_in")
+        own = sum(p.numel() for name, p in model.named_parameters() if "experts" in name)
+        share = own / sum(p.numel() for p in model.parameters())
+        assert f"{share:.0%} of the model's weights" in told_of_experts(model)[0]
+    assert not told_of_experts(build("llama"))
+
+
+@pytest.mark.parametrize(
+    "family", ["Gemma2", "Gemma3Text", "Olmo", "Cohere", "Granite", "StableLm", "SmolLM3", "Qwen3"]
+)
 def test_a_gated_feed_forward_is_two_matrices_everywhere(family: str) -> None:
-    model = without_weights(getattr(transformers, f"{family}Config")(**WIDE, num_key_value_heads=2))
+    model = without_weights(
+        getattr(transformers, f"{family}Config")(**WIDE, num_key_value_heads=2, pad_token_id=0)
+    )
     found = sites(model, "ffn_in")
     assert [s.name for s in found if s.layer == 1] == ["layers.1.mlp.gate_proj", "layers.1.mlp.up_proj"]
     assert {shape(s.module) for s in found} == {(64, 32)}
