@@ -28,7 +28,12 @@ def _no_number(text: str, references: list[str]) -> bool:
 
 EXACT_NUMBER = TextMetric("exact_number", unit="%", statistics=partial(scores, _same_number), value=mean)
 UNPARSED = TextMetric(
-    "unparsed", higher_is_better=False, unit="%", statistics=partial(scores, _no_number), value=mean
+    "unparsed",
+    higher_is_better=False,
+    unit="%",
+    has_column=True,
+    statistics=partial(scores, _no_number),
+    value=mean,
 )
 
 
@@ -46,6 +51,12 @@ class Maths:
         if self.inputs < 0:
             raise ValueError(f"inputs must be 0 (all) or more, not {self.inputs}")
         self.objective  # noqa: B018  checks the decoding
+
+    def notices(self) -> list[str]:
+        return [
+            "a text is scored by the number that it answers with (behind ####, in \\boxed{}, behind 'answer is', or else its last); one "
+            + "without such a number is wrong and counts in unparsed"
+        ]
 
     @property
     def objective(self) -> Completion:

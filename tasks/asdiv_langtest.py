@@ -44,6 +44,7 @@ class AsDivLangtest(Maths):
 
     def notices(self) -> list[str]:
         return [
+            *super().notices(),
             "of ASDiv's 2,305 problems the 2,093 that one number answers, in a cut of ours, as ASDiv has no training split: not comparable with "
             + "published results",
             "ASDiv's licence is CC BY-NC 4.0: not for commercial use",

@@ -68,7 +68,7 @@ def _as_peft_compares(text: str, references: list[str]) -> bool:
 
 
 PEFT_ACCURACY = TextMetric(
-    "peft_accuracy", unit="%", statistics=partial(scores, _as_peft_compares), value=mean
+    "peft_accuracy", unit="%", has_column=True, statistics=partial(scores, _as_peft_compares), value=mean
 )
 
 

@@ -14,7 +14,7 @@ from peftbench import UsageError
 from peftbench.data import published
 from peftbench.execution.execute import execute
 from peftbench.planning.plan import named_task
-from peftbench.plugins.build import build_task
+from peftbench.plugins.build import build_task, notices_of
 from peftbench.records.runs import Conditions
 
 REAL = os.environ.get(published.VARIABLE)  # a folder of the published data, where there is one
@@ -79,6 +79,7 @@ def test_an_answer_is_its_number_and_a_text_without_one_is_wrong_and_counted() -
 def test_the_best_is_the_highest_score_with_the_fewest_texts_without_an_answer() -> None:
     exact, unparsed = build_task("gsm8k").objective.reported
     assert exact.higher_is_better and not unparsed.higher_is_better and exact.is_share and unparsed.is_share
+    assert unparsed.has_column and "unparsed" in notices_of(build_task("gsm8k"))[0]
 
 
 def test_a_row_without_an_answer_is_named(data: Path) -> None:
