@@ -13,6 +13,7 @@ import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
@@ -120,7 +121,10 @@ def _kept(rows: pa.Table) -> pa.Table:
     rows = rows.filter(pc.less_equal(characters, MOST_CHARACTERS - 1))
     if not rows.num_rows:
         raise UsageError(f"{TRAINED.folder}: no row has {MOST_CHARACTERS:,} characters or fewer")
-    of_each = (hashes((str(text) for text in rows[name]), 0) for name in ("group", "query"))
+    texts = (
+        chain.from_iterable(part.to_pylist() for part in rows[name].chunks) for name in ("group", "query")
+    )
+    of_each = (hashes(its, 0) for its in texts)
     groups = pa.array([f"{group:016x}" for group in joined(*of_each)])
     return rows.set_column(rows.schema.get_field_index("group"), "group", groups)
 
