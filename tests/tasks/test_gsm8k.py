@@ -38,7 +38,9 @@ def written(folder: Path, split: str, rows: list[dict[str, str]]) -> Path:
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for `--data-dir`."""
     monkeypatch.setenv(published.VARIABLE, str(tmp_path))
-    written(tmp_path, "train", [row(i % 50) for i in range(60)])  # ten questions are there twice
+    # Ten questions are there twice, with another solution.
+    again = [{**row(i), "answer": f"Again: {row(i)['answer']}"} for i in range(10)]
+    written(tmp_path, "train", [*(row(i) for i in range(50)), *again])
     written(tmp_path, "test", [row(i) for i in range(100, 110)])
     return tmp_path
 
