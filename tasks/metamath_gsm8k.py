@@ -4,7 +4,7 @@ From that comparison (`method_comparison/MetaMathQA` of github.com/huggingface/p
 (question and response, with a space between them, have at most 1,300 characters), the test split and, as `peft_accuracy`, its way
 to read and compare answers. Other here: a token ends the prompt, the loss is on the response alone, and validation is cut off
 MetaMathQA (at most 2,000 rows), where theirs is 50 questions of GSM8K's training split. What MetaMathQA made of one question is on one side.
-From `--data-dir DIR` with `metamathqa/train.jsonl` and `gsm8k/test.jsonl`, packed or not, else from the hub.
+From `--data-dir DIR` with `metamathqa/train.jsonl` (or `train.json`, one list, as published) and `gsm8k/test.jsonl`, packed or not, else from the hub.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from peftbench import TextMetric, UsageError, task
-from peftbench.data.files import NeededColumn
+from peftbench.data.files import NeededColumn, checked, opened
 from peftbench.data.published import Published
 from peftbench.data.splits import hashes, joined
 from peftbench.objectives.text_metrics import mean, scores
@@ -108,7 +108,30 @@ def _read() -> tuple[pa.Table, pa.Table]:
     """The rows to train on and to test, as published."""
     test = TESTED.read(["test"], TEST_COLUMNS)["test"]
     refuse_unanswered(TESTED, "test", test["target"], TEST_COLUMNS["target"].name)
-    return TRAINED.read(["train"], TRAIN_COLUMNS)["train"], test
+    listed = _of_document()
+    return TRAINED.read(["train"], TRAIN_COLUMNS)["train"] if listed is None else listed, test
+
+
+def _of_document() -> pa.Table | None:
+    """The rows to train on of one JSON list, as MetaMathQA is published; None: they are kept otherwise.
+
+    Raises:
+        UsageError: it is a list of something else.
+    """
+    file = TRAINED.files(["train"]).get("train")
+    if file is None:
+        return None
+    with opened(file) as source:
+        if not bytes(source.read(64)).lstrip().startswith(b"["):
+            return None
+    where, names = f"data file {str(file)!r}", [column.name for column in TRAIN_COLUMNS.values()]
+    try:
+        rows = [{name: row.get(name) for name in names} for row in TRAINED.documents(["train"])["train"]]
+        return pa.Table.from_batches(checked(pa.Table.from_pylist(rows).to_batches(), where, TRAIN_COLUMNS))
+    except (AttributeError, ValueError, pa.ArrowException) as error:
+        raise UsageError(
+            f"{where} is no list of objects with texts in {', '.join(names)} ({error})"
+        ) from error
 
 
 def _kept(rows: pa.Table) -> pa.Table:

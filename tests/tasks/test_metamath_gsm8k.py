@@ -57,6 +57,24 @@ def test_the_prompt_and_the_texts(data: Path) -> None:
     assert trained[source] == f"{i} + 1 = {i + 1}. #### {i + 1} The answer is: {i + 1}"
 
 
+def test_the_published_list_is_read_as_its_lines_are(data: Path) -> None:
+    wanted = build_task("metamath-gsm8k").splits()
+    lines = data / "metamathqa" / "train.jsonl"
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    lines.unlink()
+    file = data / "metamathqa" / "train.json"
+    file.write_text(json.dumps(rows, indent=2))
+    found = build_task("metamath-gsm8k").splits()
+    assert {split: its[:] for split, its in found.items()} == {split: its[:] for split, its in wanted.items()}
+    file.write_text(json.dumps([*rows, {**rows[0], "response": None}]))
+    with pytest.raises(UsageError, match=rf"row {len(rows) + 1}, column 'response': it is empty"):
+        build_task("metamath-gsm8k").check()  # type: ignore[attr-defined]
+    for wrong in ([1], [{**rows[0], "query": [1]}], [], [rows[0], {**rows[0], "query": 1}]):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(UsageError, match=r"train\.json'"):
+            build_task("metamath-gsm8k").splits()
+
+
 def test_what_was_made_of_one_question_is_on_one_side(data: Path) -> None:
     """Also through a question that stems from two."""
     rows = [row(i, n) for i in range(ORIGINALS) for n in range(3)]
