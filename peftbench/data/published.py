@@ -102,7 +102,10 @@ class Published:
         if not files and self.hub is None:
             raise UsageError(self._lacking(splits))
         if not files:
-            return self._source.remembered(f"published {','.join(splits)}", lambda: self._of_tables(splits))
+            with self._saying_what_to_do(splits):
+                return self._source.remembered(
+                    f"published {','.join(splits)}", lambda: self._of_tables(splits)
+                )
         digest = hashlib.sha256()
         for split in splits:
             digest.update(split.encode() + b"\0" + sha256_of(files[split]))
@@ -112,7 +115,7 @@ class Published:
         digest = hashlib.sha256()
         for split in splits:
             digest.update(split.encode() + b"\0")
-            for part in _bytes(self._from_hub(split)):
+            for part in _bytes(self._source.splits()[split].data.table):
                 digest.update(part)
         return digest.hexdigest()
 
@@ -179,13 +182,20 @@ class Published:
     def _from_hub(self, split: str) -> pa.Table:
         if self.hub is None:
             raise UsageError(self._lacking([split]))
-        try:
+        with self._saying_what_to_do([split]):
             return self._source.splits()[split].data.table
+
+    @contextmanager
+    def _saying_what_to_do(self, splits: Sequence[str]) -> Iterator[None]:
+        """For the block, what the hub does not give may come from a folder, and is said so."""
+        try:
+            yield
         except (UsageError, KeyError) as error:
             name = self.hub if self.config is None else f"{self.hub} ({self.config})"
             said = f"it has no split {error}" if isinstance(error, KeyError) else str(error)
+            wanted = " and ".join(f"{self.folder}/{split}.jsonl" for split in splits)
             raise UsageError(
-                f"the data of {name} is not here: give --data-dir DIR with {self.folder}/{split}.jsonl (or .parquet, .csv, "
+                f"the data of {name} is not here: give --data-dir DIR with {wanted} (or .parquet, .csv, "
                 f"also .gz), or connect to the hub once ({said})"
             ) from error
 

@@ -16,6 +16,7 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = True
     unit: str = "%"  # behind its name in a table
+    has_column: bool = False  # also where it is not the primary one: without it that one can't be read
 
     @property
     def facts(self) -> dict[str, Any]:

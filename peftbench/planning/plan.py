@@ -168,6 +168,7 @@ def named_task(text: str) -> tuple[str, dict[str, str]]:
     objective = task.objective  # reads the user's own file, if any, before a model is downloaded for it
     if (reason := objective.unavailable()) is not None:
         raise UsageError(f"task {text!r}: {reason}")
+    build.check_rows(task)
     for notice in build.notices_of(task):
         notify(f"{text}: {notice}")
     return spec.canonical_spec(spec.parse(text).name, task), build.task_identity(text)

@@ -123,6 +123,15 @@ def length_of(text: str) -> int:
     return int(getattr(build_task(text), "max_length", defaults.MAX_LENGTH))
 
 
+def check_rows(task: Task) -> None:
+    """Let a task look at its rows, where it wants to before a model is loaded for them.
+
+    Raises:
+        UsageError: they can't be used.
+    """
+    getattr(task, "check", lambda: None)()
+
+
 def notices_of(task: Task) -> list[str]:
     """What a reader should know of the task's data, where the task has found something."""
     found: list[str] = getattr(task, "notices", list)()

@@ -73,7 +73,8 @@ class Task(Protocol):
     """Where data comes from, and what is asked of it.
 
     The key of a run holds `fingerprint()`: a text that changes when the data does. Optional: `notices()`, lines on what a
-    reader should know of the data, and `max_length`, at how many tokens items are cut unless `--max-length` says.
+    reader should know of the data, `check()`, which raises a `UsageError` where rows can't be used and is asked once before anything is
+    loaded, and `max_length`, at how many tokens items are cut unless `--max-length` says.
     """
 
     @property

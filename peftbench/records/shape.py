@@ -155,7 +155,7 @@ def _shape(value: Any, place: str) -> None:
         raise PeftbenchError(f"its {place} holds something else than rows and widths")
 
 
-_METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT})
+_METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT}, has_column=FLAG)
 _STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
 _TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(0), shapes=_many(_shape), fit_s=NUMBER,
                     fit_items=COUNT, train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip

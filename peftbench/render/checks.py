@@ -65,8 +65,8 @@ def _lines(name: str, named: Sequence[Mapping[str, str]]) -> list[str]:
     for outcome in outcomes:
         same = [one for one in named if one["outcome"] == outcome]
         families = "" if len(outcomes) == 1 else f" ({', '.join(one['family'] for one in same)})"
-        seen = next((f": {one['detail']}" for one in same if one["detail"] and not one["family"]), "")
-        lines.append(f"  {outcome:<13} {name}{families}{seen}")
+        seen = [f": {one['detail']}" for one in same if one["detail"] and not one["family"]]
+        lines += [f"  {outcome:<13} {name}{families}{detail}" for detail in seen or [""]]
         if outcome not in ("pass", "not claimed") and not seen:
             lines += [f"      {detail}" for detail in dict.fromkeys(one["detail"] for one in same)]
         if outcome == "fail":

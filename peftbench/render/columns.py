@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,11 +110,13 @@ def _is_of(column: Column, key: str) -> bool:
 
 def columns_of(table: Table) -> list[Column]:
     """Those that were asked for, else those that have something to show; latency's one for each cell of its grid."""
-    known = known_columns()
+    known, further = known_columns(), {facts["name"]: _further(facts) for facts in table.further}
     if not table.columns:
         chosen = [column for column in known.values() if column.shown(table)]
+        place = max(chosen.index(column) for column in chosen if column in QUALITY[:2]) + 1
+        chosen[place:place] = further.values()
     else:
-        chosen = [known.get(name) or _raw(name) for name in table.columns]
+        chosen = [known.get(name) or further.get(name) or _raw(name) for name in table.columns]
     found: list[Column] = []
     for column in chosen:
         found += _latency_columns(table) if column is LATENCY else [column]
@@ -238,6 +240,17 @@ def _slow_down(cell: Latency) -> str:
 
 def _percent(slowdown: Slowdown) -> str:
     return f"{slowdown.value * 100:+.1f} ±{slowdown.half_width() * 100:.1f}"
+
+
+def _further(facts: Mapping[str, Any]) -> Column:
+    """A metric beside the primary one, by what a record keeps of it."""
+    name, percent = facts["name"], 100.0 if facts["is_share"] else 1.0
+
+    def cell(row: Row, _: Table) -> Cell:
+        found = row.quality.get(name)
+        return Cell(MISSING if found is None else with_interval(found, percent, sign=""))
+
+    return Column(name, lambda table: f"{name} {facts['unit']}".strip(), cell, name)
 
 
 def _raw(name: str) -> Column:

@@ -79,6 +79,9 @@ class Table:
     caption: str
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
+    further: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # metrics with a column beside the primary one, as a record keeps them
     forgetting: str | None = None  # SPEC of the task whose texts show what is forgotten
     records: tuple[Record, ...] = ()  # of the runs that the rows are made of
     pairwise: Mapping[tuple[str, str], Estimate] = field(

@@ -87,7 +87,8 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
     rows = _rows(chosen, text, baselines)
     sound = {method for method, row in rows.items() if row.sound}
     failed = {method: row.failed_seeds for method, row in rows.items() if row.failed_seeds}
-    compared = _Compared(scores, metric, anchor, alpha, sound, failed)
+    further = _further(results, metric["name"])
+    compared = _Compared(scores, metric, further, anchor, alpha, sound, failed)
     target = curve_end([] if anchor is None else _good(chosen.rows[anchor]), metric["name"])
     for method, draft in rows.items():
         good = _good(chosen.rows[method])
@@ -107,12 +108,19 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
         caption=_caption(chosen, list(rows.values())),
         rows=tuple(rows.values()),
         footnotes=(),
+        further=further,
         forgetting=None if text is None else text[0],
         pairwise={(rows[a].label, rows[b].label): paired for (a, b), paired in compared.pairs.items()},
         alpha=alpha,
     )
     said = footnotes.footnotes(table, chosen, compared.items, compared.groups)
     return dataclasses.replace(table, footnotes=tuple(said))
+
+
+def _further(results: Sequence[Result], primary: str) -> tuple[Mapping[str, Any], ...]:
+    """The metrics that have a column beside the primary one."""
+    told = next((r.record.metrics for r in results if r.record.metrics), [])
+    return tuple(facts for facts in told if facts.get("has_column") and facts["name"] != primary)
 
 
 def _good(group: Iterable[Result]) -> list[Record]:
@@ -154,6 +162,7 @@ class _Compared:
         self,
         scores: dict[MethodAtRate, MethodScores],
         metric: dict[str, Any],
+        further: Sequence[Mapping[str, Any]],
         anchor: MethodAtRate | None,
         alpha: float,
         sound: Collection[MethodAtRate],
@@ -166,6 +175,7 @@ class _Compared:
         self.scores, self.anchor, self.alpha, self.failed = scores, anchor, alpha, failed
         self.name: str = metric["name"]
         self.share = between_0_and_1(metric)
+        self.shares = {facts["name"] for facts in (metric, *further) if between_0_and_1(facts)}
         of_primary = {m: s.figures[self.name] for m, s in scores.items() if self.name in s.figures}
         nothing = Groups(np.zeros(0, np.int64), 0)
         primary = next((s.groups[self.name] for m, s in scores.items() if m in of_primary), nothing)
@@ -199,7 +209,7 @@ class _Compared:
         if scores is None:
             return {}
         estimates = {
-            name: estimate(figure, scores.groups[name], self.alpha, self.share and name == self.name)
+            name: estimate(figure, scores.groups[name], self.alpha, name in self.shares)
             for name, figure in scores.figures.items()
         }
         return {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peftbench import UsageError
+from peftbench.execution.proof import Checked
 from peftbench.inspection.check_method import check_file
 from peftbench.inspection.check_task import check_task
 from peftbench.render.checks import ADVICE, checks_text
@@ -184,6 +185,14 @@ def test_chance_is_off_where_a_metric_leaks_the_order(
 
     monkeypatch.setitem(ITEM_METRICS, "accuracy", replace(ITEM_METRICS["accuracy"], formula=leaks))
     assert {one.name for one in check_task("synthetic") if one.outcome == "fail"} == {"shuffled"}
+
+
+def test_every_notice_of_a_task_is_told() -> None:
+    told = [Checked("shouting", "", "data", "notice", said).__dict__ for said in ("cut here", "not for sale")]
+    assert checks_text(told).splitlines()[1:3] == [
+        "  notice        data: cut here",
+        "  notice        data: not for sale",
+    ]
 
 
 def test_check_of_a_task_from_the_command_line(tmp_path: Path) -> None:

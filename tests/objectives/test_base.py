@@ -125,4 +125,4 @@ def test_an_objective_of_ones_own_is_checked_and_runs(tmp_path: Path, make_run: 
     record = execute(run, tmp_path, CONDITIONS)
     assert record.quality is not None and set(record.quality) == {"right_signs", "nll"}
     assert record.constant == {"loss": None, "score": None}  # it does not say
-    assert record.metric == record.metrics[0] == {"name": "right_signs", "higher_is_better": True, "is_share": True, "unit": "%"}  # type: ignore[index]  # fmt: skip
+    assert record.metric == record.metrics[0] == {"name": "right_signs", "higher_is_better": True, "is_share": True, "unit": "%", "has_column": False}  # type: ignore[index]  # fmt: skip

@@ -39,7 +39,7 @@ def brief(text, references):
 
 BRIEF = TextMetric("brief", statistics=partial(scores, brief), value=mean)
 WORDS = TextMetric(
-    "words", is_share=False, unit="", statistics=partial(scores, lambda text, its: len(text.split())), value=mean
+    "words", is_share=False, unit="", has_column=True, statistics=partial(scores, lambda text, its: len(text.split())), value=mean
 )
 
 
@@ -74,8 +74,18 @@ def test_a_wheel_and_a_metric_of_ones_own(shelf: Path, tmp_path: Path) -> None:
     assert re.search(r"\| lora [^|]*\| +100\.0 ", done.stdout), (
         done.stdout.splitlines()
     )  # of two tokens at most
+    head, row = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in done.stdout.splitlines()
+        if line.startswith(("| method", "| lora"))
+    )
+    # The one that asks for it has a column beside the primary one, and is not taken for a share.
+    assert head[1:3] == ["brief x100", "words"] and "chrf" not in done.stdout.partition("\n- ")[0]
     (record,) = [r for one in Store(tmp_path / "runs").all() if (r := one.record).run.kind == "training"]
     assert record.quality is not None and set(record.quality) == {"brief", "words", "chrf", "nll"}
+    assert float(row[2].split()[0]) == pytest.approx(record.quality["words"], abs=0.1)
+    only = peftbench("report", "--columns", "method,words", cwd=tmp_path).stdout
+    assert row[2] in only and "brief" not in only.partition("\n- ")[0]
     assert is_share("brief", record) and is_share("chrf", record)
     assert not is_share("words", record) and not is_share("brief")
 
@@ -95,7 +105,13 @@ def test_a_metric_of_labels_of_ones_own() -> None:
     some = ItemMetric("some", formula=lambda predictions, references: np.float32(0.5))  # type: ignore[arg-type,return-value]
     rows = pd.DataFrame({"prediction": [0, 1], "reference": [0, 0], "nll": [0.1, 0.2]})
     assert json.dumps(figures(Classification(("a", "b"), (some,)), rows))  # a record takes it
-    assert never.facts == {"name": "never", "higher_is_better": False, "is_share": True, "unit": "%"}
+    assert never.facts == {
+        "name": "never",
+        "higher_is_better": False,
+        "is_share": True,
+        "unit": "%",
+        "has_column": False,
+    }
 
 
 def test_metrics_that_are_none() -> None:

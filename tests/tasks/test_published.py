@@ -194,6 +194,10 @@ def test_data_that_is_not_there_is_said_with_what_to_do(data: Path, monkeypatch:
     with pytest.raises(UsageError, match="give --data-dir DIR with glue/cola/train.jsonl") as raised:
         build_task("glue-cola").splits()
     assert "\n" not in str(raised.value)
+    with pytest.raises(  # which a run asks for first
+        UsageError, match=r"with glue/cola/train.jsonl and glue/cola/validation.jsonl \(or .parquet"
+    ):
+        build_task("glue-cola").fingerprint()
 
 
 def test_the_fingerprint_is_of_the_content(data: Path, tmp_path: Path) -> None:
