@@ -45,7 +45,9 @@ def main() -> None:
         tokenizer = tokenizer_for(template)
         own = learned(tokenizer, template)
         theirs = learned(tokenizer, marked.read_text(encoding="utf-8")) if marked.is_file() else "no marks"
-        print(f"| `{name}` | {own} | {'the same' if theirs == own and not own.startswith('refused') else theirs} |")
+        print(
+            f"| `{name}` | {own} | {'the same' if theirs == own and not own.startswith('refused') else theirs} |"
+        )
 
 
 def tokenizer_for(template: str) -> Any:
