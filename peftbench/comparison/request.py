@@ -68,8 +68,8 @@ def device_option() -> Any:
     return option("auto", "auto, cpu or cuda.", EXECUTION, TEXT, choices=("auto", "cpu", "cuda"))
 
 
-def _known_budget(option: str, value: str) -> None:
-    if value not in defaults.BUDGETS:
+def _known_budget(option: str, value: str | None) -> None:
+    if value is not None and value not in defaults.BUDGETS:
         raise unknown("budget", value, defaults.BUDGETS, "one of " + ", ".join(defaults.BUDGETS))
 
 
@@ -102,8 +102,9 @@ class Comparison:
     )  # fmt: skip
     plugins: tuple[str, ...] = plugins_option()
     data_dir: str | None = data_dir_option()
-    budget: str = option(
-        defaults.BUDGET, "; ".join(f"{name}: {own.in_words}" for name, own in defaults.BUDGETS.items()) + ".", BUDGET, TEXT,
+    budget: str | None = option(
+        None, "; ".join(f"{name}: {own.in_words}" for name, own in defaults.BUDGETS.items())
+        + f". Default: {defaults.BUDGET}; {', '.join(f'{budget} for {suite}' for suite, budget in defaults.BUDGET_OF_SUITE.items())}.", BUDGET, TEXT,
         choices=defaults.BUDGETS, check=_known_budget,
     )  # fmt: skip
     seeds: int | None = option(
@@ -250,7 +251,7 @@ class Comparison:
         usual = (own.steps, own.epochs, own.batch_size, task_length, own.scored_items)
         same = sizes == usual and not train_items
         return Budget(
-            name=self.budget if same else "custom",
+            name=self._budget if same else "custom",
             steps=steps,
             epochs=epochs,
             batch_size=self.items_a_step,
@@ -261,8 +262,14 @@ class Comparison:
         )
 
     @property
+    def _budget(self) -> str:
+        """The name of its budget: where none is asked for, that of the suite which all its tasks are."""
+        of_suites = {defaults.BUDGET_OF_SUITE.get(task, defaults.BUDGET) for task in self.tasks}
+        return self.budget or (of_suites.pop() if len(of_suites) == 1 else defaults.BUDGET)
+
+    @property
     def _own(self) -> defaults.NamedBudget:
-        return defaults.BUDGETS[self.budget]
+        return defaults.BUDGETS[self._budget]
 
     @property
     def items_a_step(self) -> int:

@@ -17,7 +17,11 @@ from .quiet import quiet
 from .source import Source
 from .streams import stream
 
-TINY_VERSION = 2  # raise it when the tiny models change
+CHAT_TEMPLATE = (
+    "{% for m in messages %}[CLS]{{ m.role }}\n{{ m.content | trim }}[SEP]\n{% endfor %}"
+    "{% if add_generation_prompt %}[CLS]assistant\n{% endif %}"
+)
+TINY_VERSION = 3  # raise it when the tiny models change
 
 
 WHEELS = {
@@ -108,6 +112,8 @@ def _tiny(name: str) -> Source:
                 config = transformers.LlamaConfig(**sizes, num_key_value_heads=2)
                 model = transformers.LlamaForCausalLM(config)
             move_vectors(model)
+        if kind != "tiny-encoder":
+            tokenizer.chat_template = CHAT_TEMPLATE
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

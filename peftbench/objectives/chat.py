@@ -101,13 +101,16 @@ class Chat(Completion):
             )
             found, turns_lost = self._fitted(tokenizer, whole, self._source_room(max_length))
             lost = max(0, found.reply - self._source_room(max_length))
-            ids, spoken = found.ids[lost:][:max_length], found.spoken[lost:][:max_length]
+            end = (
+                max(place for place, spoken in enumerate(found.spoken) if spoken) + 1
+            )  # nothing behind it is asked for
+            ids, spoken = found.ids[lost:end][:max_length], found.spoken[lost:end][:max_length]
             columns["input_ids"].append(ids)
             columns["labels"].append([i if its else IGNORED for i, its in zip(ids, spoken, strict=True)])
             columns["source_tokens"].append(found.reply - lost)
             columns["cut"].append(int(turns_lost))
             columns["beheaded"].append(int(lost > 0))
-            columns["unended"].append(int(len(found.ids) - lost > max_length))
+            columns["unended"].append(int(end - lost > max_length))
             said = [str(message.get("content")) for message in whole.messages]
             columns["unwritten"].append(int(any(token in text for token in special for text in said)))
             columns["stopped"].append(int(len(tokens) > self.decoding.max_new_tokens))

