@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .models.roles import Site, sites
     from .models.streams import layer_stream
     from .objectives.base import Objective
+    from .objectives.choice import Choice
     from .objectives.completion import Completion
     from .objectives.decoding import Decoding
     from .objectives.item_metrics import ItemMetric
@@ -38,6 +39,7 @@ _HOMES = {
     "models.roles": ("Site", "sites"),
     "models.streams": ("layer_stream",),
     "objectives.base": ("Objective",),
+    "objectives.choice": ("Choice",),
     "objectives.completion": ("Completion",),
     "objectives.decoding": ("Decoding",),
     "objectives.item_metrics": ("ItemMetric",),
@@ -52,6 +54,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Adaptation",
     "Batch",
+    "Choice",
     "Claims",
     "Classification",
     "Completion",
