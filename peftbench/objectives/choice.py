@@ -89,6 +89,13 @@ class Choice(ByToken):
             "shortened": f"have an option of more than {MOST_OF_OPTION:.0%} of an item's tokens, which loses its end",
         }
 
+    def said_of_use(self, tokenizer: Any) -> list[str]:
+        share = ", divided by its number of characters" if self.metric.name == "acc_norm" else ""
+        return [
+            "An option follows its question after one space, without an end token between them or behind it.",
+            f"The answer is the option with the highest sum of its tokens' log-likelihoods{share}.",
+        ]
+
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         """Of each row the question with its answer, and apart from it the tokens of all its options, end to end."""
         check_length(max_length, 2, "question and option need a token each")

@@ -184,6 +184,14 @@ def test_the_best_constant_is_the_most_frequent_place() -> None:
     assert Choice().chance(np.array([0, 0, 1, 1])) == {"acc": 0.5, "acc_norm": 0.5}
 
 
+def test_what_a_user_of_a_trained_model_must_know_is_said() -> None:
+    joined, by = Choice(("acc_norm", "acc")).said_of_use(byte_tokenizer())
+    assert "after one space" in joined and by.endswith(
+        "log-likelihoods, divided by its number of characters."
+    )
+    assert Choice().said_of_use(byte_tokenizer())[1].endswith("log-likelihoods.")
+
+
 def test_models_that_give_no_probability_to_a_text_are_refused() -> None:
     with pytest.raises(NotSupported, match="needs a decoder or an encoder-decoder"):
         Choice().head_for("sequence")

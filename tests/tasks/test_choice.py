@@ -135,9 +135,12 @@ def test_a_file_that_cant_serve_is_named(task: str, said: str, tmp_path: Path) -
         notices_of(built)
 
 
-def test_a_run_keeps_the_likelihood_of_each_option(tmp_path: Path, make_run: Any) -> None:
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_run_keeps_the_likelihood_of_each_option(
+    family: str, tmp_path: Path, make_run: Any, checkpoint: Any
+) -> None:
     task = written(tmp_path / "quiz.jsonl", quiz())
-    record = execute(make_run(model="tiny-decoder", task=task, steps=2), tmp_path, Conditions())
+    record = execute(make_run(model=checkpoint(family), task=task, steps=2), tmp_path, Conditions())
     frame = pd.read_parquet(tmp_path / "predictions.parquet")
     test = rows_of(task)["test"]
     assert [len(its) for its in frame["log_likelihoods"]] == [len(row["choices"]) for row in test]

