@@ -106,8 +106,7 @@ class LangtestChoices:
         item = {"question": self.prompt.format(**parts), "choices": choices, "answer": answer}
         if wrong := wrong_item(**item):
             raise PeftbenchError(f"{self.name}: {self.file}, column {wrong[0]!r}: {wrong[1]}")
-        told_apart = parts.get("passage", parts["question"])
-        return {**item, "group": " ".join(told_apart.casefold().split())}
+        return {**item, "group": " ".join(parts[self._repeated].casefold().split())}
 
     @property
     def _repeated(self) -> str:
