@@ -102,7 +102,7 @@ class LangtestChoices:
         return items, dropped
 
     def _item(self, raw: dict[str, str], choices: list[str], answer: int) -> dict[str, Any]:
-        parts = {name: raw[name].strip() for name in ("question", "passage") if name in raw}
+        parts: dict[str, str] = {name: raw[name].strip() for name in ("question", "passage") if name in raw}
         item = {"question": self.prompt.format(**parts), "choices": choices, "answer": answer}
         if wrong := wrong_item(**item):
             raise PeftbenchError(f"{self.name}: {self.file}, column {wrong[0]!r}: {wrong[1]}")
