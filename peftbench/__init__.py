@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .models.streams import layer_stream
     from .objectives.base import Objective
     from .objectives.chat import Chat
+    from .objectives.choice import Choice
     from .objectives.completion import Completion
     from .objectives.decoding import Decoding
     from .objectives.item_metrics import ItemMetric
@@ -40,6 +41,7 @@ _HOMES = {
     "models.streams": ("layer_stream",),
     "objectives.base": ("Objective",),
     "objectives.chat": ("Chat",),
+    "objectives.choice": ("Choice",),
     "objectives.completion": ("Completion",),
     "objectives.decoding": ("Decoding",),
     "objectives.item_metrics": ("ItemMetric",),
@@ -55,6 +57,7 @@ __all__ = [
     "Adaptation",
     "Batch",
     "Chat",
+    "Choice",
     "Claims",
     "Classification",
     "Completion",

@@ -25,7 +25,7 @@ from ..data.hub_data import without_bars
 from ..data.splits import joined
 from ..errors import UsageError
 from ..models.streams import stream_seed
-from ..objectives.base import IGNORED, SPLITS, Objective
+from ..objectives.base import IGNORED, OF_OPTIONS, SPLITS, Objective
 from ..records.runs import Run
 
 ENCODING_VERSION = 4  # raise it when the cached files change
@@ -82,6 +82,7 @@ class Encoded:
         None  # some of `TEXT_COLUMNS` and of its objective's `texts`, one row an item
     )
     counted: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # its objective's, (items,)
+    of_options: dict[str, Ragged] = field(default_factory=dict)  # `OF_OPTIONS`, of an objective that judges
 
     def __len__(self) -> int:
         return len(self.lists["input_ids"].offsets) - 1
@@ -122,6 +123,7 @@ class Encoded:
             numbers={name: values[items] for name, values in self.numbers.items()},
             texts=None if self.texts is None else self.texts.take(pyarrow.array(items)),
             counted={name: values[items] for name, values in self.counted.items()},
+            of_options={name: rows.some(items) for name, rows in self.of_options.items()},
         )
 
     def ends(self, most: int) -> Encoded:
@@ -261,13 +263,16 @@ def _open(folder: Path) -> Encoded:
         return np.asarray(np.memmap(file, kind, "r")) if file.stat().st_size else np.zeros(0, kind)
 
     texts = folder / "texts.arrow"
+    lists = {
+        file.stem: Ragged(mapped(file, kind), mapped(file.with_suffix(".offsets"), "int64"))
+        for kind in ("int32", "float32")
+        for file in sorted(folder.glob(f"*.{kind}s"))
+    }
+    of_options = {name: lists.pop(name) for name in OF_OPTIONS if name in lists}
     return Encoded(
         counted={file.stem: mapped(file, "int8") for file in sorted(folder.glob("*.int8"))},
-        lists={
-            file.stem: Ragged(mapped(file, kind), mapped(file.with_suffix(".offsets"), "int64"))
-            for kind in ("int32", "float32")
-            for file in sorted(folder.glob(f"*.{kind}s"))
-        },
+        lists=lists,
+        of_options=of_options,
         numbers={
             file.stem: mapped(file, kind)
             for kind in ("int64", "float32")

@@ -249,7 +249,12 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "forgetting": forgot,
         "metric": objective.metric.facts,
         "metrics": [metric.facts for metric in objective.reported],
-        "notices": [*notices_of(task), *batches.told(objective, encoded)] or None,
+        "notices": [
+            *notices_of(task),
+            *batches.told(objective, encoded),
+            *objective.said_of_scores(predictions),
+        ]
+        or None,
         "model_notices": model_notices or None,
         "checks": [dataclasses.asdict(check) for check in (start.identity, *found)],
     }

@@ -33,8 +33,12 @@ class Asked:
 
     def means(self, losses: Tensor) -> Tensor:
         """Of each item, (items,), from the losses of the tokens, (tokens,). For a batch that is not packed."""
+        return self.sums(losses) / self.counts
+
+    def sums(self, losses: Tensor) -> Tensor:
+        """The same, summed over an item's tokens."""
         each = losses.new_zeros(self.shape).flatten()
-        return each.index_copy_(0, self.index, losses).view(self.shape).sum(1) / self.counts
+        return each.index_copy_(0, self.index, losses).view(self.shape).sum(1)
 
 
 @dataclass(frozen=True)

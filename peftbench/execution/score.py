@@ -17,6 +17,7 @@ from ..objectives.base import Objective
 from . import batches, ranks
 from .finite import check_columns, check_logits
 from .generate import Written, generate, joined, sources_of
+from .options import by_item, row_an_option
 from .parts import Part, Parts
 from .text_room import TextRoom, text_room
 
@@ -44,11 +45,7 @@ class Scorer:
             Diverged: the model's outputs, or what is made of them, are no numbers.
         """
         self.model.eval()
-        parts = Parts(split, self.objective, batches.padding(self.tokenizer), self.accelerator.device)
-        order = list(batches.scoring_order(split.lengths, self.items_at_once))
-        of_each = ranks.shared(order, lambda items: {"item": items, **self._predictions(parts.part(items))})
-        told = {name: np.concatenate([its[name] for its in of_each]) for name in of_each[0]}
-        check_columns(told)
+        told = self._judged(split) if self.objective.judges else self._told(split)
         frame = pd.DataFrame({name: list(its) if its.ndim > 1 else its for name, its in told.items()})
         items = frame["item"].to_numpy()
         frame["group"] = split.groups(items)
@@ -57,6 +54,23 @@ class Scorer:
                 frame[column] = split.text(column, items)
         frame = self.objective.aggregate(frame.sort_values("item", ignore_index=True))
         return frame
+
+    def _told(self, split: batches.Encoded) -> dict[str, npt.NDArray[Any]]:
+        """What is told of each item, (items,), in the order of scoring, which `item` says."""
+        parts = Parts(split, self.objective, batches.padding(self.tokenizer), self.accelerator.device)
+        order = list(batches.scoring_order(split.lengths, self.items_at_once))
+        of_each = ranks.shared(order, lambda items: {"item": items, **self._predictions(parts.part(items))})
+        told = {name: np.concatenate([its[name] for its in of_each]) for name in of_each[0]}
+        check_columns(told)
+        return told
+
+    def _judged(self, split: batches.Encoded) -> dict[str, npt.NDArray[Any]]:
+        """The same of an objective that judges the options of each item: each option is a row."""
+        told = self._told(row_an_option(split))
+        likelihoods = np.empty(len(told["item"]))
+        likelihoods[told["item"]] = -told["sum"].astype(np.float64)
+        found = self.objective.judge(*by_item(split, likelihoods))
+        return {"item": np.arange(len(split)), **found}
 
     def write(self, split: batches.Encoded, frame: pd.DataFrame) -> Written | None:
         """Let a language model write for the items of a frame, which gets the column `prediction`.
@@ -105,6 +119,8 @@ class Scorer:
         with self.accelerator.autocast():
             places = self.output.places(self.model, part.inputs, part.asked.index)
             losses = places.losses(part.asked.tokens, token_losses)
+        if self.objective.judges:
+            return {"sum": part.asked.sums(losses).cpu().numpy()}
         return {"nll": part.asked.means(losses).cpu().numpy()}
 
 

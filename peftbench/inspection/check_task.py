@@ -20,13 +20,13 @@ from ..execution import batches
 from ..execution.proof import Checked
 from ..models.load import Loaded, load_model
 from ..models.resolve import resolve_model
-from ..objectives.base import SPLITS, Objective
+from ..objectives.base import OF_OPTIONS, SPLITS, Objective, is_by_token
 from ..plugins import build
 from ..plugins.contracts import Task
 from ..records.record import FAIL, PASS
 from .encoding import wrong_items
 from .losses import disagreement
-from .predictions import wrong_predictions
+from .predictions import judged, wrong_predictions
 
 NOTICE = "notice"  # worth knowing, and no failure
 SEEN = 0.05  # of the test rows: with more of them in training, memory alone could explain five points
@@ -178,6 +178,10 @@ def _through_a_model(text: str, task: Task, splits: dict[str, Any]) -> Outcome:
         predictions = task.objective.predict(logits, batch)
     if not math.isfinite(loss):
         return FAIL, f"the loss of {loaded.source.name} on its first rows is {loss}"
+    if task.objective.judges:
+        if not is_by_token(task.objective):
+            return FAIL, "it judges options, which needs a loss by token: its loss() or predict() is another"
+        predictions |= judged(task.objective, loaded, split)
     lacking = {"nll"} | (set() if task.objective.decoding is not None else {"prediction", "reference"})
     if lacking := lacking - set(predictions):
         return FAIL, f"predict() gives no {min(lacking)!r}"
@@ -213,7 +217,8 @@ def _encoded(text: str, task: Task, loaded: Loaded, rows: Any, most: int) -> bat
     }
     numbers = {name: np.asarray(its) for name, its in told.items() if name not in lists}
     counted = {name: numbers.pop(name) for name in task.objective.counted if name in numbers}
-    return batches.Encoded(lists, numbers, counted=counted)
+    of_options = {name: lists.pop(name) for name in OF_OPTIONS if name in lists}
+    return batches.Encoded(lists, numbers, counted=counted, of_options=of_options)
 
 
 def _loaded(objective: Objective) -> Loaded:

@@ -9,9 +9,24 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..execution.batches import Encoded
+from ..execution.score import Scorer
+from ..execution.train import accelerator_for
+from ..models.load import Loaded
 from ..objectives.base import Objective, joins_items
 
 ROUNDING = 1e-4  # of a mean of float32 numbers
+
+
+def judged(objective: Objective, loaded: Loaded, items: Encoded) -> dict[str, Any]:
+    """What `judge` tells of some items, (items,), by the likelihoods that a model gives to their options."""
+    scorer = Scorer(loaded.model, objective, loaded.tokenizer, accelerator_for("cpu", "float32"), len(items))
+    found = scorer.predict(items)
+    return {
+        name: np.stack(list(found[name]))
+        for name in ("nll", "prediction", "reference", "score")
+        if name in found
+    }
 
 
 def wrong_predictions(

@@ -10,7 +10,7 @@ An objective knows nothing of where the data comes from; a task holds one. `spli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # the label of a place that is left out of the loss, as the library has it
 SPLITS = ("train", "validation", "test")
+# Of an objective that judges options, what `encode` gives of each option of an item: its tokens (of all options end to end), how many
+# they are, how many characters it has, and 1 for the answer. No model is given these columns.
+OF_OPTIONS = ("option_ids", "option_tokens", "option_characters", "option_answer")
 
 
 def entropy(values: npt.NDArray[Any]) -> float:
@@ -173,6 +176,27 @@ class Objective(Protocol):
     def with_decoder_start(self, token: int | None) -> Objective:
         """The same for a model whose decoder begins with this token; None: a model without an encoder and a decoder."""
         return self
+
+    @property
+    def judges(self) -> bool:
+        """Whether an item is several options, each scored by its likelihood. `encode` then gives the columns of `OF_OPTIONS`, too, and
+        an item trains as the row of its answer. Its loss is one by token."""
+        return False
+
+    def judge(
+        self, likelihoods: list[npt.NDArray[np.float64]], of_options: Mapping[str, list[npt.NDArray[Any]]]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What `predict` would give, of an objective that judges, and what else is to be kept of each item.
+
+        Args:
+            likelihoods: of each item the log-likelihood of each of its options, (options,), in nats, summed over the option's tokens.
+            of_options: of each item the columns of `OF_OPTIONS` that have one number an option, (options,).
+        """
+        return {}
+
+    def said_of_scores(self, predictions: pd.DataFrame) -> list[str]:
+        """What a reader of the table should know of some scored items, the rows that `aggregate` gives."""
+        return []
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NotSupported, PeftbenchError
-from .base import IGNORED, SPLITS, Objective, check_length, entropy
+from .base import IGNORED, SPLITS, check_length
+from .by_token import ByToken, end_of, without_end
 from .decoding import GREEDY, Decoding
 from .metric import chosen
 from .text_metrics import TEXT_METRICS, TextMetric
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from .base import Splits
 
@@ -34,7 +34,7 @@ CHECKED_ITEMS = 2000  # that a metric is held to its ends on: enough, and some a
 
 
 @dataclass(frozen=True)
-class Completion(Objective):
+class Completion(ByToken):
     """One text for another. Columns: `source` and `target`, and optionally `group` and `part`."""
 
     # General ones of `text_metrics` by name, others as they are; the first is the primary one.
@@ -99,8 +99,8 @@ class Completion(Objective):
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
         alone = self.decoder_start is None
         check_length(max_length, 4 if alone else 2, "source and target need a token each and their ends")
-        end = _end_of(tokenizer)
-        sources = [_without_end(ids, end) for ids in tokenizer(rows["source"])["input_ids"]]
+        end = end_of(tokenizer)
+        sources = [without_end(ids, end) for ids in tokenizer(rows["source"])["input_ids"]]
         space = " " if alone else ""
         targets = tokenizer([space + text for text in rows["target"]], add_special_tokens=False)["input_ids"]
         special = set(tokenizer.all_special_ids)
@@ -127,7 +127,7 @@ class Completion(Objective):
         return columns
 
     def said_of_use(self, tokenizer: Any) -> list[str]:
-        end = _end_of(tokenizer)
+        end = end_of(tokenizer)
         said = f"`{tokenizer.convert_ids_to_tokens(end)}` (token {end})"
         given = tokenizer("a")["input_ids"]
         adds = "" if given and given[-1] == end else ': `tokenizer(prompt)["input_ids"] + [' + str(end) + "]`"
@@ -148,30 +148,6 @@ class Completion(Objective):
         if len(source) <= room:
             return source
         return [*source[: room - 1], source[-1]] if self.keeps == "start" else source[-room:]
-
-    def weight(self, batch: dict[str, Tensor]) -> int:
-        """Tokens that the loss is the mean of."""
-        return int((batch["labels"] != IGNORED).sum())
-
-    def wanted(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A decoder alone gives the token of the next place."""
-        if self.decoder_start is not None:
-            return labels
-        return np.concatenate([labels[:, 1:], np.full_like(labels[:, :1], IGNORED)], axis=1)
-
-    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        predicted, wanted = self._aligned(logits, batch)
-        counted = wanted != IGNORED
-        return self.token_losses(predicted[counted], wanted[counted]).mean()
-
-    def predict(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
-        """Of each row: `nll`, the mean over the target's tokens."""
-        predicted, wanted = self._aligned(logits, batch)
-        counted = wanted != IGNORED
-        losses = self.token_losses(predicted[counted], wanted[counted])
-        each = losses.new_zeros(wanted.shape)
-        each[counted] = losses
-        return {"nll": (each.sum(1) / counted.sum(1)).cpu().numpy()}
 
     def score(self, predictions: npt.NDArray[Any], references: npt.NDArray[Any]) -> dict[str, float]:
         return self.subsets(predictions, references)(np.ones(len(predictions), bool))
@@ -207,9 +183,6 @@ class Completion(Objective):
         references[:] = [texts[i] for i in where]
         return first, references
 
-    def constant_loss(self, targets: npt.NDArray[Any]) -> float:
-        return entropy(targets[targets != IGNORED])
-
     def constant_score(self, references: npt.NDArray[Any]) -> float | None:
         texts, counts = np.unique([str(its[0]) for its in references], return_counts=True)
         if counts.max() < LIKE_A_LABEL * len(references):
@@ -222,19 +195,3 @@ class Completion(Objective):
             if blank := sum(not text.strip() for text in splits[split]["target"]):
                 raise PeftbenchError(f"{blank:,} targets of its {split} split are empty")
         return ""
-
-    def _aligned(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (batch, places, vocabulary) and the token (batch, places) that each place is to give."""
-        if self.decoder_start is not None:
-            return logits, batch["labels"]
-        return logits[:, :-1], batch["labels"][:, 1:]
-
-
-def _without_end(ids: list[int], end: int) -> list[int]:
-    """Without the end that a tokenizer itself sets."""
-    return ids[:-1] if ids and ids[-1] == end else ids
-
-
-def _end_of(tokenizer: Any) -> int:
-    """The token that ends a prompt and a completion."""
-    return int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id)

