@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .train import Stepper, Trained
     from .witness import Witness
 
-VERSION = 1  # raise it when a file of before can't be carried on
+VERSION = 2  # raise it when a file of before can't be carried on
 FILE = "state.pt"
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
             self._say(f"its checkpoint can't be read ({type(error).__name__}), so it begins anew")
             return 0
         if kept.get("of") != self._of:
-            self._say("its checkpoint is of other versions of libraries, so it begins anew")
+            self._say("its checkpoint is of other versions of libraries, or has another --curve, so it begins anew")
             return 0
         for name, tensor in {
             **self.prepared.adaptation.params,
@@ -122,6 +122,7 @@ class Checkpoints:
         return {
             "version": VERSION,
             "key": self.run.key,
+            "curve": self.conditions.curve_points,
             "libraries": describe(self.run.device, self.conditions)["libraries"],
         }
 
@@ -137,6 +138,11 @@ class Checkpoints:
                 torch.save(state, sink)
                 sink.flush()
                 os.fsync(sink.fileno())
+        except RuntimeError as error:  # by which torch hides what the system said of the disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+        else:
             aside.replace(self._folder / FILE)
         finally:
             with contextlib.suppress(OSError):
