@@ -22,6 +22,7 @@ from ..measure.environment import describe
 from ..measure.memory import MemoryMeter
 from ..models.parted import copy_into
 from ..records.runs import Conditions, Run
+from ..records.store import unwritable
 
 if TYPE_CHECKING:
     from .prepare import Prepared
@@ -97,7 +98,7 @@ class Checkpoints:
         on_gpu = self.run.device == "cuda"
         memory, energy = self.meters
         with memory.paused(), energy.paused():
-            self._write(
+            self._keep(
                 {
                     "of": self._of,
                     "step": done,
@@ -112,6 +113,15 @@ class Checkpoints:
                     "gpu_generator": torch.cuda.get_rng_state() if on_gpu else None,
                 }
             )  # fmt: skip
+
+    def _keep(self, state: dict[str, Any]) -> None:
+        """Write the state. Where that is not allowed the training goes on without: a run is not worse for it."""
+        try:
+            self._write(state)
+        except OSError as error:
+            if unwritable(error) is not None:  # so that nothing else can be written either
+                raise
+            self._say(f"no checkpoint is kept after step {state['step']:,}: {error.strerror or error}")
 
     def _say(self, what: str) -> None:
         progress.notify(f"{self.run.method} on {self.run.model}, seed {self.run.seed}: {what}")

@@ -239,3 +239,16 @@ def test_what_training_touched_before_it_was_ended_is_not_forgotten(
     failed = {check["name"] for check in whole.checks or () if check["outcome"] == "fail"}
     assert {"settings", "equal terms"} <= failed
     assert again.checks == whole.checks
+
+
+def test_a_run_ends_where_a_checkpoint_is_not_allowed(make_run: Make, tmp_path: Path) -> None:
+    run, how = (
+        make_run("lora", task="synthetic:train_items=64:test_items=40", steps=STEPS),
+        conditions(tmp_path),
+    )
+    (tmp_path / "kept").touch()  # a file stands in the folder's place
+    said: list[dict[str, Any]] = []
+    with progress.reported_to(said.append):
+        record, _ = done(run, tmp_path / "1", how)
+    assert record.status == "ok"
+    assert any("no checkpoint is kept after step 3: File exists" in str(event.get("notice")) for event in said)
