@@ -48,9 +48,11 @@ class Chat(Completion):
         Raises:
             NotSupported: they can't; the reason follows the model's name.
         """
-        if self.template is None and not tokenizer.chat_template:
+        if not (tokenizer.chat_template if self.template is None else self.template.strip()):
             raise NotSupported(
                 "has no chat template; name a file with one by template=FILE, or take the model's instruct version"
+                if self.template is None
+                else "is given a chat template that is empty"
             )
         if not tokenizer.is_fast:
             raise NotSupported(

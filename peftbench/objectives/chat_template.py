@@ -7,6 +7,7 @@ again, letter by letter. Where that fails, nothing is guessed.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -19,6 +20,12 @@ REASONING = "reasoning_content"  # of a message, what the assistant thought befo
 Message = dict[
     str, Any
 ]  # `role` and `content`, and perhaps `tool_calls`, `weight` and what else a template reads
+# In place of the library's function of this name, which says the time.
+A_DAY = (
+    "{%- macro strftime_now(format) -%}{{- format | replace('%d', '26') | replace('%m', '07') | replace('%b', 'Jul') | replace('%B', 'July') "
+    "| replace('%Y', '2024') | replace('%y', '24') | replace('%A', 'Friday') | replace('%a', 'Fri') | replace('%H', '12') "
+    "| replace('%I', '12') | replace('%M', '00') | replace('%S', '00') | replace('%p', 'PM') -}}{%- endmacro -%}"
+)
 Span = tuple[int, int]  # from this letter or token up to that one
 
 
@@ -108,11 +115,18 @@ class _Writer:
     template: str | None
     tools: tuple[Any, ...]
 
+    @functools.cached_property
+    def jinja(self) -> str:
+        """The template, by which it is always the same day: what a run learns must not depend on when it is done."""
+        if (template := self.template) is None:
+            template = str(self.tokenizer.get_chat_template(tools=list(self.tools) or None))
+        return A_DAY + template if "strftime_now" in template else template
+
     def text(self, messages: Sequence[Message], asks: bool = False) -> str:
         """What the template makes of some messages; of one who `asks`, up to where the assistant begins to write."""
         try:
             text: str = self.tokenizer.apply_chat_template(
-                list(messages), tools=list(self.tools) or None, chat_template=self.template, tokenize=False, add_generation_prompt=asks
+                list(messages), tools=list(self.tools) or None, chat_template=self.jinja, tokenize=False, add_generation_prompt=asks
             )  # fmt: skip
         except Exception as error:  # whatever Jinja, or what the template is written to raise
             raise Unclear(f"can't write it: {' '.join(str(error).split())[:200]}") from error
@@ -120,15 +134,14 @@ class _Writer:
 
     def spans(self, messages: Sequence[Message], text: str) -> list[Span]:
         """Of each of the assistant's messages its letters in the text, the token that ends them among them."""
-        template = self.template or self.tokenizer.get_chat_template(tools=list(self.tools) or None)
-        if re.search(r"\{%-?\s*generation", template):
+        if re.search(r"\{%-?\s*generation", self.jinja):
             return self._marked(messages, text)
         return self._by_other_words(messages, text)
 
     def _marked(self, messages: Sequence[Message], text: str) -> list[Span]:
         """As the template marks them, without what it writes itself for who asks: some marks take in the end of a header."""
         encoded = self.tokenizer.apply_chat_template(
-            list(messages), tools=list(self.tools) or None, chat_template=self.template, tokenize=True, return_dict=True,
+            list(messages), tools=list(self.tools) or None, chat_template=self.jinja, tokenize=True, return_dict=True,
             return_assistant_tokens_mask=True, tokenizer_kwargs={"return_offsets_mapping": True},
         )  # fmt: skip
         told = zip(encoded["assistant_masks"], encoded["offset_mapping"], strict=True)

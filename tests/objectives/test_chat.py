@@ -90,6 +90,7 @@ def test_a_row_that_a_template_refuses_is_named() -> None:
     ("template", "why"),
     [
         (None, "has no chat template"),
+        (" \n", "chat template that is empty"),
         ("{% for m in messages %}{{ m.content }} {% endfor %}", "no special token"),
         # Marks around everything, as published trainers have learned by mistake.
         (MARKED_TOO_FAR, "would be learned"),

@@ -214,3 +214,15 @@ def test_marks_without_the_end_are_refused() -> None:
     )
     with pytest.raises(Unclear, match="without the token that ends it, up to 'It is so.'|up to 'Hello"):
         render(byte_tokenizer(), template, Conversation(SAID))
+
+
+@pytest.mark.parametrize("mark", ["{% generation %}{{ m.content }}[SEP]{% endgeneration %}", "{{ m.content }}[SEP]"])
+def test_it_is_always_the_same_day(mark: str) -> None:
+    template = (
+        "{% macro day() %}{{ strftime_now('%d %b %Y') }}{% endmacro %}{{ day() }} {{ strftime_now('%Y-%m-%d') }}"
+        "{% for m in messages %}[CLS]{% if m.role == 'user' %}{{ m.content }}[SEP]{% else %}" + mark + "{% endif %}{% endfor %}"
+    )
+    tokenizer = byte_tokenizer()
+    found = render(tokenizer, template, Conversation(SAID))
+    assert tokenizer.decode(found.ids).startswith("26 Jul 2024 2024-07-26[CLS]Hi")
+    assert learned(tokenizer, found) == ["Hello.\n\nYou[SEP]", "It is so.[SEP]"]
