@@ -388,21 +388,3 @@ def test_e2e_is_linearised_and_grouped(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="beams and max_new_tokens must be 1 or more"):
         build.build_task("e2e-nlg:beams=0")
     assert Budget("custom", 1, None, 1, 1, build.length_of("e2e-nlg")).max_length == 128
-
-
-def test_a_scorer_writes_up_to_the_ends_of_its_objective(checkpoint: Of, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peftbench import Chat
-    from peftbench.execution import score
-    from peftbench.objectives.chat import source_text
-    from peftbench.objectives.chat_template import Conversation
-
-    chat = Chat(template="{% for m in messages %}{{ m.role }}{{ m.content }}[CLS]{% endfor %}")
-    loaded = load_model(resolve_model(checkpoint("llama")), chat, 0)
-    asked = source_text(Conversation(({"role": "user", "content": "Hi"},)))
-    split = encoded(chat, {"source": [asked], "target": ["Yes"]}, "scorer-ends")
-    ends: list[Any] = []
-    monkeypatch.setattr(score, "generate", lambda *given: ends.append(given[-1]) or Written(["Yes"], 1, 1, 0))
-    accelerator = accelerator_for("cpu", "float32")
-    scorer = score.Scorer(loaded.model, chat, loaded.tokenizer, accelerator, 4)
-    scorer.write(split, pd.DataFrame({"item": [0]}))
-    assert ends == [[loaded.tokenizer.cls_token_id]]
