@@ -75,8 +75,13 @@ class Chat(Completion):
         """The token that the template writes behind what the assistant said: many tokenizers call another one their end."""
         rendered = render(tokenizer, self.template, Conversation(PROBE))
         named = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-        behind = [token for token in rendered.ids[rendered.reply : rendered.end] if token in named]
-        return behind[:1]
+        first = None  # of those behind the words: some templates write others before them, as <think>
+        for token in reversed(rendered.ids[rendered.reply : rendered.end]):
+            if token in named:
+                first = token
+            elif tokenizer.decode([token]).strip():
+                break
+        return [] if first is None else [first]
 
     @property
     def refuses_rows(self) -> bool:

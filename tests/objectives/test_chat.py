@@ -187,4 +187,9 @@ def test_writing_stops_at_the_end_that_the_template_writes() -> None:
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"eos_token": "<eos>"})
     assert CHAT.ends(tokenizer) == [tokenizer.sep_token_id] != [tokenizer.eos_token_id]
+    thinks = (
+        "{% for m in messages %}[CLS]{% if m.role == 'user' %}{{ m.content }}[SEP]{% else %}{% generation %}"
+        "[MASK]{{ m.content }}[SEP]\n<eos>{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    assert dataclasses.replace(CHAT, template=thinks).ends(tokenizer) == [tokenizer.sep_token_id]
     assert "ends with `[SEP]`" in CHAT.said_of_use(tokenizer)[0]
