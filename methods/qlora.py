@@ -3,7 +3,8 @@
     h = dequantise(c, s) x + (alpha / r) B A x
 
 Every linear layer of self-attention and feed-forward is quantised (see `_quantised`), those among `targets` get a pair, all
-of them as the paper recommends. A layer is quantised on its device, from the type that the base is in. No dense copy stays on a GPU:
+of them as the paper recommends. With `targets=all-linear` every linear layer of the blocks is quantised and gets one.
+A layer is quantised on its device, from the type that the base is in. No dense copy stays on a GPU:
 the core sets the originals aside in the host's memory, from where the checks of each run fetch them one by one. A base that would take
 more than half of a GPU's free memory is read into the host's, and its layers come one by one to be quantised.
 
@@ -42,6 +43,7 @@ from ._peft_lora import lora_to_peft
 from ._quantised import has_bitsandbytes, quantise
 from .lora import LoRA, LoRALinear
 
+ALL_LINEAR = "all-linear"
 LINEAR = "query+key+value+attention_output+ffn_in+ffn_out"
 
 
@@ -80,7 +82,10 @@ class QLoRA(LoRA):
         return dataclasses.replace(self, backend="bitsandbytes" if kernels else "torch")
 
     def inject(self, model: nn.Module) -> Adaptation:
-        adapted = {(site.name, site.part) for site in sites(model, self.targets)}
+        targets = sites(model, self.targets)
+        adapted = {(site.name, site.part) for site in targets}
+        # These stand for layers that are whole, and some of them play no role.
+        quantised_too = targets if self.targets.strip() == ALL_LINEAR else sites(model, LINEAR)
         copies = Copies()
 
         def build(base: nn.Module, its: list[Site]) -> nn.Module:
@@ -88,7 +93,7 @@ class QLoRA(LoRA):
             chosen = [site for site in its if (site.name, site.part) in adapted]
             return QLoRALinear(base, quantised, chosen, self, copies) if chosen else quantised
 
-        adaptation = swap(model, sites(model, LINEAR), build)
+        adaptation = swap(model, quantised_too, build)
         params = {name: p for name, p in adaptation.params.items() if name.endswith((".a", ".b"))}
         # The codes follow from the base: they are not stored.
         return dataclasses.replace(adaptation, params=params, frozen={})

@@ -11,7 +11,16 @@ import pyarrow.parquet
 
 from peftbench import UsageError
 from peftbench.data.files import BATCH_ROWS, json_objects
-from peftbench.objectives.chat_template import ASSISTANT, ROLES, SYSTEM, TOOL, USER, Conversation, Message
+from peftbench.objectives.chat_template import (
+    ASSISTANT,
+    REASONING,
+    ROLES,
+    SYSTEM,
+    TOOL,
+    USER,
+    Conversation,
+    Message,
+)
 from peftbench.printable import printable
 
 # What else files call the four.
@@ -26,7 +35,7 @@ NAMES = {
     "function_response": TOOL,
 }
 CALL = "function_call"  # ShareGPT's role of an assistant's message that is a call
-PASSED_ON = ("name", "tool_call_id", "reasoning_content")  # of a message, to the template
+PASSED_ON = ("name", "tool_call_id", REASONING)  # of a message, to the template
 MESSAGES, SHAREGPT, SIDES = "messages", "conversations", (SYSTEM, USER, ASSISTANT)
 
 
@@ -49,11 +58,19 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with pyarrow.parquet.ParquetFile(str(file)) as source:
             for batch in source.iter_batches(BATCH_ROWS):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield {name: _without_gaps(value) for name, value in row.items()}
     except (pyarrow.ArrowException, OSError) as error:
         raise UsageError(
             f"data file {str(file)!r} can't be read: {' '.join(str(error).split())[:200]}"
         ) from error
+
+
+def _without_gaps(value: Any) -> Any:
+    """Without what a row of Parquet has for the fields that other rows alone have: all objects of a column have the same."""
+    if isinstance(value, Mapping):
+        return {name: _without_gaps(its) for name, its in value.items() if its is not None}
+    return [_without_gaps(one) for one in value] if isinstance(value, list) else value
 
 
 def conversation_of(row: Mapping[str, Any], column: str | None) -> Conversation:
@@ -65,7 +82,7 @@ def conversation_of(row: Mapping[str, Any], column: str | None) -> Conversation:
     Raises:
         Wrong: it is no conversation.
     """
-    tools = _parsed(row.get("tools"))
+    tools = _parsed(row.get("tools") or None)
     if tools is not None and not isinstance(tools, list):
         raise Wrong("tools", "it is no list of functions")
     return Conversation(_messages(row, column), tuple(tools or ()))
@@ -90,6 +107,12 @@ def split_at_reply(whole: Conversation) -> tuple[Conversation, str, int]:
             "the assistant's messages are calls of functions, or of weight 0; a reply in words is needed, which is scored"
             if only
             else "no message is the assistant's",
+        )
+    if messages[said[-1]].get(REASONING):
+        raise Wrong(
+            MESSAGES,
+            f"the last reply has {REASONING} beside its words, which would be neither learned nor scored; write it into the words as the "
+            "model does (<think>...</think>), or leave it out",
         )
     before = Conversation(messages[: said[-1]], whole.tools)
     return before, str(messages[said[-1]]["content"]), len(messages) - said[-1] - 1
@@ -121,7 +144,7 @@ def _message(given: Any, column: str, where: str) -> Message:
     content = given.get("content", given.get("value"))
     if role == CALL:
         return {"role": ASSISTANT, "content": "", "tool_calls": _calls([_parsed(content)], column, where)}
-    if role not in NAMES:
+    if not isinstance(role, str) or role not in NAMES:
         raise Wrong(column, f"{where}its role is {role!r}, none of {', '.join((*NAMES, CALL))}")
     made: Message = {"role": NAMES[role], "content": _text(content, column, where)}
     if given.get("tool_calls"):
@@ -158,8 +181,13 @@ def _calls(calls: Any, column: str, where: str) -> list[Any]:
         arguments = _parsed(function.get("arguments", {})) if isinstance(function, Mapping) else None
         if not isinstance(function, Mapping) or "name" not in function or not isinstance(arguments, Mapping):
             raise Wrong(column, f"{where}its call of a function is no object with name and arguments")
+        named = {"id": call["id"]} if call.get("id") is not None else {}  # some templates write it
         made.append(
-            {"type": "function", "function": {"name": function["name"], "arguments": dict(arguments)}}
+            {
+                **named,
+                "type": "function",
+                "function": {"name": function["name"], "arguments": dict(arguments)},
+            }
         )
     return made
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import datasets
 
 COLUMNS = ("source", "target")
+CONVERSATIONS_VERSION = 2  # raise it when rows are read otherwise
 
 
-@task("chat", version="1")
+@task("chat", version="2")
 @dataclass(frozen=True)
 class OwnChat:
     """Your own conversations in JSON Lines or Parquet: `messages` with roles, `conversations`, or a column for each side."""
@@ -90,6 +91,9 @@ class _Conversations(OwnRows):
     """Rows of a prompt and its completion: what was said before the last reply, and that reply."""
 
     messages: str | None = None
+
+    def formats(self) -> Any:
+        return [CONVERSATIONS_VERSION, super().formats()]
 
     def given(self, columns: Mapping[str, NeededColumn]) -> dict[str, Iterable[pa.RecordBatch]]:
         return {split: self._batches(split, file) for split, file in self.files().items()}

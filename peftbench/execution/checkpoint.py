@@ -22,13 +22,14 @@ from ..measure.environment import describe
 from ..measure.memory import MemoryMeter
 from ..models.parted import copy_into
 from ..records.runs import Conditions, Run
+from ..records.store import unwritable
 
 if TYPE_CHECKING:
     from .prepare import Prepared
     from .train import Stepper, Trained
     from .witness import Witness
 
-VERSION = 1  # raise it when a file of before can't be carried on
+VERSION = 2  # raise it when a file of before can't be carried on
 FILE = "state.pt"
 
 
@@ -58,7 +59,9 @@ class Checkpoints:
             self._say(f"its checkpoint can't be read ({type(error).__name__}), so it begins anew")
             return 0
         if kept.get("of") != self._of:
-            self._say("its checkpoint is of other versions of libraries, so it begins anew")
+            self._say(
+                "its checkpoint is of other versions of libraries, or has another --curve, so it begins anew"
+            )
             return 0
         for name, tensor in {
             **self.prepared.adaptation.params,
@@ -97,7 +100,7 @@ class Checkpoints:
         on_gpu = self.run.device == "cuda"
         memory, energy = self.meters
         with memory.paused(), energy.paused():
-            self._write(
+            self._keep(
                 {
                     "of": self._of,
                     "step": done,
@@ -113,6 +116,15 @@ class Checkpoints:
                 }
             )  # fmt: skip
 
+    def _keep(self, state: dict[str, Any]) -> None:
+        """Write the state. Where that is not allowed the training goes on without: a run is not worse for it."""
+        try:
+            self._write(state)
+        except OSError as error:
+            if unwritable(error) is not None:  # so that nothing else can be written either
+                raise
+            self._say(f"no checkpoint is kept after step {state['step']:,}: {error.strerror or error}")
+
     def _say(self, what: str) -> None:
         progress.notify(f"{self.run.method} on {self.run.model}, seed {self.run.seed}: {what}")
 
@@ -122,6 +134,7 @@ class Checkpoints:
         return {
             "version": VERSION,
             "key": self.run.key,
+            "curve": self.conditions.curve_points,
             "libraries": describe(self.run.device, self.conditions)["libraries"],
         }
 
@@ -137,6 +150,11 @@ class Checkpoints:
                 torch.save(state, sink)
                 sink.flush()
                 os.fsync(sink.fileno())
+        except RuntimeError as error:  # by which torch hides what the system said of the disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+        else:
             aside.replace(self._folder / FILE)
         finally:
             with contextlib.suppress(OSError):

@@ -61,6 +61,7 @@ def generate(
     decoding: Decoding,
     accelerator: Any,
     room: TextRoom,
+    ends: Sequence[int] = (),
 ) -> Written:
     """A text for each source, in their order.
 
@@ -69,6 +70,7 @@ def generate(
     Args:
         sources: the tokens that stand before what is to be written, or an encoder-decoder's input.
         room: what a batch may hold.
+        ends: tokens that end a text, beside the model's own.
 
     Raises:
         torch.OutOfMemoryError: there is no memory for a single text.
@@ -83,7 +85,7 @@ def generate(
         each = room.of_a_text(longest, decoding)
         items = order[begun : begun + max(1, tokens // each)]
         try:
-            said = _write(model, tokenizer, sources, items, decoding, accelerator)
+            said = _write(model, tokenizer, sources, items, decoding, accelerator, ends)
         except Exception as error:
             if len(items) == 1 or is_shared(model) or not is_out_of_memory(error):
                 raise
@@ -108,11 +110,12 @@ def _write(
     items: batches.IntArray,
     decoding: Decoding,
     accelerator: Any,
+    also_ends: Sequence[int],
 ) -> Sequence[str]:
     """The texts for some sources, in one batch."""
     config = model.config
     decoder_alone = not config.is_encoder_decoder
-    ends = ends_of(model, tokenizer)
+    ends = sorted({*ends_of(model, tokenizer), *also_ends})
     settings = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.beams,

@@ -95,15 +95,21 @@ class Scorer:
         decoding = self.objective.decoding
         assert decoding is not None
         if ranks.count() == 1:
-            return generate(self.model, self.tokenizer, sources, decoding, self.accelerator, room)
+            return self._generated(sources, room)
         least = min(ranks.gathered(room.tokens))
         order = np.argsort(-sources.lengths, kind="stable")
         at_once = max(1, least // room.of_a_text(int(sources.lengths[order[0]]), decoding))
         cut = [order[begin : begin + at_once] for begin in range(0, len(order), at_once)]
         one_batch = TextRoom(least, room.text_tokens, by_longest_of_all=True)
         return joined(
-            [*zip(cut, ranks.shared(cut, lambda rows: generate(self.model, self.tokenizer, sources.some(rows), decoding, self.accelerator, one_batch)), strict=True)]
+            [*zip(cut, ranks.shared(cut, lambda rows: self._generated(sources.some(rows), one_batch)), strict=True)]
         )  # fmt: skip
+
+    def _generated(self, sources: batches.Encoded, room: TextRoom) -> Written:
+        decoding = self.objective.decoding
+        assert decoding is not None
+        ends = self.objective.ends(self.tokenizer)
+        return generate(self.model, self.tokenizer, sources, decoding, self.accelerator, room, ends)
 
     def _predictions(self, part: Part) -> dict[str, npt.NDArray[Any]]:
         if part.asked is None:

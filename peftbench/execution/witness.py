@@ -150,6 +150,8 @@ class Witness:
             "embedded": self.embedded,
             "rows": self.rows,
             "calls": calls,
+            "changed": self.changed,
+            "broken": list(self.terms.broken),
         }
 
     def put_back(self, counts: dict[str, Any]) -> None:
@@ -159,6 +161,8 @@ class Witness:
         self.factors = set(counts["factors"])
         self.embedded, self.rows = counts["embedded"], counts["rows"]
         self.calls_before = counts["calls"]
+        self.changed[:] = dict.fromkeys([*counts["changed"], *self.changed])
+        self.terms.broken.update(dict.fromkeys(counts["broken"]))
 
     def departures(self) -> list[str]:
         """What a table says of how this training departs from the shared budget, the method's declared rates included."""

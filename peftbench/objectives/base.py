@@ -208,6 +208,10 @@ class Objective(Protocol):
         """How the model writes its prediction of an item; None: `predict` gives it."""
         return None
 
+    def ends(self, tokenizer: Any) -> list[int]:
+        """Tokens after which writing stops, beside those that the model itself names; of one with a `decoding`."""
+        return []
+
     def aggregate(self, rows: pd.DataFrame) -> pd.DataFrame:
         """One row an item. `rows` are a split's, in its order: `item`, what `predict` gives, and the columns of `texts`."""
         return rows

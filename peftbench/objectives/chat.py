@@ -27,7 +27,8 @@ OTHER = "name a file with another template by template=FILE"
 
 def source_text(before: Conversation) -> str:
     """What was said before a reply, as the column `source` has it."""
-    return json.dumps(dataclasses.asdict(before), ensure_ascii=False, sort_keys=True)
+    # Names stay in their order: templates write calls and functions as they are given.
+    return json.dumps(dataclasses.asdict(before), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class Chat(Completion):
         Raises:
             NotSupported: they can't; the reason follows the model's name.
         """
-        if self.template is None and not tokenizer.chat_template:
+        if not (tokenizer.chat_template if self.template is None else self.template.strip()):
             raise NotSupported(
                 "has no chat template; name a file with one by template=FILE, or take the model's instruct version"
+                if self.template is None
+                else "is given a chat template that is empty"
             )
         if not tokenizer.is_fast:
             raise NotSupported(
@@ -68,6 +71,18 @@ class Chat(Completion):
                 f"has a chat template by which {said[:80]!r} would be learned, and the assistant said {' '.join(theirs)!r}; {OTHER}"
             )
 
+    def ends(self, tokenizer: Any) -> list[int]:
+        """The token that the template writes behind what the assistant said: many tokenizers call another one their end."""
+        rendered = render(tokenizer, self.template, Conversation(PROBE))
+        named = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        first = None  # of those behind the words: some templates write others before them, as <think>
+        for token in reversed(rendered.ids[rendered.reply : rendered.end]):
+            if token in named:
+                first = token
+            elif tokenizer.decode([token]).strip():
+                break
+        return [] if first is None else [first]
+
     @property
     def refuses_rows(self) -> bool:
         return True
@@ -84,7 +99,7 @@ class Chat(Completion):
             "unread": usual["unread"],
             "unasked": "have a last reply behind other tokens than the template's own prompt for it (add_generation_prompt), such as an empty "
             "passage of thinking",
-            "straddling": "have a reply that begins inside a token of its header, which is not learned",
+            "straddling": "have a reply that begins or ends inside a token of what stands around it, which is not learned",
         }
 
     def encode(self, tokenizer: Any, rows: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
@@ -101,16 +116,17 @@ class Chat(Completion):
             )
             found, turns_lost = self._fitted(tokenizer, whole, self._source_room(max_length))
             lost = max(0, found.reply - self._source_room(max_length))
-            end = (
-                max(place for place, spoken in enumerate(found.spoken) if spoken) + 1
-            )  # nothing behind it is asked for
-            ids, spoken = found.ids[lost:end][:max_length], found.spoken[lost:end][:max_length]
+            # Nothing behind it is asked for.
+            ids, spoken = (
+                found.ids[lost : found.end][:max_length],
+                found.spoken[lost : found.end][:max_length],
+            )
             columns["input_ids"].append(ids)
             columns["labels"].append([i if its else IGNORED for i, its in zip(ids, spoken, strict=True)])
             columns["source_tokens"].append(found.reply - lost)
             columns["cut"].append(int(turns_lost))
             columns["beheaded"].append(int(lost > 0))
-            columns["unended"].append(int(end - lost > max_length))
+            columns["unended"].append(int(found.end - lost > max_length))
             said = [str(message.get("content")) for message in whole.messages]
             columns["unwritten"].append(int(any(token in text for token in special for text in said)))
             columns["stopped"].append(int(len(tokens) > self.decoding.max_new_tokens))
@@ -122,36 +138,49 @@ class Chat(Completion):
     def said_of_use(self, tokenizer: Any) -> list[str]:
         whose = "the tokenizer's" if self.template is None else "this"
         how = ", ".join(f"{name} {value:g}" for name, value in vars(self.decoding).items())
+        named = (f"`{tokenizer.convert_ids_to_tokens(end)}` (token {end})" for end in self.ends(tokenizer))
+        ends = ", ".join(named)
         said = [
-            f"A prompt is written by {whose} chat template with `add_generation_prompt=True`.",
+            f"A prompt is written by {whose} chat template with `add_generation_prompt=True`. What it writes ends with {ends}.",
             f"The scored texts were written without sampling, with {how}.",
         ]
         return said if self.template is None else [*said, f"The template: `{json.dumps(self.template)}`"]
 
     def _fitted(self, tokenizer: Any, whole: Conversation, room: int) -> tuple[Rendered, bool]:
         """A conversation whose last reply has at most `room` tokens before it, if whole turns can be left out for that, and whether some were."""
-        first = whole
-        while True:
+
+        def without(turns: int) -> Rendered:
             try:
-                found = render(tokenizer, self.template, whole)
+                return render(tokenizer, self.template, _without_turns(whole, turns))
             except Unclear as error:
                 raise UsageError(
-                    f"the conversation that begins with {_beginning(first)!r}: the chat template {error}; fix or remove it, or {OTHER}"
+                    f"the conversation that begins with {_beginning(whole)!r}: the chat template {error}; fix or remove it, or {OTHER}"
                 ) from error
-            shorter = None if found.reply <= room else _without_first_turn(whole)
-            if shorter is None:
-                return found, whole is not first
-            whole = shorter
+
+        found = without(0)
+        most = sum(message["role"] == USER for message in whole.messages) - 1
+        if found.reply <= room or most < 1:
+            return found, False
+        too_few, enough = 0, most  # by halves: some conversations have a thousand turns
+        found = without(enough)
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            shorter = without(middle)
+            if shorter.reply <= room:
+                found, enough = shorter, middle
+            else:
+                too_few = middle
+        return found, True
 
 
 def _beginning(said: Conversation) -> str:
     return next((str(m["content"])[:40] for m in said.messages if m["role"] == USER), "")
 
 
-def _without_first_turn(said: Conversation) -> Conversation | None:
-    """The same from the user's second message on, behind what stands before the first; None: there is one turn alone."""
+def _without_turns(said: Conversation, turns: int) -> Conversation:
+    """The same without its first turns, which begin with a message of the user, but with the system's message before them."""
+    if not turns:
+        return said
     users = [number for number, message in enumerate(said.messages) if message["role"] == USER]
-    if len(users) < 2:
-        return None
     head: list[Message] = [message for message in said.messages[: users[0]] if message["role"] == SYSTEM]
-    return dataclasses.replace(said, messages=(*head, *said.messages[users[1] :]))
+    return dataclasses.replace(said, messages=(*head, *said.messages[users[turns] :]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -14,13 +16,48 @@ from safetensors.torch import load_file
 from peftbench import progress
 from peftbench.execution import checkpoint
 from peftbench.execution.execute import execute
+from peftbench.plugins.loader import load_plugins
 from peftbench.records.record import Record
 from peftbench.records.runs import Conditions, Run
+from peftbench.records.store import unwritable
 
 Make = Callable[..., Run]
 STEPS, EVERY, ENDED = 12, 3, 8
 # What takes a while differs from run to run; memory and energy are of the steps since.
 TIMED = ("step_s", "data_s", "carried_on", "others_cpu_share", "energy_j", "gpu_before", "gpu_after")
+
+MEDDLES = '''
+"""Touches the base and a generator in its first step alone."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from peftbench import Claims, Preset, method, swap, weight_of
+
+
+class Meddler(nn.Module):
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.gain = base, nn.Parameter(weight_of(base).new_ones(len(weight_of(base))))
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        if self.training:
+            if not self.passes:
+                torch.manual_seed(1)
+                self.base.eval()
+            self.passes += 1
+        return self.base(x) * self.gain
+
+
+@method("meddles", Claims(), Preset(1e-2, "a guess"))
+@dataclass(frozen=True)
+class Meddles:
+    def inject(self, model):
+        return swap(model, "value", lambda base, sites: Meddler(base))
+'''
 
 
 class Ended(BaseException):
@@ -134,3 +171,89 @@ def test_a_method_that_hides_what_it_keeps_makes_no_checkpoint(
         done(run, tmp_path / "1", how)
     assert sum("no checkpoint is made" in str(event.get("notice")) for event in said) == 1
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_curve_of_other_moments_begins_anew(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, how = (
+        make_run("lora", task="synthetic:train_items=64:test_items=40", steps=STEPS),
+        conditions(tmp_path),
+    )
+    ended(run, tmp_path / "1", dataclasses.replace(how, curve_points=0), monkeypatch)
+    record, _ = done(run, tmp_path / "2", how)
+    assert record.curve is not None and [point["step"] for point in record.curve] == [3, 6, 9, 12]
+
+
+def test_a_full_disk_is_no_fault_of_the_run(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, how = (
+        make_run("lora", task="synthetic:train_items=64:test_items=40", steps=STEPS),
+        conditions(tmp_path),
+    )
+
+    class Full:
+        """A file on a disk that is full after some bytes."""
+
+        def __init__(self) -> None:
+            self.written = 0
+
+        def write(self, data: Any) -> int:
+            self.written += len(data)
+            if self.written > 1000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return len(data)
+
+        def flush(self) -> None:
+            return
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+    given = Path.open
+
+    def full(path: Path, mode: str = "r", **more: Any) -> Any:
+        return Full() if path.name.startswith(".state") else given(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        execute(run, tmp_path, how)
+    assert unwritable(raised.value) is not None
+
+
+def test_what_training_touched_before_it_was_ended_is_not_forgotten(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / "meddles.py"
+    plugin.write_text(MEDDLES)
+    load_plugins([plugin])
+    run, how = (
+        make_run("meddles", task="synthetic:train_items=64:test_items=40", steps=STEPS),
+        conditions(tmp_path),
+    )
+    whole, _ = done(run, tmp_path / "whole", Conditions(curve_points=4, keep_weights=True))
+    ended(run, tmp_path / "1", how, monkeypatch)
+    again, _ = done(run, tmp_path / "2", how)
+    assert again.training is not None and again.training["carried_on"] == [6]
+    failed = {check["name"] for check in whole.checks or () if check["outcome"] == "fail"}
+    assert {"settings", "equal terms"} <= failed
+    assert again.checks == whole.checks
+
+
+def test_a_run_ends_where_a_checkpoint_is_not_allowed(make_run: Make, tmp_path: Path) -> None:
+    run, how = (
+        make_run("lora", task="synthetic:train_items=64:test_items=40", steps=STEPS),
+        conditions(tmp_path),
+    )
+    (tmp_path / "kept").touch()  # a file stands in the folder's place
+    said: list[dict[str, Any]] = []
+    with progress.reported_to(said.append):
+        record, _ = done(run, tmp_path / "1", how)
+    assert record.status == "ok"
+    assert any(
+        "no checkpoint is kept after step 3: File exists" in str(event.get("notice")) for event in said
+    )

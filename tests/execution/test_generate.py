@@ -285,6 +285,10 @@ def test_it_stops_at_each_of_the_ends_that_the_checkpoint_lists(checkpoint: Of) 
     plain = written(END)
     (second,) = set(ids(plain[1])) - set(ids(plain[0]))
     assert written([second, END]) == plain[0] and written([second]) == plain
+    named = generate(
+        model, loaded.tokenizer, sources, Decoding(max_new_tokens=5), accelerator, ROOM, [second]
+    )
+    assert named.texts == [plain[0]]
 
 
 def test_an_encoder_does_not_write(checkpoint: Of) -> None:

@@ -18,7 +18,9 @@ from peftbench.errors import UsageError
 from peftbench.execution import prepare
 from peftbench.execution.execute import execute
 from peftbench.models.adaptation import layers_at_home, swap
-from peftbench.models.roles import Site
+from peftbench.models.load import load_model
+from peftbench.models.resolve import resolve_model
+from peftbench.models.roles import Site, sites
 from peftbench.planning.plan import plan
 from peftbench.plugins import build
 from peftbench.records.record import NOT_CLAIMED, PASS
@@ -192,3 +194,13 @@ def test_what_no_wrapper_holds_is_set_aside(
     monkeypatch.setattr(nn.Linear, "to", lambda layer, device: gone.append(layer))
     adaptation.set_aside()
     assert gone == ([base for base, _ in adaptation.swaps.values()] if goes else [])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5", "llama"])
+def test_all_linear_layers_get_a_pair(family: str, checkpoint: Callable[[str], str]) -> None:
+    """Fused ones, and those of attention across, which no role names."""
+    model = load_model(resolve_model(checkpoint(family)), None, 0).model
+    wanted = {site.name for site in sites(model, "all-linear")}
+    adaptation = build.build_method("qlora:targets=all-linear")[0].inject(model)
+    paired = {name.rpartition(".")[0] for name in adaptation.params}
+    assert paired == wanted == set(adaptation.swaps)

@@ -90,6 +90,7 @@ def test_a_row_that_a_template_refuses_is_named() -> None:
     ("template", "why"),
     [
         (None, "has no chat template"),
+        (" \n", "chat template that is empty"),
         ("{% for m in messages %}{{ m.content }} {% endfor %}", "no special token"),
         # Marks around everything, as published trainers have learned by mistake.
         (MARKED_TOO_FAR, "would be learned"),
@@ -138,3 +139,58 @@ def test_the_likelihood_is_that_of_the_assistants_tokens(checkpoint: Callable[[s
             places = [i for i, label in enumerate(found["labels"][row]) if label != IGNORED]
             alone = -float(np.mean([float(logs[i - 1, ids[0, i]]) for i in places]))
             assert alone == pytest.approx(float(nll[row]), abs=1e-5)
+
+
+def test_calls_and_functions_are_written_in_their_own_order() -> None:
+    template = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}" + TEMPLATE.replace(
+        "[SEP]", "{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}[SEP]"
+    )
+    call = {"type": "function", "function": {"name": "add", "arguments": {"z": 1, "a": 2}}}
+    messages = (
+        {"role": "user", "content": "1 + 2?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": ""},
+    )
+    before = source_text(Conversation(messages, ({"type": "function", "function": {"name": "add"}},)))
+    row = encoded(before, "3", 500, dataclasses.replace(CHAT, template=template))
+    said = text(row["input_ids"])
+    assert '{"z": 1, "a": 2}' in said and said.startswith('{"type": "function", "function": {"name": "add"}}')
+
+
+def test_a_conversation_of_many_turns_is_cut_by_few_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftbench.objectives import chat as module
+    from peftbench.objectives import chat_template
+
+    calls: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return render(*given)
+
+    render = chat_template.render
+    monkeypatch.setattr(module, "render", counted)
+    turns = [f"turn {i}" for i in range(401)]
+    row = encoded(source(*turns), "Yes", 200)
+    prompt = text(row["input_ids"][: row["source_tokens"]])
+    assert row["cut"] and row["source_tokens"] <= 192 and prompt.endswith("turn 400[SEP]\n[CLS]assistant\n")
+    assert row["source_tokens"] > 192 - 2 * len("[CLS]assistant\nturn 400[SEP]\n")
+    assert len(calls) < 15
+
+
+def test_only_what_is_learned_counts_as_lost_at_the_end() -> None:
+    reply = "Yes" * 3
+    length = len(encoded(source("Hi"), reply)["input_ids"]) - 1  # a new line stands behind the end
+    fits = encoded(source("Hi"), reply, length)
+    assert not fits["unended"] and encoded(source("Hi"), reply, length - 1)["unended"]
+
+
+def test_writing_stops_at_the_end_that_the_template_writes() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<eos>"})
+    assert CHAT.ends(tokenizer) == [tokenizer.sep_token_id] != [tokenizer.eos_token_id]
+    thinks = (
+        "{% for m in messages %}[CLS]{% if m.role == 'user' %}{{ m.content }}[SEP]{% else %}{% generation %}"
+        "[MASK]{{ m.content }}[SEP]\n<eos>{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    assert dataclasses.replace(CHAT, template=thinks).ends(tokenizer) == [tokenizer.sep_token_id]
+    assert "ends with `[SEP]`" in CHAT.said_of_use(tokenizer)[0]

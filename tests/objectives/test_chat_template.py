@@ -166,3 +166,71 @@ def test_the_reply_begins_where_a_prompt_for_it_ends() -> None:
 def test_nothing_is_guessed(template: str, said: Any, why: str) -> None:
     with pytest.raises(Unclear, match=re.escape(why)):
         render(byte_tokenizer(), template, Conversation(tuple(said)))
+
+
+def test_an_end_that_takes_the_white_space_behind_it_is_learned() -> None:
+    from tokenizers import AddedToken
+
+    tokenizer = byte_tokenizer()
+    ends = [
+        AddedToken(name, rstrip=True, special=True) for name in ("<|end|>", "<|assistant|>")
+    ]  # as Phi-3's do
+    tokenizer.add_special_tokens({"additional_special_tokens": ends})
+    template = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    found = render(tokenizer, template, Conversation(SAID))
+    assert learned(tokenizer, found) == ["Hello.\n\nYou<|end|>", "It is so.<|end|>"]
+
+
+@pytest.mark.parametrize("reply", ["Yes ", "Yes\n", " Yes"])
+def test_white_space_that_a_template_takes_away_and_writes_again(reply: str) -> None:
+    template = (
+        "{% for m in messages %}[CLS]{{ m.role }} {{ m.content | trim }} [SEP]{% endfor %}"  # as Llama 2's
+    )
+    said = Conversation((SAID[0], {"role": "assistant", "content": reply}))
+    tokenizer = byte_tokenizer()
+    assert learned(tokenizer, render(tokenizer, template, said)) == ["Yes [SEP]"]
+
+
+def test_what_is_put_in_the_place_of_a_reply_may_be_said() -> None:
+    tokenizer = byte_tokenizer()
+    said = Conversation(({"role": "user", "content": f"reply1{'x' * 12}"}, SAID[1]))
+    assert learned(tokenizer, render(tokenizer, PLAIN, said)) == ["Hello.\n\nYou[SEP]"]
+
+
+def test_reasoning_is_learned_where_a_template_marks_it_and_refused_where_it_writes_it_alone() -> None:
+    writes = "{% for m in messages %}[CLS]{{ m.reasoning_content }}{{ m.content }}[SEP]{% endfor %}"
+    said = Conversation((SAID[0], {**SAID[1], "reasoning_content": "Hm."}))
+    tokenizer = byte_tokenizer()
+    with pytest.raises(Unclear, match="reasoning_content, which would not be learned"):
+        render(tokenizer, writes, said)
+    assert learned(tokenizer, render(tokenizer, PLAIN, said)) == ["Hello.\n\nYou[SEP]"]
+    marks = (
+        "{% for m in messages %}[CLS]{% if m.role == 'user' %}{{ m.content }}[SEP]{% else %}{% generation %}"
+        "{{ m.reasoning_content }}{{ m.content }}[SEP]{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    assert learned(tokenizer, render(tokenizer, marks, said)) == ["Hm.Hello.\n\nYou[SEP]"]
+
+
+def test_marks_without_the_end_are_refused() -> None:
+    template = (
+        "{% for m in messages %}[CLS]{% if m.role == 'user' %}{{ m.content }}{% else %}{% generation %}"
+        "{{ m.content }}{% endgeneration %}{% endif %}[SEP]{% endfor %}"
+    )
+    with pytest.raises(Unclear, match="without the token that ends it, up to 'It is so.'|up to 'Hello"):
+        render(byte_tokenizer(), template, Conversation(SAID))
+
+
+@pytest.mark.parametrize(
+    "mark", ["{% generation %}{{ m.content }}[SEP]{% endgeneration %}", "{{ m.content }}[SEP]"]
+)
+def test_it_is_always_the_same_day(mark: str) -> None:
+    template = (
+        "{% macro day() %}{{ strftime_now('%d %b %Y') }}{% endmacro %}{{ day() }} {{ strftime_now('%Y-%m-%d') }}"
+        "{% for m in messages %}[CLS]{% if m.role == 'user' %}{{ m.content }}[SEP]{% else %}"
+        + mark
+        + "{% endif %}{% endfor %}"
+    )
+    tokenizer = byte_tokenizer()
+    found = render(tokenizer, template, Conversation(SAID))
+    assert str(tokenizer.decode(found.ids)).startswith("26 Jul 2024 2024-07-26[CLS]Hi")
+    assert learned(tokenizer, found) == ["Hello.\n\nYou[SEP]", "It is so.[SEP]"]

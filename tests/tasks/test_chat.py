@@ -132,3 +132,35 @@ def test_another_template_is_another_run(tmp_path: Path) -> None:
     assert len(prints) == 3
     with pytest.raises(UsageError, match="can't be read: No such file"):
         build_task(f"chat:path={file}:template={tmp_path / 'none.jinja'}").objective  # noqa: B018
+
+
+def test_fields_that_other_rows_alone_have_are_not_said_in_parquet(tmp_path: Path) -> None:
+    def row(number: int) -> dict[str, Any]:
+        arguments = {"a": number} if number % 2 else {"b": number}
+        call = {"id": f"call{number}", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        return {
+            "messages": [
+                {"role": "user", "content": f"Do {number}", "tool_calls": None},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "content": "done", "tool_calls": None},
+                {"role": "assistant", "content": f"Did {number}", "tool_calls": None},
+            ]
+        }
+
+    rows = rows_of(f"chat:path={write(tmp_path / 'a.parquet', [row(number) for number in range(40)])}")
+    calls = [json.loads(source)["messages"][1]["tool_calls"][0] for source, _ in rows["train"]]
+    assert all(len(call["function"]["arguments"]) == 1 for call in calls)
+    assert all(call["id"].startswith("call") for call in calls)
+
+
+def test_reasoning_beside_the_last_reply_and_a_role_that_is_no_word_are_refused(tmp_path: Path) -> None:
+    for odd, why in (
+        (
+            {"role": "assistant", "content": "Yes", "reasoning_content": "Hm"},
+            "would be neither learned nor scored",
+        ),
+        ({"role": ["assistant"], "content": "Yes"}, r"its role is \['assistant'\]"),
+    ):
+        rows = [*layouts("messages"), {"messages": [{"role": "user", "content": "Hi"}, odd]}]
+        with pytest.raises(UsageError, match=f"row 41, column 'messages': .*{why}"):
+            rows_of(f"chat:path={write(tmp_path / 'a.jsonl', rows)}")
