@@ -31,6 +31,7 @@ def test_words_of_a_plan_that_are_paths(own: Path) -> None:
     asked = {
         "methods": ["lora:rank=4", "mine", "lora:start=~nobody-here/adapter"], "models": ["org/model", "org/elsewhere", "tiny-encoder"],
         "tasks": ["csv:path=mydata.csv:text=text", "csv:path=data.csv:text=text"], "plugins": [str(own / "mine.py")], "data_dir": None,
+        "retain": ["csv:path=text", "csv:path=mydata.csv"],
     }  # fmt: skip
     found = paths_of({"name": "plan", "asked": asked})
     assert found == {
@@ -43,6 +44,7 @@ def test_words_of_a_plan_that_are_paths(own: Path) -> None:
         "csv:path=/there/mydata.csv:text=text",
         "csv:path=/there/data.csv:text=text",
     ]
+    assert travelled["retain"] == ["csv:path=text", "csv:path=/there/mydata.csv"]
     assert travelled["plugins"] == ["/there/mine.py"] and travelled["models"][0] == "/there/model"
     assert renamed(travelled, {there: place for place, there in there.items()}) == asked
 
