@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..records.results import Result
-from ..records.retained import retained_scores
+from ..records.retained import RetainedScores, retained_scores
 from ..records.runs import Run
 from ..stats.estimate import Estimate, estimate
 
@@ -75,8 +75,7 @@ def retained_of(
     """By its column's name, what the runs of one method retain of each task that some of them were scored on."""
     found = {}
     for task in tasks:
-        placed = [(r, _looks(r.record.run).index(task.look)) for r in _scored_on(group, task.look)]
-        scores = retained_scores(placed, task.metric["name"], seeds)
+        scores = _scores(group, task, seeds)
         if scores is not None:
             change = scores.after.minus(scores.before)
             assert change is not None  # of the same seeds
@@ -87,6 +86,26 @@ def retained_of(
                 estimate(scores.nll, scores.items, alpha),
             )
     return found
+
+
+def after_in(
+    a: Sequence[Result], b: Sequence[Result]
+) -> tuple[list[tuple[RetainedTask, float, float, Estimate]], list[str]]:
+    """Of runs of one method in two stores: each other task that both were scored on, its scores after training in A and in B, and B minus A,
+    paired by seed and item; and the columns that one of the two lacks.
+    """
+    sides = [{task.look: task for task in tasks_of(results)} for results in (a, b)]
+    found = []
+    for task in sides[0].values():
+        one, other = (_scores(results, task, [r.record.run.seed for r in results]) for results in (a, b))
+        if one is None or other is None or one.after.parts.shape[1] != other.after.parts.shape[1]:
+            continue
+        change = other.after.minus(one.after)
+        if change is not None:
+            means = (float(its.after.values.mean()) for its in (one, other))
+            found.append((task, *means, estimate(change, one.groups)))
+    told = {task.look for task, *_ in found}
+    return found, sorted({t.name for side in sides for look, t in side.items() if look not in told})
 
 
 def notes(table: Table) -> list[str]:
@@ -108,6 +127,11 @@ def notes(table: Table) -> list[str]:
         "methods and seeds, paired by item; ± over seeds and items. Before: "
     )
     return [f"{how}{'; '.join(told)}."]
+
+
+def _scores(group: Sequence[Result], task: RetainedTask, seeds: Sequence[int]) -> RetainedScores | None:
+    placed = [(r, _looks(r.record.run).index(task.look)) for r in _scored_on(group, task.look)]
+    return retained_scores(placed, task.metric["name"], seeds)
 
 
 def _scored_on(group: Sequence[Result], look: Look) -> list[Result]:

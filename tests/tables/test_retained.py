@@ -17,6 +17,8 @@ from peftbench.records.runs import Run
 from peftbench.render.columns import arranged, text_rows
 from peftbench.render.flat import flat_rows
 from peftbench.tables.axes import axes_of
+from peftbench.tables.gate import FAILED, INCONCLUSIVE, PASSED, judge, limit_of
+from peftbench.tables.pairs import pair
 from peftbench.tables.tabulate import tabulate
 
 from ..support.results import result
@@ -145,6 +147,25 @@ def test_a_run_that_looked_stands_for_the_one_that_did_not(make: Make, tmp_path:
     for order in ([plain, looks], [looks, plain]):
         (table,) = tabulate(order, "full", ())
         assert table.rows[0].seeds_tried == 1 and table.rows[0].retained
+
+
+def test_a_gate_judges_what_is_retained_after_training(make: Make, tmp_path: Path) -> None:
+    a = [looked(result(make("lora", seed), tmp_path / "a", 0.8), [lost(2)]) for seed in (0, 1)]
+    b = [looked(result(make("lora", seed), tmp_path / "b", 0.8), [lost(12)]) for seed in (0, 1)]
+    name = "retained_quiz_of_x_y"
+    (both,) = pair(a, b).pairs
+    (figure,) = both.named(name)
+    assert (figure.a, figure.b, figure.points) == (0.45, pytest.approx(0.2), 100.0)
+    assert figure.change.value == pytest.approx(-0.25) and figure.change.seeds == 2
+    limit = limit_of(f"{name}:-1.0")
+    assert [judge([limit], pair(*sides).pairs)[0].outcome for sides in ((a, b), (a, a), (b, a))] == [
+        FAILED,
+        PASSED,
+        PASSED,
+    ]
+    plain = [result(make("lora", seed, retain=()), tmp_path / "c", 0.8) for seed in (0, 1)]
+    (alone,) = pair(a, plain).pairs
+    assert name in alone.lacking and judge([limit], [alone])[0].outcome == INCONCLUSIVE
 
 
 def test_without_it_a_table_says_nothing_of_it(make: Make, tmp_path: Path) -> None:
