@@ -102,8 +102,8 @@ def after_in(
             continue
         change = other.after.minus(one.after)
         if change is not None:
-            means = (float(its.after.values.mean()) for its in (one, other))
-            found.append((task, *means, estimate(change, one.groups)))
+            of_a, of_b = (float(its.after.values.mean()) for its in (one, other))
+            found.append((task, of_a, of_b, estimate(change, one.groups)))
     told = {task.look for task, *_ in found}
     return found, sorted({t.name for side in sides for look, t in side.items() if look not in told})
 

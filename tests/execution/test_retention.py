@@ -145,6 +145,19 @@ def test_an_encoder_decoder_retains_too(
     assert told["before"]["nll"] != told["after"]["nll"]
 
 
+def test_the_bare_model_is_where_it_is_run(
+    make_run: Make, others: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model waits on the host for a method that shrinks it, unless it is to be scored before."""
+    monkeypatch.setattr(prepare, "is_for_host", lambda *_: True)
+    run = make_run(model="tiny-decoder", task=others[0])
+    looks = make_run(model="tiny-decoder", task=others[0], retain=others[1:], retain_items=5)
+    assert [prepare.load_base(one, prepare.objective_of(one), "cpu").on_host for one in (run, looks)] == [
+        True,
+        False,
+    ]
+
+
 def test_its_record_is_read_again(done: Callable[..., tuple[Record, Path]], others: tuple[str, str]) -> None:
     record, _ = done("lora", others, steps=1)
     assert Record.from_text(record.to_text()) == record

@@ -88,7 +88,7 @@ def test_it_is_the_paired_difference_over_seeds_and_items(make: Make, tmp_path: 
     (task,) = table.retained
     assert (task.spec, task.items, task.shown_metric) == ("quiz:of=x,y", 40, "acc %")
     found, nothing = rows["lora"].retained[task.name], rows["full"].retained[task.name]
-    assert (found.before, found.after) == (0.5, pytest.approx(0.5 - 3 / 40))
+    assert found.before == 0.5 and found.after == pytest.approx(0.5 - 3 / 40)
     assert found.difference.value == pytest.approx(-3 / 40) and found.difference.seeds == 2
     seeds, items = found.difference.parts or ()
     assert seeds.variance == pytest.approx(np.var([2 / 40, 4 / 40], ddof=1) / 2)
@@ -118,7 +118,8 @@ def test_where_it_is_shown(make: Make, tmp_path: Path) -> None:
     assert text_rows(chosen)[0] == ["method", "retained quiz:of=x:y: rmse m"]
     axes = {axis.name: axis for axis in axes_of(table)}
     assert axes[first].higher_is_better and not axes[second].higher_is_better
-    assert axes[first].values[0] is not None and axes[first].values[0].value == pytest.approx(-5.0)
+    shown = axes[first].values[0]
+    assert shown is not None and shown.value == pytest.approx(-5.0)
     text = registry.get("report", "markdown").target([table])
     assert (
         "Before: quiz:of=x,y acc % 50.0 (40 items); quiz:of=x:y rmse m 0.5 (40 items, lower is better)."
@@ -129,7 +130,8 @@ def test_where_it_is_shown(make: Make, tmp_path: Path) -> None:
 
 def test_scores_of_other_data_or_of_more_items_are_not_joined(make: Make, tmp_path: Path) -> None:
     one = looked(result(make("lora"), tmp_path, 0.8), [lost(2)])
-    for place, other in enumerate(({"source": "2"}, {"items": 30}, {"retain": ()})):
+    others: tuple[dict[str, Any], ...] = ({"source": "2"}, {"items": 30}, {"retain": ()})
+    for place, other in enumerate(others):
         beside = result(make("full", **other), tmp_path / str(place), 0.8)
         more = result(make("ia3"), tmp_path / str(place), 0.8)
         results = [
@@ -155,7 +157,7 @@ def test_a_gate_judges_what_is_retained_after_training(make: Make, tmp_path: Pat
     name = "retained_quiz_of_x_y"
     (both,) = pair(a, b).pairs
     (figure,) = both.named(name)
-    assert (figure.a, figure.b, figure.points) == (0.45, pytest.approx(0.2), 100.0)
+    assert figure.a == 0.45 and figure.b == pytest.approx(0.2) and figure.points == 100.0
     assert figure.change.value == pytest.approx(-0.25) and figure.change.seeds == 2
     limit = limit_of(f"{name}:-1.0")
     assert [judge([limit], pair(*sides).pairs)[0].outcome for sides in ((a, b), (a, a), (b, a))] == [
