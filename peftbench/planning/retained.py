@@ -74,7 +74,7 @@ def check(retain: Sequence[str], model: str, source: Source, task: str) -> None:
             tokenizer = load_model(source, objective, 0, "meta").tokenizer
         except NotSupported as error:
             said = str(error).removeprefix(f"{source.name!r} ")
-            raise UsageError(f"--retain {name}: model {model!r} {said}; leave it out") from error
+            raise UsageError(f"--retain {name}: model {model!r} {said} (or leave it out)") from error
         if objective.refuses_rows:
             retention.encoded(name, objective, tokenizer, model, source.revision)
 
