@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..folders import expanded
 
 CHUNK_BYTES = 8 * 2**20
-WORDS = ("model", "models", "method", "methods", "task", "tasks", "forgetting", "baseline", "plugins", "data_dir", "places")  # fmt: skip
+WORDS = ("model", "models", "method", "methods", "task", "tasks", "forgetting", "retain", "baseline", "plugins", "data_dir", "places")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def paths_of(job: Mapping[str, Any]) -> dict[str, str]:
     else:
         texts = [
             text
-            for name in ("methods", "tasks", "baseline", "forgetting")
+            for name in ("methods", "tasks", "baseline", "forgetting", "retain")
             for text in _texts(words.get(name))
         ]
         values = [value for text in texts for value in re.findall(r"=([^:,=]+)", text)]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Above these it is a slip of the finger, and its plan alone would take for ever.
 MOST_SEEDS, MOST_RATES, MOST_STEPS, MOST_EPOCHS = 1_000, 100, 10**9, 10**6
 MOST_ITEMS, MOST_TOKENS, MOST_RANKS = 10**6, 10**6, 1_024
+RETAIN_ITEMS = 200  # enough to see a loss of ten points, few enough to write in each run
 SOME_METHODS = not_empty("is empty; name some, as in --methods lora,adapter (peftbench list methods)")
 SOME_NAME = not_empty("needs a name; leave it out for the starter's")
 
@@ -181,6 +182,14 @@ class Comparison:
     forgetting: str | None = option(
         None, "Task whose texts show what a language model forgets: its loss on them, before and after, as in xsum-1k.", MEASUREMENT,
         SPEC, completes="task",
+    )  # fmt: skip
+    retain: tuple[str, ...] = option(
+        (), "Other tasks whose scores are taken before and after training, as in samsum,gsm8k: what is lost where nothing was trained. "
+        "For tasks that the model does without a new head.", MEASUREMENT, SPECS, completes="task",
+    )  # fmt: skip
+    retain_items: int = option(
+        RETAIN_ITEMS, "Number of test items of each task of --retain to score, the same for all methods and seeds.", MEASUREMENT, WHOLE,
+        check=up_to(MOST_ITEMS),
     )  # fmt: skip
     device: str = device_option()
     threads: int | None = option(
@@ -346,6 +355,11 @@ def _refuse_without_effect(asked: Comparison) -> None:
             "compile",
             asked.profile,
             "times steps of cost runs, which --no-profile leaves out; drop one of them",
+        ),
+        (
+            "retain_items",
+            bool(asked.retain),
+            "is of the tasks of --retain, and there are none; add it, or leave this out",
         ),
         (
             "latency_budget_s",

@@ -29,7 +29,7 @@ def trial_runs(item: Planned, half_decade: int) -> list[Planned]:
     """The runs of one trial of a method, for one of its reported runs at its preset."""
     run = item.run
     first = dataclasses.replace(
-        run.without_forgetting,
+        run.without_looks,
         kind="tuning",
         learning_rate=rate(run.learning_rate, half_decade),
         half_decade=half_decade,

@@ -178,28 +178,29 @@ def _places_in_groups(groups: npt.NDArray[np.object_]) -> npt.NDArray[np.float64
 
 
 def encode_splits(
-    name: str, objective: Objective, load: Any, tokenizer: Any, max_length: int, cache_key: str
-) -> dict[str, Encoded]:
-    """The tokenised splits of the task `name`, from the cache or made by `load()` and `tokenizer`, then cached.
+    name: str, objective: Objective, load: Any, tokenizer: Any, max_length: int, cache_key: str, wanted: tuple[str, ...] = SPLITS
+) -> dict[str, Encoded]:  # fmt: skip
+    """The tokenised splits of the task `name`, or those `wanted`, from the cache or made by `load()` and `tokenizer`, then cached.
 
     Raises:
         UsageError: a split or a column is missing or empty, or its objective pads items or leaves some out.
     """
-    key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}".encode()).hexdigest()[:32]
+    of_some = "" if wanted == SPLITS else f"\0{wanted}"
+    key = hashlib.sha256(f"{ENCODING_VERSION}\0{max_length}\0{cache_key}{of_some}".encode()).hexdigest()[:32]
     home = cache_folder() / "tokens" / key
 
     def make(folder: Path) -> None:
         splits = load()
-        for split in SPLITS:
+        for split in wanted:
             if split not in splits or len(splits[split]) == 0:
                 raise UsageError(f"task {name!r} has no rows in its {split} split")
-        for split in SPLITS:
+        for split in wanted:
             (folder / split).mkdir()
             _write(splits[split], objective, tokenizer, max_length, folder / split)
 
     with without_bars():
         make_once(home, make)
-    return {split: _open(home / split) for split in SPLITS}
+    return {split: _open(home / split) for split in wanted}
 
 
 def _write(rows: Any, objective: Objective, tokenizer: Any, max_length: int, folder: Path) -> None:

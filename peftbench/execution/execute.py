@@ -31,7 +31,7 @@ from ..plugins.build import build_task, notices_of
 from ..plugins.fence import fenced
 from ..records.record import Check, Record
 from ..records.runs import Conditions, Run
-from . import batches, constant, forgetting, learning_curve, proof, ranks, relations, reload, score
+from . import batches, constant, forgetting, learning_curve, proof, ranks, relations, reload, retention, score
 from .alike import check_alike
 from .before import Before
 from .checkpoint import Checkpoints
@@ -81,6 +81,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     accelerator = accelerator_for(run.device, run.dtype)
     device = accelerator.device
     before = forgetting.before(run, loaded, accelerator)
+    others_before = retention.before(run, loaded, accelerator)
     encoded = encode(run, task, loaded.tokenizer)
     pad = batches.padding(loaded.tokenizer)
     base = Before.of(loaded.model, loaded.head, objective.outputs)
@@ -207,6 +208,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     check_figures(quality)
     forgot = None if before is None else before.after(adaptation.model, prepared.output)
     check_figures(forgot or {})
+    retained = None if others_before is None else others_before.after(prepared, merging, out)
     pseudo_values(objective, predictions, quality).to_parquet(out / "pseudo_values.parquet", index=False)
 
     progress.phase("check")
@@ -247,6 +249,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "quality": quality,
         "constant": constant.best_constant(objective, encoded["train"], predictions),
         "forgetting": forgot,
+        "retained": retained,
         "metric": objective.metric.facts,
         "metrics": [metric.facts for metric in objective.reported],
         "notices": [

@@ -98,7 +98,7 @@ def load_base(run: Run, objective: Objective | None, device: str) -> Loaded:
     A large one is on the host until a method is in it, unless the model itself is to be run before.
     """
     source, weights = resolve_model(run.model), DTYPES[run.weights]
-    itself = run.kind == "latency" or run.forgetting is not None
+    itself = run.kind == "latency" or run.looks_first
     on_host = not itself and (is_for_host(source, weights, device) or (shares_base(run) and device == "cuda"))
     place = "cpu" if on_host else device
     loaded = load_model(source, objective, run.seed, place, run.attention, weights)

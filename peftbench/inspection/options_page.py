@@ -46,7 +46,7 @@ def _row(one: Option) -> str:
     else:
         value = ("|".join(one.choices) or one.type.metavar).replace("|", "\\|")
         spelled = f"`{one.flag} {value}`"
-        default = f"`{one.shown_default}`" if one.shown_default not in (None, ()) else ""
+        default = f"`{one.shown_default}`" if one.shown_default not in (None, (), "") else ""
     return f"| {spelled} | {default} | {plain_text(one.help)} |"
 
 

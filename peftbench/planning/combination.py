@@ -32,7 +32,7 @@ class Combination:
     dtype: str  # of the compute
     weights: str  # data type of the frozen base
     revision: str  # of the model's files
-    of_task: dict[str, str]  # identity of the task and its data, and of the text that is forgotten
+    of_task: dict[str, str]  # identity of the task and its data, and of what is looked at beside it
     refusal: str | None = None  # why the model can't be used at all, where the command names others too
 
     @property
@@ -161,12 +161,14 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         data_dir=asked.data_dir,
         attention=asked.attention,
         forgetting=asked.forgetting,
+        retain=asked.retain,
+        retain_items=asked.retain_items if asked.retain else 0,
         checkpointing=asked.checkpointing,
         packing=asked.packing,
         optimizer=asked.optimizer,
         ranks=asked.gpus_per_run,
         parallel=asked.parallel,
-        commits=build.commits_of(method, [cell.task, *filter(None, [asked.forgetting])]),
+        commits=build.commits_of(method, [cell.task, *filter(None, [asked.forgetting]), *asked.retain]),
     )
 
 
@@ -176,7 +178,7 @@ def _costs(cell: Combination, first: Run, counts: Counts, budgets: Sequence[Budg
     A pass through the base's own graph costs what the base's does: it is not timed.
     """
     whole = dataclasses.replace(
-        first.without_forgetting, threads=1, budget=dataclasses.replace(first.budget, train_items=None)
+        first.without_looks, threads=1, budget=dataclasses.replace(first.budget, train_items=None)
     )
     runs = []
     if cell.latency_grid and not counts.graph_is_base:

@@ -16,6 +16,7 @@ from ..execution.prepare import Prepared
 from ..models.adaptation import Adaptation
 from ..models.positions import positions_of
 from ..objectives.base import Objective
+from ..plugins.build import build_task, length_of
 from ..records.runs import ADAMW, FSDP, Run
 
 
@@ -65,14 +66,11 @@ def why_too_long(model: Any, objective: Objective | None, run: Run) -> str | Non
     if places is None or run.kind == "latency":  # whose cells say it one by one
         return None
     length = run.budget.max_length
-    needed, said = length, f"--max-length {length}"
-    if objective is not None and (decoding := objective.decoding) is not None:
-        new = decoding.max_new_tokens
-        if model.config.is_encoder_decoder:  # what is written begins behind a token of the decoder's own
-            needed = max(length, new + 1)
-        else:
-            needed = length + new
-        said += f" and max_new_tokens={new}"
+    needed, said = _needed(model, objective, length, f"--max-length {length}")
+    for task in run.retain:
+        length = length_of(task)
+        found = _needed(model, build_task(task).objective, length, f"--retain {task}, of {length} tokens")
+        needed, said = max((needed, said), found, key=lambda one: one[0])
     if run.forgetting is not None and forgetting.TOKENS > needed:
         needed, said = forgetting.TOKENS, "the texts of --forgetting"
     if needed <= places:
@@ -80,15 +78,24 @@ def why_too_long(model: Any, objective: Objective | None, run: Run) -> str | Non
     return f"the model has {places:,} positions, and {said} need {needed:,}; ask for shorter texts"
 
 
+def _needed(model: Any, objective: Objective | None, length: int, said: str) -> tuple[int, str]:
+    """The positions that a task's texts need, and for what; a text that is written stands behind the one that is read."""
+    if objective is None or (decoding := objective.decoding) is None:
+        return length, said
+    new = decoding.max_new_tokens
+    # An encoder-decoder writes behind a token of the decoder's own.
+    needed = max(length, new + 1) if model.config.is_encoder_decoder else length + new
+    return needed, f"{said} and max_new_tokens={new}"
+
+
 def why_not_fitting(prepared: Prepared, trains: bool, device: Device, run: Run) -> str | None:
-    """Why it can't fit, or None. To see what is forgotten, the model is on the device without the method at first."""
+    """Why it can't fit, or None. To see what is forgotten or retained, the model is on the device without the method at first."""
     sharing = run.ranks if run.parallel == FSDP else 1
     needed, there = floor(prepared, trains, run.optimizer, sharing), device.memory_bytes
-    whole_first = run.forgetting is not None
-    dense = sum(p.numel() * p.element_size() for p in prepared.base) if whole_first else 0
+    dense = sum(p.numel() * p.element_size() for p in prepared.base) if run.looks_first else 0
     if dense > there:
         return (
-            f"it does not fit: --forgetting needs the model before training, {dense / 1e9:,.1f} GB of weights, and "
+            f"it does not fit: {'--retain' if run.retain else '--forgetting'} needs the model before training, {dense / 1e9:,.1f} GB of weights, and "
             f"there are {there / 1e9:,.1f} GB"
         )
     if needed.total_bytes <= there:

@@ -25,7 +25,7 @@ def placed(planned: Iterable[Planned]) -> list[Planned]:
     found = []
     for item in planned:
         run = item.run
-        words = (run.model, run.method, run.task, run.forgetting)
+        words = (run.model, run.method, run.task, run.forgetting, *run.retain)
         if words not in known:
             known[words] = tuple(dict.fromkeys(_paths(run)))
         home = str(Path.cwd()) if any(not os.path.isabs(place) for place in known[words]) else None
@@ -36,11 +36,17 @@ def placed(planned: Iterable[Planned]) -> list[Planned]:
 def _paths(run: Run) -> Iterator[str]:
     if _is_path(run.model):
         yield run.model
-    for kind, text in (("method", run.method), ("task", run.task), ("task", run.forgetting)):
-        for one in spec.parse_list(text or ""):
-            fields = dataclasses.fields(registry.find(kind, one.name)[0].target)
-            files = {field.name for field in fields if field.metadata.get("file")}
-            yield from (value for name, value in one.fields if name in files and os.path.exists(value))
+    tasks = (run.task, run.forgetting, *run.retain)
+    for kind, text in (("method", run.method), *(("task", task) for task in tasks)):
+        yield from paths_in(kind, text or "")
+
+
+def paths_in(kind: str, specs: str) -> Iterator[str]:
+    """Of SPECs of methods or of tasks, the values that name files which are there."""
+    for one in spec.parse_list(specs):
+        fields = dataclasses.fields(registry.find(kind, one.name)[0].target)
+        files = {field.name for field in fields if field.metadata.get("file")}
+        yield from (value for name, value in one.fields if name in files and os.path.exists(value))
 
 
 def _is_path(model: str) -> bool:

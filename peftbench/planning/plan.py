@@ -23,6 +23,7 @@ from ..models.source import Source
 from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
+from . import retained
 from .combination import Combination, runs_of, timed_together
 from .counts import Bases
 from .devices import check_ranks, method_on, resolve_device, resolve_dtype, resolve_weights
@@ -87,12 +88,16 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
     of_suites = {name for text in asked.tasks for name in defaults.SUITES.get(text, ())}
     tasks = dict(named_task(text) for text in dict.fromkeys(wanted))
-    beside = {}
+    beside: dict[str, str] = {}
     if asked.forgetting is not None:
         name, of_it = named_task(asked.forgetting)
         forgetting.check_text(name)
         asked = dataclasses.replace(asked, forgetting=name)
         beside = {"forgetting": " ".join(of_it.values())}
+    if asked.retain:
+        names, sources = retained.ordered(dict(map(named_task, asked.retain)), tasks)
+        asked = dataclasses.replace(asked, retain=names)
+        beside["retain"] = sources
     for text in tasks if any(asked.train_sizes) else ():
         _check_sizes(asked.train_sizes, text)
     models = {name: _looked_up(name, len(asked.models) == 1) for name in asked.models}
@@ -108,15 +113,16 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
                 notify(f"{task_name} left out: {reason}")
                 continue
             here, depends_on = asked, of_task
-            if asked.forgetting is not None:
+            if beside:
                 objective = build.build_task(task_name).objective
                 if task_name in of_suites and not forgetting.writes_on(objective, "causal"):
-                    here = dataclasses.replace(asked, forgetting=None)
+                    here = dataclasses.replace(asked, forgetting=None, retain=())
                 else:
                     depends_on = of_task | beside
             source = None if broken else resolve_model(model)
             if source is not None:
                 _check_rows(model, source, task_name, of_task, asked)
+                retained.check(here.retain, model, source, task_name)
             weights = resolve_weights(asked.weights, device, dtype, source)
             cell = Combination(
                 here, model, task_name, device, cores, dtype, weights, revision, depends_on, broken

@@ -62,6 +62,11 @@ def task_identity(text: str) -> dict[str, str]:
     return {"task": f"{entry.declared} {entry.source_sha256()}", "data": build_task(text).fingerprint()}
 
 
+def source_of(text: str) -> str:
+    """The identity of a task in one text, for runs that look at it beside the one that they train on."""
+    return " ".join(task_identity(text).values())
+
+
 def run_identity(method: str, revision: str, of_task: Mapping[str, str]) -> dict[str, str]:
     """What a run's results depend on beside its words; its key holds it.
 
@@ -90,9 +95,14 @@ def check_data(run: Run) -> None:
     """
     if run.kind == "latency":
         return
-    read = {run.task: (build_task(run.task).fingerprint(), run.identity["data"])}
+    read: dict[str, tuple[str, str | None]] = {
+        run.task: (build_task(run.task).fingerprint(), run.identity["data"])
+    }
     if run.forgetting is not None:
-        read[run.forgetting] = " ".join(task_identity(run.forgetting).values()), run.identity["forgetting"]
+        read[run.forgetting] = source_of(run.forgetting), run.identity["forgetting"]
+    read |= {
+        task: (source_of(task), then) for task, then in zip(run.retain, run.retained_sources, strict=True)
+    }
     if changed := [task for task, (now, then) in read.items() if now != then]:
         raise UsageError(
             f"the data of {changed[0]!r} changed since the run was planned; type the command again"

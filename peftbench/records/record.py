@@ -54,6 +54,8 @@ class Record:
     )
     constant: dict[str, float | None] | None = None  # of one answer to every item, the best: "loss", "score"
     forgetting: dict[str, float] | None = None  # nats a token on another text: before_nll, after_nll, tokens
+    # Of each task in `run.retain`, in that order: metric (as above), items, and its figures before and after.
+    retained: list[dict[str, Any]] | None = None
     curve: list[dict[str, Any]] | None = None  # validation figures at moments of training
     latency: list[dict[str, Any]] | None = None  # raw, by cell, variant and round
     generation: list[dict[str, Any]] | None = None  # the same, of prompts and decoding

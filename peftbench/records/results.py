@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTIONS, PSEUDO_VALUES = "predictions.parquet", "pseudo_values.parquet"
+# The same of the tasks in `run.retain`, before and after, all in one: `task` is a task's place there.
+RETAINED, RETAINED_PSEUDO_VALUES = "retained.parquet", "retained_pseudo_values.parquet"
 
 
 @dataclass(frozen=True)
@@ -108,22 +110,22 @@ def method_scores(
     metric = (first.record.metric or {}).get("name")
     figures: dict[str, Scores] = {}
     groups: dict[str, Groups] = {}
-    of_items = like.groups["nll"] if like is not None else Groups.of(_numbers(table, "group"))
-    of_blocks = None
+    of_items = like.groups["nll"] if like is not None else Groups.of(numbers(table, "group"))
+    by_block = None
     for name, column in ((metric, "score"), ("nll", "nll")):
         if name is not None and all(column in t.column_names for t in tables.values()):
-            figures[name] = Scores.of_items({seed: _numbers(t, column) for seed, t in tables.items()})
+            figures[name] = Scores.of_items({seed: numbers(t, column) for seed, t in tables.items()})
             groups[name] = of_items
     blocks = {seed: r.table(PSEUDO_VALUES) for seed, r in good.items()}
     shared = next((t for t in blocks.values() if t is not None), None)
     for name in (column for column in (shared.column_names if shared else ()) if column != "block"):
         order = sorted(good)
-        parts = [_numbers(t, name) for seed in order if (t := blocks[seed]) is not None]
+        parts = [numbers(t, name) for seed in order if (t := blocks[seed]) is not None]
         if len(parts) == len(order) and len(parts[0]):
             values = np.asarray([(good[s].record.quality or {})[name] for s in order], np.float64)
             figures[name] = Scores(tuple(order), np.stack(parts).astype(np.float64), values)
-            of_blocks = of_blocks or _of_blocks(_numbers(shared, "block"), of_items)
-            groups[name] = of_blocks
+            by_block = by_block or of_blocks(numbers(shared, "block"), of_items)
+            groups[name] = by_block
     if of_items.count == 1:  # without it nothing is left to tell what items bring: the seeds alone speak
         for name in first.record.quality or {}:
             known = {seed: (result.record.quality or {}).get(name) for seed, result in good.items()}
@@ -135,13 +137,13 @@ def method_scores(
     return MethodScores(figures, groups)
 
 
-def _of_blocks(blocks: npt.NDArray[Any], of_items: Groups) -> Groups:
+def of_blocks(blocks: npt.NDArray[Any], of_items: Groups) -> Groups:
     """Each pseudo-value by itself; where its block is one group of items, groups of several sizes tell as little as there."""
     found = Groups.of(blocks)
     return replace(found, effective=of_items.effective_count) if found.count == of_items.count else found
 
 
-def _numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:
+def numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:
     """A column; of texts, the number of each text."""
     values = table[column].combine_chunks()
     if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):

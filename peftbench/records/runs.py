@@ -18,6 +18,7 @@ MEASURED_ALONE = ("profile", "latency")  # kinds of runs beside which nothing el
 RESULT_VERSION = 8  # raise it when the trainer or a meter changes what it computes
 SCORED = "spread over groups"  # which part of a split is scored: in the keys of the runs that score a part
 SCHEMA = 4  # raise it when the fields of a record change their meaning
+RETAIN_JOINED = "\n"  # between the parts of `identity["retain"]`, one a task
 FSDP, DDP = PARALLEL = "fsdp", "ddp"
 OPTIMIZERS = ADAMW, ADAMW_8BIT, PAGED_ADAMW_8BIT = "adamw", "adamw-8bit", "paged-adamw-8bit"
 
@@ -98,6 +99,8 @@ class Run:
     forgetting: str | None = (
         None  # SPEC of a task on whose texts a language model's loss is taken before and after
     )
+    retain: tuple[str, ...] = ()  # SPECs of other tasks whose scores are taken before and after
+    retain_items: int = 0  # of each of them
     weights: str = "float32"  # data type of the frozen base: "float32" or "bfloat16"; what trains is float32
     checkpointing: bool = False  # activations are computed again for the backward pass: memory for time
     packing: bool = (
@@ -125,12 +128,25 @@ class Run:
         return {**self.commits, **({self.model: commit[0]} if commit else {})}
 
     @property
-    def without_forgetting(self) -> Run:
-        """The same, not looking at what is forgotten; its results are the same."""
-        if self.forgetting is None and "forgetting" not in self.identity:
+    def without_looks(self) -> Run:
+        """The same, not looking at what is forgotten or retained; its results are the same."""
+        if not self.looks_first and not {"forgetting", "retain"} & self.identity.keys():
             return self
-        identity = {name: part for name, part in self.identity.items() if name != "forgetting"}
-        return dataclasses.replace(self, forgetting=None, identity=identity)
+        identity = {
+            name: part for name, part in self.identity.items() if name not in ("forgetting", "retain")
+        }
+        return dataclasses.replace(self, forgetting=None, retain=(), retain_items=0, identity=identity)
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether it looks at the model before a method is in it."""
+        return self.forgetting is not None or bool(self.retain)
+
+    @property
+    def retained_sources(self) -> list[str | None]:
+        """Of each task in `retain`, a hash of what its scores depend on."""
+        known: list[str | None] = [*str(self.identity.get("retain", "")).split(RETAIN_JOINED)]
+        return known if len(known) == len(self.retain) else [None] * len(self.retain)
 
     @property
     def scored_split(self) -> str:
@@ -154,6 +170,7 @@ class Run:
         )
         for name in ("model", "method", "task", "forgetting"):
             parts[name] = parts[name] and self.without_folders(parts[name])
+        parts["retain"] = [self.without_folders(words) for words in self.retain]
         del parts["budget"]["name"]
         # What is left at its default is not in it, so that a new option leaves the keys of old results alone.
         for name in ("train_items", "scored_items"):
@@ -161,7 +178,9 @@ class Run:
                 del parts["budget"][name]
         if "scored_items" in parts["budget"]:
             parts["budget"]["scored_items"] = [self.budget.scored_items, SCORED]
-        for name in ("attention", "forgetting", "checkpointing", "packing", "compile"):
+        if not self.retain:
+            del parts["retain_items"]
+        for name in ("attention", "forgetting", "retain", "checkpointing", "packing", "compile"):
             if not parts[name]:
                 del parts[name]
         if self.weights == "float32":
@@ -193,7 +212,7 @@ class Run:
 
     def named_as(self, other: Run) -> Run:
         """The same run with the paths of another one of its key, which may see them from another folder."""
-        names = ("model", "method", "task", "forgetting", "places", "home")
+        names = ("model", "method", "task", "forgetting", "retain", "places", "home")
         return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:

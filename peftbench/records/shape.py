@@ -156,6 +156,7 @@ def _shape(value: Any, place: str) -> None:
 
 
 _METRIC = _fields({"name": TEXT, "is_share": FLAG, "higher_is_better": FLAG, "unit": TEXT}, has_column=FLAG)
+_RETAINED = _fields({"metric": _METRIC, "items": SIZE, "before": _named(NUMBER), "after": _named(NUMBER)})
 _STEPPED = {"step_s": _numbers(0), "data_s": _numbers(), "tokens": _numbers(), "gradient_norms": _numbers(unknown=True)}  # fmt: skip
 _TRAINING = _fields({"steps": COUNT}, losses=_numbers(unknown=True), padded_tokens=_numbers(0), shapes=_many(_shape), fit_s=NUMBER,
                     fit_items=COUNT, train_items=COUNT, departures=_many(TEXT), **_STEPPED, **_METERED)  # fmt: skip
@@ -204,7 +205,9 @@ def _compiled(value: Any, place: str) -> None:
         raise PeftbenchError(f"its {place} has lists of several lengths, or none")
 
 
-_HASHES = _fields({"method": TEXT}, **dict.fromkeys(("model", "task", "data", "forgetting"), _maybe(TEXT)))
+_HASHES = _fields(
+    {"method": TEXT}, **dict.fromkeys(("model", "task", "data", "forgetting", "retain"), _maybe(TEXT))
+)
 _RUN = _fields({"identity": _HASHES})  # the rest by `Run.from_json`
 _RECORD = _fields(
     {"key": TEXT, "status": TEXT, "run": _RUN},
@@ -222,6 +225,7 @@ _RECORD = _fields(
     metric=_maybe(_METRIC),
     metrics=_maybe(_many(_METRIC)),
     forgetting=_maybe(_fields({"before_nll": NUMBER, "after_nll": NUMBER})),
+    retained=_maybe(_many(_RETAINED)),
     curve=_maybe(_many(_point)),
     latency=_maybe(_cells("ms")),
     generation=_maybe(_cells("first_token_ms", "token_ms")),

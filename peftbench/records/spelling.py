@@ -51,6 +51,8 @@ def _words(run: Run) -> Iterator[tuple[tuple[Hashable, ...], str]]:
     yield ("task", run.without_folders(run.task), sources("task"), sources("data")), run.task
     if run.forgetting is not None:
         yield ("forgetting", run.without_folders(run.forgetting), sources("forgetting")), run.forgetting
+    for words, source in zip(run.retain, run.retained_sources, strict=True):
+        yield ("retain", run.without_folders(words), source), words
 
 
 def _spelled(run: Run, words: dict[Hashable, tuple[str, Run]]) -> Run:
@@ -60,7 +62,8 @@ def _spelled(run: Run, words: dict[Hashable, tuple[str, Run]]) -> Run:
         word, of_run = words[file]
         found.setdefault(str(file[0]), []).append(word)
         places |= dict.fromkeys(place for place in of_run.places if place in word)
-    spelled: dict[str, Any] = {name: ",".join(its) for name, its in found.items()}
+    retain = tuple(found.pop("retain", ()))
+    spelled: dict[str, Any] = {name: ",".join(its) for name, its in found.items()} | {"retain": retain}
     return dataclasses.replace(run, places=tuple(places), **spelled)
 
 

@@ -18,6 +18,7 @@ from ..stats.slowdown import Slowdown
 from ..tables.costs import Latency
 from ..tables.gate import out_of_scale
 from ..tables.quantities import COLUMN, SLOWDOWN, STEP, Measure, measures_in
+from ..tables.retained import RetainedTask
 from ..tables.table import Row, Table
 from .flat import FIELDS, flat_rows
 
@@ -111,12 +112,13 @@ def _is_of(column: Column, key: str) -> bool:
 def columns_of(table: Table) -> list[Column]:
     """Those that were asked for, else those that have something to show; latency's one for each cell of its grid."""
     known, further = known_columns(), {facts["name"]: _further(facts) for facts in table.further}
+    others = {task.name: _retained(task) for task in table.retained}
     if not table.columns:
         chosen = [column for column in known.values() if column.shown(table)]
         place = max(chosen.index(column) for column in chosen if column in QUALITY[:2]) + 1
-        chosen[place:place] = further.values()
+        chosen[place:place] = [*further.values(), *others.values()]
     else:
-        chosen = [known.get(name) or further.get(name) or _raw(name) for name in table.columns]
+        chosen = [(known | further | others).get(name) or _raw(name) for name in table.columns]
     found: list[Column] = []
     for column in chosen:
         found += _latency_columns(table) if column is LATENCY else [column]
@@ -251,6 +253,16 @@ def _further(facts: Mapping[str, Any]) -> Column:
         return Cell(MISSING if found is None else with_interval(found, percent, sign=""))
 
     return Column(name, lambda table: f"{name} {facts['unit']}".strip(), cell, name)
+
+
+def _retained(task: RetainedTask) -> Column:
+    """Another task: its score after training minus before."""
+
+    def cell(row: Row, _: Table) -> Cell:
+        found = row.retained.get(task.name)
+        return Cell(MISSING if found is None else with_interval(found.difference, task.percent, sign="+"))
+
+    return Column(task.name, lambda table: f"retained {task.spec}: {task.shown_metric}", cell, task.name)
 
 
 def _raw(name: str) -> Column:

@@ -72,6 +72,15 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
             "forgetting_nats_half_width": row.forgetting.half_width(),
             "forgetting_text": table.settings["forgetting"],
         }
+    for name, kept in row.retained.items():
+        flat |= {
+            name: kept.difference.value,
+            f"{name}_half_width": kept.difference.half_width(),
+            f"{name}_before": kept.before,
+            f"{name}_after": kept.after,
+            f"{name}_nll": kept.nll_difference.value,
+            f"{name}_nll_half_width": kept.nll_difference.half_width(),
+        }
     apart = {"model", "task", *SETTINGS, *flat, *FIELDS, *(measure.name for measure in measures())}
     for metric, estimate in row.quality.items():
         name = apart_from(metric, apart)

@@ -44,6 +44,13 @@ def axes_of(table: Table) -> list[Axis]:
         Axis("nll", "negative log-likelihood per item, nats", False, False, rows(lambda r: _of(r.quality.get("nll")))),
         *(_axis(measure, table) for measure in measures_in(AXIS)),
         Axis("forgetting", "forgetting, nats a token", False, False, rows(lambda r: _of(r.forgetting))),
+        *(
+            Axis(
+                task.name, f"{task.spec}: {task.shown_metric}, after minus before", task.metric["higher_is_better"], False,
+                rows(lambda r, t=task: _of(r.retained[t.name].difference, t.percent) if t.name in r.retained else None),  # type: ignore[misc]
+            )
+            for task in table.retained
+        ),
     ]  # fmt: skip
     cells = [cell for row in table.rows for cell in row.costs.latency]
     for kind in ("unmerged", "merged"):

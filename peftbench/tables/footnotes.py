@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..records.record import Record
 from ..stats.estimate import Groups
+from . import retained
 from .compiled import said_of
 from .latency_notes import latency_notes
 from .notes import Explains
@@ -330,6 +331,7 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
                 "before; above 0 is worse; ± over seeds alone."
             )
         )
+    notes += map(Explains, retained.notes(table))
     return notes + latency_notes(rows, table.setting.weights)
 
 

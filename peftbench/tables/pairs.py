@@ -22,6 +22,7 @@ from ..records.record import FAIL, Record
 from ..records.results import MethodScores, Result, alike, method_scores
 from ..records.setting import PART, SOURCES, comparable_in
 from ..stats.estimate import Estimate, difference_of, estimate, holm, mean_estimate
+from . import retained
 from .costs import measured_in, over_base
 from .matching import Side, described_side, matching, said_of, sides_of
 from .quantities import COMPARED, SCORE, SLOWDOWN, Measure, apart_from, measures_in
@@ -151,7 +152,11 @@ def _pair(a: Side, b: Side) -> Pair:
     lacking: list[str] = []
     if seeds:
         both_good = [good_a[s] for s in seeds], [good_b[s] for s in seeds]
-        for found, missing in (_qualities(*both_good, metric), _costs(*both_good, a.alone, b.alone)):
+        for found, missing in (
+            _qualities(*both_good, metric),
+            _retained(*both_good),
+            _costs(*both_good, a.alone, b.alone),
+        ):
             figures += found
             lacking += missing
     figures += _latencies(method, a.latency, b.latency)
@@ -218,6 +223,17 @@ def _qualities(
         if name in other.figures
     ]
     return found, sorted(_named(name, metric) for name in set(one.figures) ^ set(other.figures))
+
+
+def _retained(a: list[Result], b: list[Result]) -> tuple[list[PairedFigure], list[str]]:
+    """The scores on other tasks after training; and the names that one side lacks."""
+    seedless = all(result.seedless for result in (*a, *b))
+    told, lacking = retained.after_in(a, b)
+    found = [
+        PairedFigure(task.name, f"{task.spec}: {task.shown_metric}", x, y, change, relative=False, points=task.percent, seedless=seedless)
+        for task, x, y, change in told
+    ]  # fmt: skip
+    return found, lacking
 
 
 def _named(name: str, metric: Mapping[str, Any]) -> str:

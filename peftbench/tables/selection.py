@@ -227,18 +227,19 @@ def _reference(
 
 
 def _once(results: Sequence[Result]) -> list[Result]:
-    """Each run once: this version's before an older one's, and of those with and without a look at what it forgets the one
-    that tells more.
+    """Each run once: this version's before an older one's, and of those with and without a look at what it forgets and retains
+    the one that tells more.
     """
     kept: dict[str, Result] = {}
 
-    def tells(result: Result) -> tuple[bool, bool, bool, str]:
+    def tells(result: Result) -> tuple[bool, bool, int, str]:
         record = result.record
         of_this_version = not record.is_older
-        return of_this_version, record.status == "ok", record.run.forgetting is not None, record.started_at
+        looks = (record.run.forgetting is not None) + len(record.run.retain)
+        return of_this_version, record.status == "ok", looks, record.started_at
 
     for result in sorted(results, key=tells):
-        kept[result.record.run.without_forgetting.key] = result
+        kept[result.record.run.without_looks.key] = result
     return list(kept.values())
 
 

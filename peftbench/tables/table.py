@@ -12,6 +12,7 @@ from ..records.setting import Setting
 from ..stats.estimate import ALPHA, Estimate
 from .costs import NO_COSTS, Costs
 from .rate_curve import RateCurve
+from .retained import Retained, RetainedTask
 
 MARGIN = 0.01  # differences inside it count as none: one point of a share
 
@@ -43,6 +44,7 @@ class Row:
     checks: tuple[Check, ...] = ()  # the worst outcome of each over the seeds
     departures: tuple[str, ...] = ()  # from the shared budget, as measured
     forgetting: Estimate | None = None  # nats a token on another text, after minus before
+    retained: Mapping[str, Retained] = field(default_factory=dict)  # scores on other tasks, by column
     rate_curve: RateCurve | None = None  # its learning rates on validation, where it was tuned
     costs: Costs = NO_COSTS
     seconds_to_reference: tuple[
@@ -83,6 +85,7 @@ class Table:
         Mapping[str, Any], ...
     ] = ()  # metrics with a column beside the primary one, as a record keeps them
     forgetting: str | None = None  # SPEC of the task whose texts show what is forgotten
+    retained: tuple[RetainedTask, ...] = ()  # other tasks that the runs were scored on
     records: tuple[Record, ...] = ()  # of the runs that the rows are made of
     pairwise: Mapping[tuple[str, str], Estimate] = field(
         default_factory=dict

@@ -26,7 +26,7 @@ from ..stats.estimate import (
     paired_estimates,
 )
 from ..stats.sequential import SeedSchedule
-from . import footnotes
+from . import footnotes, retained
 from .costs import Costs, costs_of, curve_end, seconds_to
 from .selection import Asked, MethodAtRate, Selected, select
 from .table import MARGIN, Row, Table
@@ -89,10 +89,12 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
     failed = {method: row.failed_seeds for method, row in rows.items() if row.failed_seeds}
     further = _further(results, metric["name"])
     compared = _Compared(scores, metric, further, anchor, alpha, sound, failed)
+    others = retained.tasks_of(results)
     target = curve_end([] if anchor is None else _good(chosen.rows[anchor]), metric["name"])
     for method, draft in rows.items():
         good = _good(chosen.rows[method])
         figures = compared.quality(method) | {
+            "retained": retained.retained_of(chosen.rows[method], others, seeds, alpha),
             "rate_curve": chosen.curves.get(method[0]),
             "costs": _costs_of(chosen, method),
             "seconds_to_reference": seconds_to(good, metric["name"], target, metric["higher_is_better"]),
@@ -110,6 +112,7 @@ def _table(chosen: Selected, baselines: Sequence[str]) -> Table:
         footnotes=(),
         further=further,
         forgetting=None if text is None else text[0],
+        retained=others,
         pairwise={(rows[a].label, rows[b].label): paired for (a, b), paired in compared.pairs.items()},
         alpha=alpha,
     )

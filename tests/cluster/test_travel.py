@@ -20,7 +20,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of somebody with a plugin, data, a model and a file that is named as a column is."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PEFTBENCH_CACHE", str(tmp_path / "cache"))
-    for name in ("mine.py", "data.csv", "mydata.csv", "text"):
+    for name in ("mine.py", "data.csv", "mydata.csv", "other.csv", "text"):
         (tmp_path / name).write_text(name)
     (tmp_path / "org" / "model").mkdir(parents=True)
     (tmp_path / "org" / "model" / "config.json").write_text("{}")
@@ -31,11 +31,12 @@ def test_words_of_a_plan_that_are_paths(own: Path) -> None:
     asked = {
         "methods": ["lora:rank=4", "mine", "lora:start=~nobody-here/adapter"], "models": ["org/model", "org/elsewhere", "tiny-encoder"],
         "tasks": ["csv:path=mydata.csv:text=text", "csv:path=data.csv:text=text"], "plugins": [str(own / "mine.py")], "data_dir": None,
+        "retain": ["csv:path=text", "csv:path=other.csv"],
     }  # fmt: skip
     found = paths_of({"name": "plan", "asked": asked})
     assert found == {
         "mydata.csv": str(own / "mydata.csv"), "data.csv": str(own / "data.csv"), "org/model": str(own / "org/model"),
-        str(own / "mine.py"): str(own / "mine.py"),
+        str(own / "mine.py"): str(own / "mine.py"), "other.csv": str(own / "other.csv"),
     }  # fmt: skip
     there = {place: f"/there/{Path(place).name}" for place in found}
     travelled = renamed({"asked": asked}, there, WORDS)["asked"]
@@ -43,6 +44,7 @@ def test_words_of_a_plan_that_are_paths(own: Path) -> None:
         "csv:path=/there/mydata.csv:text=text",
         "csv:path=/there/data.csv:text=text",
     ]
+    assert travelled["retain"] == ["csv:path=text", "csv:path=/there/other.csv"]
     assert travelled["plugins"] == ["/there/mine.py"] and travelled["models"][0] == "/there/model"
     assert renamed(travelled, {there: place for place, there in there.items()}) == asked
 

@@ -38,3 +38,21 @@ def test_latency_does_not_depend_on_data_or_training(make_run: Make) -> None:
     assert {r.key for r in same} == {run.key}
     assert dataclasses.replace(run, grid=LatencyGrid(((9, 9),))).key != run.key
     assert dataclasses.replace(run, seed=1).key != run.key  # another process
+
+
+def test_what_is_retained_is_in_the_key_where_it_is_asked_for(make_run: Make) -> None:
+    run = make_run()
+    assert dataclasses.replace(run, retain_items=9).key == run.key  # of no task
+    looks = [
+        dataclasses.replace(run, retain=retain, retain_items=items)
+        for retain, items in ((("a",), 9), (("a",), 8), (("b",), 9), (("a", "b"), 9))
+    ]
+    assert len({run.key, *(one.key for one in looks)}) == 5
+    named = dataclasses.replace(run, identity={**run.identity, "retain": "x\ny"}, retain=("a", "b"))
+    assert named.retained_sources == ["x", "y"] and looks[0].retained_sources == [""]
+    assert named.without_looks == run and run.without_looks is run
+    moved = [
+        dataclasses.replace(looks[0], retain=(f"csv:path={place}",), places=(place,))
+        for place in ("one/b.csv", "/other/b.csv")
+    ]
+    assert moved[0].key == moved[1].key and moved[0].named_as(moved[1]).retain == moved[1].retain

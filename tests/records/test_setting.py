@@ -35,8 +35,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "weight decay": {"weight_decay": 1.0},
     "seed": {"seed": 3},
     "forgetting": {"forgetting": "synthetic"},
+    "retain": {"retain": ("synthetic",), "retain_items": 9},
 }
-SAME_TABLE = {"budget's name", "method", "rate", "weight decay", "seed", "forgetting"}
+SAME_TABLE = {"budget's name", "method", "rate", "weight decay", "seed", "forgetting", "retain"}
 ANOTHER_PASS = {"model", "task", "device", "attention", "task's version", "model's files"}
 ANOTHER_STEP = ANOTHER_PASS | {"dtype", "checkpointing", "packing", "optimizer", "steps", "data"}
 SUMMED_UP = SAME_TABLE | {"task", "data", "task's version", "length"}

@@ -85,3 +85,22 @@ def test_a_stored_process_is_shown_in_the_words_of_today(seen: Make) -> None:
     then, now = ([seen(folder, kind="latency"), seen(folder, "ia3", kind="latency")] for folder in SEEN_FROM)
     shown, expected = named_as(timed(then), joined(now)), timed(now)
     assert (shown.key, shown.latency, shown.meters) == (expected.key, expected.latency, expected.meters)
+
+
+def test_a_task_that_is_retained_is_named_in_one_way(seen: Make) -> None:
+    runs = []
+    for folder in SEEN_FROM:
+        run = seen(folder)
+        retain = (f"csv:path={folder}/e.csv", "quiz", f"csv:path={folder}/f.csv")
+        identity = {**run.identity, "retain": "1\n2\n3"}
+        places = (*run.places, f"{folder}/e.csv", f"{folder}/f.csv")
+        runs.append(dataclasses.replace(run, retain=retain, retain_items=5, identity=identity, places=places))
+    assert runs[0].key == runs[1].key
+    for one in spelled_alike([Record(run, run.key, "ok") for run in runs[::-1]]):
+        assert (
+            one.run.retain == ("csv:path=data/e.csv", "quiz", "csv:path=data/f.csv")
+            and one.run.key == one.key
+        )
+    other = dataclasses.replace(runs[1], identity={**runs[1].identity, "retain": "1\n2\n4"})
+    _, two = spelled_alike([Record(run, run.key, "ok") for run in (runs[0], other)])
+    assert two.run.retain[2] == "csv:path=/home/b/work/data/f.csv"
