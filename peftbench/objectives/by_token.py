@@ -43,7 +43,7 @@ class ByToken(Objective):
         each[counted] = losses
         return {"nll": (each.sum(1) / counted.sum(1)).cpu().numpy()}
 
-    def constant_loss(self, targets: npt.NDArray[Any]) -> float:
+    def constant_loss(self, targets: npt.NDArray[Any]) -> float | None:
         return entropy(targets[targets != IGNORED])
 
     def _aligned(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -205,6 +205,10 @@ class Choice(ByToken):
         _, counts = np.unique(references, return_counts=True)
         return {m.name: float(np.square(counts / len(references)).sum()) for m in self.reported}
 
+    def constant_loss(self, targets: npt.NDArray[Any]) -> float | None:
+        """Not known: an option is to be likelier than the others, however unlikely its tokens are. The score tells what was learned."""
+        return None
+
     def constant_score(self, references: npt.NDArray[Any]) -> float:
         """Of always the same place among the options."""
         return float(np.bincount(references).max() / len(references))

@@ -232,3 +232,8 @@ def test_a_wrong_item_is_named(question: Any, choices: Any, answer: Any, column:
     if isinstance(question, str):
         with pytest.raises(PeftbenchError, match=column):
             Choice().encode(byte_tokenizer(), rows, 64)
+
+
+def test_a_run_is_judged_by_what_it_chooses_and_not_by_the_likelihood_of_tokens() -> None:
+    assert Choice().constant_loss(np.array([5, 5, 7])) is None
+    assert Choice().constant_score(np.array([0, 1, 1, 2])) == 0.5
