@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,8 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def cuda_tests(folder: str, work: Path, write: Write) -> None:
-    """The tests in a folder that need a GPU."""
-    _run(["-m", "pytest", "-q", "-m", "cuda", "-n", "0", "-p", "no:cacheprovider", str(ROOT / folder)], write)
+    """The tests in a folder that need a GPU, a few at once: most of a test is its process's own work."""
+    workers = str(max(1, min(6, (os.cpu_count() or 1) // 2)))
+    _run(
+        ["-m", "pytest", "-q", "-m", "cuda", "-n", workers, "-p", "no:cacheprovider", str(ROOT / folder)],
+        write,
+    )
 
 
 def paper(name: str, scale: str, model: str | None, work: Path, write: Write) -> None:

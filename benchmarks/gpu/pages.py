@@ -81,7 +81,7 @@ def table(found: Found) -> str:
     """A whole command, and the time of each kind of run."""
     by_kind: dict[str, list[float]] = {}
     for run in found["runs"]:
-        by_kind.setdefault(run["kind"], []).append(run["wall_s"])
+        by_kind.setdefault(run["kind"], []).append(run["wall_s"] or 0.0)  # a failed run has no time
     kinds = "; ".join(f"{len(walls)} {kind} runs {sum(walls):.0f} s" for kind, walls in by_kind.items())
     failed = [
         f"{run['method']} ({run['kind']}): {run['status']}: {run['reason']}"

@@ -92,19 +92,26 @@ def ended(run: Run, folder: Path, how: Conditions, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("method", "settings"),
+    ("method", "settings", "device"),
     [
-        ("lora", {}),
-        ("full", {}),
-        ("adalora", {}),
-        ("prefix", {}),
-        ("lora-plus:dropout=0.1", {"accumulate": 2}),
+        ("lora", {}, "cpu"),
+        ("full", {}, "cpu"),
+        ("adalora", {}, "cpu"),
+        ("prefix", {}, "cpu"),
+        ("lora-plus:dropout=0.1", {"accumulate": 2}, "cpu"),
+        pytest.param("lora-plus:dropout=0.1", {"accumulate": 2}, "cuda", marks=pytest.mark.cuda),
+        pytest.param("qlora", {}, "cuda", marks=pytest.mark.cuda),
     ],
 )
 def test_what_carries_on_ends_the_same(
-    method: str, settings: dict[str, Any], make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    settings: dict[str, Any],
+    device: str,
+    make_run: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = make_run(method, task="synthetic:train_items=64:test_items=40", steps=STEPS)
+    run = make_run(method, task="synthetic:train_items=64:test_items=40", steps=STEPS, device=device)
     run = dataclasses.replace(run, budget=dataclasses.replace(run.budget, **settings))
     whole, weights = done(run, tmp_path / "whole", Conditions(curve_points=4, keep_weights=True))
     how = conditions(tmp_path)

@@ -62,12 +62,22 @@ def test_moments_are_in_8_bits_but_of_embeddings_and_small_tensors() -> None:
     assert optimizers.second_moment(optimizer.state[model.small.bias]) is None
 
 
-def test_a_run_by_8_bit_moments_keeps_its_claims(make_run: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("device", "eight"),
+    [
+        ("cpu", "adamw-8bit"),
+        pytest.param("cuda", "adamw-8bit", marks=pytest.mark.cuda),
+        pytest.param("cuda", "paged-adamw-8bit", marks=pytest.mark.cuda),
+    ],
+)
+def test_a_run_by_8_bit_moments_keeps_its_claims(
+    device: str, eight: str, make_run: Make, tmp_path: Path
+) -> None:
     """Near the losses of float32 moments: a block's numbers are known to 1 % of its largest."""
     pytest.importorskip("bitsandbytes")
     losses = []
-    for name in ("adamw", "adamw-8bit"):
-        run = make_run("lora:rank=128", steps=6, optimizer=name)
+    for name in ("adamw", eight):
+        run = make_run("lora:rank=128", steps=6, optimizer=name, device=device)
         (tmp_path / name).mkdir()
         record = execute(run, tmp_path / name, ALONE)
         assert record.status == "ok" and {c["outcome"] for c in record.checks or ()} <= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,6 +19,23 @@ def test_flops_are_those_of_the_products_and_of_attention() -> None:
     heads = torch.randn(2, 4, 16, 8)  # (batch, heads, length, width)
     attend = nn.functional.scaled_dot_product_attention
     assert count_flops(lambda: attend(heads, heads, heads)) == 2 * (2 * 2 * 4 * 16 * 16 * 8)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_queries_that_share_keys_and_values_count_as_if_each_had_its_own(device: str) -> None:
+    """The same products are made; the kernel of a GPU has names of its own."""
+    query, shared = (
+        torch.randn(2, heads, 16, 8, device=device, dtype=torch.bfloat16, requires_grad=True)
+        for heads in (4, 2)
+    )
+
+    def step() -> None:
+        attend = nn.functional.scaled_dot_product_attention
+        attend(query, shared, shared, enable_gqa=True).sum().backward()
+
+    forward = 2 * (2 * 2 * 4 * 16 * 16 * 8)
+    recomputed = 5 / 2 * forward  # of its five products one is the scores again, as fused kernels do
+    assert count_flops(step) == forward + recomputed
 
 
 def test_products_that_add_onto_what_is_there_count() -> None:
