@@ -163,7 +163,7 @@ def _verify(job: asked.Verify, out: Path) -> Answer:
 def _export(job: asked.Export, out: Path) -> Answer:
     from .inspection.export import export
 
-    return {"files": export(Path(job.folder), Path(job.to), job.merged, job.plugins)}
+    return {"files": export(Path(job.folder), Path(job.to), job.merged, job.step, job.plugins)}
 
 
 def _analyze(job: asked.Analyze, out: Path) -> Answer:

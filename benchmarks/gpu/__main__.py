@@ -3,6 +3,7 @@
     python -m benchmarks.gpu --out DIR [--seconds 480] [--work DIR] [--dry-run]
 
 Needs torch, transformers, peft and accelerate, what `peftbench` needs, and no network: models have random weights of Llama's shapes.
+`peftbench` itself has to be installed, from the checkout and without a network: `pip install --no-deps --no-build-isolation -e .`.
 Each part is a process of its own under a time limit, in order of worth. What it finds is in DIR/<part>.json as soon as it is known; the next
 call goes on with the first part that did not end. The last lines, and DIR/gpu.md, say what was found as tables. `--dry-run` does the
 same on a tiny model, on a CPU too, in about a minute.

@@ -10,6 +10,7 @@ from ..data.download import size_of
 from ..engine.protocol import Event
 from ..printable import printable
 from ..progress import notify, reported_to
+from ..records.in_words import quality_in_words
 from ..records.record import Record
 from ..records.runs import Planned, Run
 from ..records.store import Stored
@@ -149,11 +150,4 @@ def _outcome(record: Record) -> str:
     wall = f"{record.wall_s:.0f} s" if record.wall_s is not None else ""
     if record.quality is None or record.metric is None:
         return wall
-    name, share = record.metric["name"], record.metric["is_share"]
-    if (value := record.quality.get(name)) is None:  # a trial of a task whose metric is dear
-        return f"nll {record.quality['nll']:.3f}, {wall}"
-    return (
-        f"{name} {value * 100:.1f} {record.metric['unit']}, {wall}"
-        if share
-        else f"{name} {value:.3f}, {wall}"
-    )
+    return f"{quality_in_words(record.metric, record.quality)}, {wall}"

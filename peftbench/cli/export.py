@@ -19,6 +19,14 @@ def export_command(
     merged: Annotated[
         bool, typer.Option("--merged", help="A plain transformers model instead of the PEFT library's files.")
     ] = False,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--step",
+            help="The weights after this step, of a run with --save-every; default: the last ones.",
+            min=1,
+        ),
+    ] = None,
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
 ) -> None:
@@ -28,8 +36,8 @@ def export_command(
     from ..engine.named import engine_named
     from ..inspection.stored_runs import exportable
 
-    stored = exportable(store, run, to)
+    stored = exportable(store, run, to, step)
     folder, target = str(stored.folder.resolve()), str(to.resolve())
     with engine_named() as engine:
-        answer = ask(Export(folder, target, merged, plugins_of(plugins)), engine)
+        answer = ask(Export(folder, target, merged, step, plugins_of(plugins)), engine)
     write(f"{to}: {', '.join(answer['files'])}\n")

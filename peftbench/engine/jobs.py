@@ -77,6 +77,7 @@ class Export(Job):
     folder: str
     to: str
     merged: bool
+    step: int | None  # after which; None: at the end
     plugins: tuple[str, ...]
 
 

@@ -25,6 +25,7 @@ from ..records.record import Record
 from ..records.runs import MEASURED_ALONE, Conditions, Planned, Run
 from ..records.spelling import named_as
 from ..records.store import Store, Stored
+from ..records.weights import ADAPTER
 from .answers import answer_in, exit_reason, log_tail
 from .jobs import Execute
 from .protocol import Engine, Event
@@ -75,6 +76,10 @@ class Execution:
         0, "Steps after which a training keeps its state, from which the same command carries on if it is ended; 0: never.", EXECUTION,
         WHOLE, check=at_least(0, "; 0 keeps no state"),
     )  # fmt: skip
+    save_every: int = option(
+        0, "Steps after which a training also saves its weights, for peftbench export --step; 0: at the end alone.", OUTPUT,
+        WHOLE, check=at_least(0, "; 0 saves at the end alone"),
+    )  # fmt: skip
     sequence: dict[str, Any] | None = None  # the rule by which seeds are added, noted in the records
 
 
@@ -118,7 +123,10 @@ def is_missing(item: Planned, stored: Stored | None, how: Execution, is_new: boo
     if curve and len(record.curve or ()) < min(curve, len((record.training or {})["step_s"])):
         return True
     stored_bytes = (record.parameters or {}).get("stored_bytes")
-    return bool(how.keep_weights and stored_bytes and not (stored.folder / "adapter.safetensors").is_file())
+    asked = (record.training or {}).get("save_every", 0)
+    if how.save_every and asked != how.save_every and (record.training or {}).get("step_s"):
+        return True
+    return bool(how.keep_weights and stored_bytes and not (stored.folder / ADAPTER).is_file())
 
 
 def sweep(
@@ -216,6 +224,7 @@ def _start(
         keep_weights=how.keep_weights,
         curve_points=how.curve_points if item.run.kind == "training" else 0,
         checkpoint_every=0 if alone else how.checkpoint_every,
+        save_every=how.save_every if item.run.kind == "training" else 0,
         checkpoint_folder=str(store.checkpoints_of(item.run.key)) if how.checkpoint_every else None,
     )
     job = _InFlight(item, staging, slot, closing)

@@ -31,6 +31,7 @@ from ..plugins.build import build_task, notices_of
 from ..plugins.fence import fenced
 from ..records.record import Check, Record
 from ..records.runs import Conditions, Run
+from ..records.weights import ADAPTER, HEAD
 from . import batches, constant, forgetting, learning_curve, proof, ranks, relations, reload, retention, score
 from .alike import check_alike
 from .before import Before
@@ -44,6 +45,7 @@ from .out_of_memory import within_memory
 from .packing import room_of
 from .prepare import Prepared, encode, inject, load_base, objective_for
 from .probe import Probe, long_probe, outputs, short_probe
+from .saved_steps import SavedSteps
 from .train import accelerator_for, train
 from .witness import Witness
 
@@ -130,9 +132,16 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
     with memory.phase(), frozen_in(adaptation.model, DTYPES[run.dtype]):
         if adaptation.fit is None:
             watch, points = learning_curve.recorder(
-                conditions.curve_points, steps, scorer, encoded["validation"], memory, energy
+                conditions.curve_points,
+                steps,
+                scorer,
+                encoded["validation"],
+                memory,
+                energy,
+                f"{run.method} seed {run.seed}",
             )
             checkpoints = Checkpoints(run, conditions, prepared, witness, points, (memory, energy))
+            saved = SavedSteps(run, conditions, prepared, out)
             with witness.watching(steps, len(encoded["train"])):
                 seen = train(
                     prepared,
@@ -141,9 +150,10 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
                     run,
                     pad,
                     accelerator,
-                    witness.beside(watch),
+                    witness.beside(saved.after(watch)),
                     checkpoints,
                 )
+            saved.take_over(max(seen.carried_on, default=0))
             if run.packing:  # what a pass is given are rows, not items
                 rows = (ranks.mine(step, step[0]) for step in seen.shapes)
                 witness.counted.expected_rows = sum(part[0] for step in rows for part in step)
@@ -165,6 +175,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         "steps": steps,
         **dataclasses.asdict(ranks.seen(bystanders)),
         **dataclasses.asdict(ranks.energy(energy.used(), device)),
+        **({"save_every": conditions.save_every} if conditions.save_every else {}),
         **({"energy_j": None} if training.get("carried_on") else {}),  # of the steps since alone
         "gpu_before": gpu_before,
         "gpu_after": nvml.state_now(device),
@@ -222,13 +233,14 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
         model_notices += relations.of_the_base(found)
         last = proof.Last(final, hidden, [*prepared.changed, *witness.changed])
     progress.phase("save")
-    stored, file = adaptation.state(), out / "adapter.safetensors"
+    stored, file = adaptation.state(), out / ADAPTER
     stored_bytes = ranks.save(stored, file) if stored else 0
-    ranks.save(head, out / "head.safetensors")
+    ranks.save(head, out / HEAD)
     progress.phase("check")
     if shown:
         again = reload.base_again(run, loaded, prepared, found)
-        loaded = base = prepared = adaptation = head = stored = scorer = watch = witness = checkpoints = None  # type: ignore[assignment]
+        loaded = base = prepared = adaptation = head = stored = None  # type: ignore[assignment]
+        scorer = watch = witness = checkpoints = saved = None  # type: ignore[assignment]
         gc.collect()  # the trained model goes before another one comes
         found += reload.reloaded(run, again, out, start, last, short)
     ranks.together()  # none takes away what another one still reads

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import progress
 from ..measure.energy import EnergyMeter
 from ..measure.memory import MemoryMeter
 from ..objectives import figures
+from ..records.in_words import quality_in_words
 from . import batches, score
 
 MOST_ITEMS = 200  # of validation: enough to see a curve, few enough to take it often
@@ -29,8 +31,13 @@ def recorder(
     validation: batches.Encoded,
     memory: MemoryMeter,
     energy: EnergyMeter,
+    title: str,
 ) -> tuple[Callable[[int, float], None], list[dict[str, Any]]]:
-    """What the trainer calls after each step, and the list that it fills: step, seconds trained, and the figures."""
+    """What the trainer calls after each step, and the list that it fills: step, seconds trained, and the figures.
+
+    Args:
+        title: of the run, for who looks on.
+    """
     wanted = set(moments(steps, points)) if points else set()
     few = score.evenly_spread(validation, MOST_ITEMS)
     taken: list[dict[str, Any]] = []
@@ -42,6 +49,8 @@ def recorder(
             predictions = scorer.predict(few)
             scorer.model.train()
         found = figures.figures(scorer.objective, predictions)
+        said = quality_in_words(scorer.objective.metric.facts, found)
+        progress.notify(f"{title}, after step {done:,} of {steps:,}: validation {said}")
         taken.append({"step": done, "train_s": train_s, "items": len(few), **found})
 
     return watch, taken

@@ -15,6 +15,7 @@ from ..models.graph import graph_of
 from ..models.load import Loaded
 from ..records.record import FAIL, PASS, Check
 from ..records.runs import Run
+from ..records.weights import ADAPTER, HEAD
 from . import proof
 from .fingerprints import fingerprints
 from .out_of_memory import is_out_of_memory, not_tested
@@ -79,10 +80,10 @@ def _reloaded(
         proof.left_alone([*changed, *other.changed]),
         proof.seeding(other, start.init, repeated, differing),
     ]
-    file = out / "adapter.safetensors"
+    file = out / ADAPTER
     try:
         adaptation.load(load_file(file, device=run.device) if file.is_file() else {})
-        saved_head = load_file(out / "head.safetensors", device=run.device)
+        saved_head = load_file(out / HEAD, device=run.device)
         for name, parameter in other.head.items():
             parameter.data.copy_(saved_head[name])
         found.append(proof.reloaded(last, outputs(adaptation.model, probe), start.outputs))

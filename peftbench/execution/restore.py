@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..data.hub import pinned
 from ..errors import NotSupported, UsageError
+from ..records.weights import ADAPTER, HEAD, step_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,13 +63,20 @@ def where_it_was(run: Run) -> Iterator[None]:
             raise UsageError(f"{error}; the run used {gone[0]!r} from the folder {run.home!r}") from error
 
 
-def rebuilt(run: Run, folder: Path) -> Prepared:
-    """The run's model with its method and what both learned."""
+def rebuilt(run: Run, folder: Path, step: int | None = None) -> Prepared:
+    """The run's model with its method and what both learned.
+
+    Args:
+        step: after which step, where its weights were saved; None: at the end.
+
+    Raises:
+        UsageError: the model, the method or the task is not what it was.
+    """
     with pinned(run.pins):
-        return _rebuilt(run, folder)
+        return _rebuilt(run, folder, step)
 
 
-def _rebuilt(run: Run, folder: Path) -> Prepared:
+def _rebuilt(run: Run, folder: Path, step: int | None) -> Prepared:
     import torch
     from safetensors.torch import load_file
 
@@ -76,22 +84,28 @@ def _rebuilt(run: Run, folder: Path) -> Prepared:
     from ..models.resolve import resolve_model
     from ..plugins import build
     from . import prepare
+    from .saved_steps import put_back
 
     if resolve_model(run.model).revision != run.identity["model"]:
         raise UsageError(f"the files of model {run.model!r} are not those that the run was trained on")
     try:
         prepared = prepare.prepare(run, prepare.objective_of(run), "cpu")
-        file = folder / "adapter.safetensors"
-        prepared.adaptation.load(load_file(file) if file.is_file() else {})
-        saved = load_file(folder / "head.safetensors") if prepared.head else {}
-        with torch.no_grad():
-            for name, parameter in prepared.head.items():
-                if saved[name].shape != parameter.shape:
-                    raise UsageError(
-                        f"the run's head has {name} of shape {list(saved[name].shape)}, and its task {run.task!r} now asks for "
-                        f"{list(parameter.shape)}: its data changed since the run; put back what it was"
-                    )
-                parameter.copy_(saved[name])
+        file = folder / ADAPTER if step is None else step_file(folder, step)
+        saved = load_file(file) if file.is_file() else {}
+        head = saved if step is not None else load_file(folder / HEAD) if prepared.head else {}
+        for name, parameter in prepared.head.items():
+            if head[name].shape != parameter.shape:
+                raise UsageError(
+                    f"the run's head has {name} of shape {list(head[name].shape)}, and its task {run.task!r} now asks for "
+                    f"{list(parameter.shape)}: its data changed since the run; put back what it was"
+                )
+        if step is not None:
+            put_back(prepared, saved)
+        else:
+            prepared.adaptation.load(saved)
+            with torch.no_grad():
+                for name, parameter in prepared.head.items():
+                    parameter.copy_(head[name])
     except (NotSupported, ValueError, KeyError) as error:
         raise UsageError(
             f"the weights of {run.method!r} do not fit the method as it is now: {error}"

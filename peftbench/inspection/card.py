@@ -75,11 +75,14 @@ def base_of(run: Run) -> Base:
     return Base(str(folder if typed.is_dir() else typed.resolve()), None, folder, is_starter=False)
 
 
-def card(record: Record, folder: Path, base: Base, kind: str, code: Sequence[str], beside: str) -> str:
+def card(
+    record: Record, folder: Path, step: int | None, base: Base, kind: str, code: Sequence[str], beside: str
+) -> str:
     """A README.md with the metadata that the hub reads.
 
     Args:
         folder: of the run, for its row in a table.
+        step: after which the weights are, if not at the end.
         kind: what the model does, one of `PIPELINES`.
         code: the lines that load it.
         beside: what they do not load.
@@ -110,6 +113,7 @@ def card(record: Record, folder: Path, base: Base, kind: str, code: Sequence[str
         "",
         f"Exported by peftbench from run {record.key}. The base is {_shown(base.name)}{at}{read}.",
         "",
+        *_said_of(step, record),
         *_row(record, folder),
         "```python",
         *code,
@@ -119,6 +123,14 @@ def card(record: Record, folder: Path, base: Base, kind: str, code: Sequence[str
         "",
     ]
     return "\n".join(lines)
+
+
+def _said_of(step: int | None, record: Record) -> list[str]:
+    """That the figures are not of these weights."""
+    if step is None:
+        return []
+    steps = len((record.training or {})["step_s"])
+    return [f"**The weights are those after step {step:,} of {steps:,}. The table is of the run's end.**", ""]
 
 
 def _row(record: Record, folder: Path) -> list[str]:

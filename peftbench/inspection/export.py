@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 TASK_TYPES = {"sequence": "SEQ_CLS", "causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}  # of the PEFT library
 
 
-def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) -> list[str]:
+def export(
+    folder: Path, to: Path, merged: bool, step: int | None = None, plugins: Sequence[str] = ()
+) -> list[str]:
     """Write what the run in `folder` trained; returns the names of the files.
 
     Args:
+        step: after which step of the training, where its weights were saved; None: at the end.
         plugins: files and folders where the run's method is now, if it is not where it was.
 
     Raises:
@@ -43,7 +46,7 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
     record = Record.from_file(folder / "record.json")
     load_sources(record.run, plugins)
     with where_it_was(record.run), _aside(to) as out:
-        prepared, base = rebuilt(record.run, folder), base_of(record.run)
+        prepared, base = rebuilt(record.run, folder, step), base_of(record.run)
         if merged:
             beside, code = _write_merged(record, prepared, out)
         else:
@@ -51,7 +54,7 @@ def export(folder: Path, to: Path, merged: bool, plugins: Sequence[str] = ()) ->
         prepared.tokenizer.save_pretrained(out)
         kind = _kind_of(prepared)
         said = "\n".join([beside, *map(plain_text, said_of_use(record.run, prepared.tokenizer))])
-        (out / "README.md").write_text(card(record, folder, base, kind, code, said), encoding="utf-8")
+        (out / "README.md").write_text(card(record, folder, step, base, kind, code, said), encoding="utf-8")
         share(out)
         files = sorted(out.iterdir())
         to.mkdir(exist_ok=True)

@@ -14,9 +14,8 @@ from ..plugins.build import canonical
 from ..records.record import Record, check_verifiable
 from ..records.results import Result
 from ..records.store import RECORD, Store, Stored
+from ..records.weights import ADAPTER, HEAD, saved_steps
 from ..tables.selection import Asked
-
-ADAPTER = "adapter.safetensors"
 
 
 def reference_among(results: Sequence[Result], asked: str) -> str:
@@ -57,11 +56,11 @@ def verifiable(store: Path, run: str) -> Stored:
     return stored
 
 
-def exportable(store: Path, start: str, to: Path) -> Stored:
+def exportable(store: Path, start: str, to: Path, step: int | None = None) -> Stored:
     """The run to export, and everything that can be said against it before a model is loaded.
 
     Raises:
-        UsageError: there is no such run, it trained nothing, its weights are gone, or `to` holds something.
+        UsageError: there is no such run, it trained nothing, its weights or those of the step are gone, or `to` holds something.
     """
     stored = Store(store).find(start)
     record, run = stored.record, stored.record.run
@@ -72,11 +71,13 @@ def exportable(store: Path, start: str, to: Path) -> Stored:
         raise UsageError(
             f"{said} is a {run.kind} run, which keeps no weights; see the training runs in `peftbench list runs`"
         )
-    if not (stored.folder / "adapter.safetensors").is_file() and (record.parameters or {}).get("stored"):
+    if step is not None:
+        _check_step(said, stored.folder, step)
+    elif not (stored.folder / ADAPTER).is_file() and (record.parameters or {}).get("stored"):
         raise UsageError(
             f"the weights of {said} are not there (not kept, or deleted); run it with --keep-weights into another --store"
         )
-    if not (stored.folder / "head.safetensors").is_file() and (record.parameters or {}).get("head"):
+    if step is None and not (stored.folder / HEAD).is_file() and (record.parameters or {}).get("head"):
         raise UsageError(
             f"the head of {said} is missing in {str(stored.folder)!r}; run it again into another --store"
         )
@@ -85,6 +86,16 @@ def exportable(store: Path, start: str, to: Path) -> Stored:
     if to.is_dir() and any(to.iterdir()):
         raise UsageError(f"--to {str(to)!r} is not empty; name a folder that is new or empty")
     return stored
+
+
+def _check_step(said: str, folder: Path, step: int) -> None:
+    if not (known := saved_steps(folder)):
+        raise UsageError(
+            f"{said} kept the weights of its end alone; `peftbench run` with --save-every N saves those after every N steps"
+        )
+    if step not in known:
+        shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
+        raise UsageError(f"{said} kept no weights after step {step}; it has those of {shown}")
 
 
 def analyzable(asked: str, store: Path) -> Path:

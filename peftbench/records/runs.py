@@ -246,6 +246,7 @@ class Conditions:
     keep_weights: bool = False  # also those of a method that changes the whole model
     checkpoint_every: int = 0  # steps after which a training keeps its state; 0: never
     checkpoint_folder: str | None = None  # where
+    save_every: int = 0  # steps after which a training saves what it has learned; 0: at the end alone
 
 
 ALONE = Conditions()

@@ -253,6 +253,10 @@ def test_deleted_weights_do_not_make_a_result_invalid(finished: Path, make_run: 
     assert stored is not None
     assert not is_missing(planned(run), stored, ONE_BY_ONE)
     assert is_missing(planned(run), stored, Execution(keep_weights=True))
+    assert is_missing(planned(run), stored, Execution(save_every=2))
+    training = {**(stored.record.training or {}), "save_every": 2}
+    saved = dataclasses.replace(stored, record=dataclasses.replace(stored.record, training=training))
+    assert not is_missing(planned(run), saved, Execution(save_every=2))
 
 
 def test_weights_of_whole_models_are_kept_when_asked(make_run: Make, works: Engine, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_card_has_metadata_and_the_runs_row(make_run: Callable[..., Run], tmp_
     assert found.folder is not None
     base = Base("org/base", commit, tmp_path, is_starter=False)
     text = card(
-        found.record, found.folder, base, "sequence", ["from peft import PeftModel"], "Nothing beside."
+        found.record, found.folder, None, base, "sequence", ["from peft import PeftModel"], "Nothing beside."
     )
     data: Any = ModelCard(text).data
     assert (data.base_model, data.library_name, data.license) == ("org/base", "peft", None)

@@ -1,0 +1,116 @@
+"""Weights in the middle of a training, for who wants to look at them: what trains as it is after a step, the head, and what the method
+keeps for itself. What is exported of a step settles first, as at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import progress
+from ..models.parted import copy_into
+from ..records.runs import Conditions, Run
+from ..records.weights import saved_steps, step_file
+from . import ranks
+from .prepare import Prepared
+
+OWN = "between steps: "  # before the names of what the method keeps for itself
+
+
+@dataclass(frozen=True)
+class SavedSteps:
+    """Which steps' weights a training saves."""
+
+    run: Run
+    conditions: Conditions
+    prepared: Prepared
+    out: Path
+
+    @property
+    def _every(self) -> int:
+        """0 where none is saved. Whole models are kept where that is asked for, here as at the end."""
+        keeps = self.prepared.claims.exact_base or self.conditions.keep_weights
+        return self.conditions.save_every if keeps and self.run.kind == "training" else 0
+
+    def after(self, watch: Callable[[int, float], None]) -> Callable[[int, float], None]:
+        """What the trainer calls after each step, with the saving behind it."""
+
+        def both(done: int, train_s: float) -> None:
+            watch(done, train_s)
+            self._after_step(done)
+
+        return both
+
+    def _after_step(self, done: int) -> None:
+        if not self._every or done % self._every:
+            return
+        adaptation = self.prepared.adaptation
+        if adaptation.after_step is not None and adaptation.between_steps is None:
+            if done == self._every:
+                progress.notify(
+                    f"{self.run.method}: the method keeps something between steps and does not say what, so no step's weights are saved"
+                )
+            return
+        own = {} if adaptation.between_steps is None else adaptation.between_steps.state()
+        tensors = {name: its.detach() for name, its in _kept(self.prepared).items()}
+        ranks.save(
+            {**tensors, **{f"{OWN}{name}": its for name, its in own.items()}}, step_file(self.out, done)
+        )
+        if self._beside is not None:  # the state that a later process carries on from does not hold it
+            self._beside.mkdir(parents=True, exist_ok=True)
+            _linked(step_file(self.out, done), step_file(self._beside, done))
+
+    def take_over(self, done: int) -> None:
+        """What an earlier process saved until the step that this one carried on from."""
+        if not done or self._beside is None:
+            return
+        for step in saved_steps(self._beside):
+            if step <= done:
+                _linked(step_file(self._beside, step), step_file(self.out, step))
+
+    @property
+    def _beside(self) -> Path | None:
+        kept = self.conditions.checkpoint_folder
+        return None if kept is None or not self.conditions.checkpoint_every else Path(kept)
+
+
+def put_back(prepared: Prepared, saved: Mapping[str, torch.Tensor]) -> None:
+    """Make a model what it was after a step, from what was saved then, and settle it.
+
+    Raises:
+        ValueError: names or shapes are not the model's.
+    """
+    own = {name.removeprefix(OWN): its for name, its in saved.items() if name.startswith(OWN)}
+    saved = {name: its for name, its in saved.items() if not name.startswith(OWN)}
+    present = _kept(prepared)
+    if strange := sorted(present.keys() ^ saved.keys()):
+        raise ValueError(f"saved and present tensors differ in {', '.join(strange[:5])}")
+    for name, tensor in present.items():
+        if tensor.shape != saved[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, saved is {tuple(saved[name].shape)}")
+        copy_into(tensor.detach(), saved[name])
+    adaptation = prepared.adaptation
+    if adaptation.between_steps is not None:
+        adaptation.between_steps.put_back(own)
+    if adaptation.settle is not None:
+        adaptation.settle()
+
+
+def _kept(prepared: Prepared) -> dict[str, torch.Tensor]:
+    return {**prepared.adaptation.params, **prepared.adaptation.frozen, **prepared.head}
+
+
+def _linked(file: Path, to: Path) -> None:
+    """Two names of one file, or a copy where the file system has no links."""
+    with contextlib.suppress(FileNotFoundError):
+        to.unlink()
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
