@@ -1,31 +1,25 @@
 """Which ranks of PEFT's published MetaMathQA table survive the error of its test items? Prints docs/results/peft_ranks.md's table.
 
-    python benchmarks/peft_ranks.py [docs/results/peft_metamathqa.csv]
+    python benchmarks/peft_ranks.py [CSV file with the columns of --published]
 
 63 results, each one run with seed 0, scored on GSM8K's 1,319 test items. Item error alone: what another seed would do is in none of them.
 """
 
 from __future__ import annotations
 
-import csv
 import sys
-from pathlib import Path
 
 from tabulate import tabulate
 
 from peftbench.stats.estimate import ALPHA
-from peftbench.tables.literature import TEST_ITEMS, p_of_two, rank_ranges, wilson_half_width
+from peftbench.tables.literature import TEST_ITEMS, p_of_two, published_rows, rank_ranges, wilson_half_width
 
 ITEMS = TEST_ITEMS["gsm8k"]
-FILE = Path(__file__).parent.parent / "docs" / "results" / "peft_metamathqa.csv"
 
 
 def main() -> None:
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
-    with file.open(encoding="utf-8") as source:
-        shares = {
-            row["experiment"]: float(row["test_accuracy_percent"]) / 100 for row in csv.DictReader(source)
-        }
+    rows = published_rows(sys.argv[1] if len(sys.argv) > 1 else "peft-metamathqa")
+    shares = {row.method: row.value / 100 for row in rows if row.value is not None}
     ranks = rank_ranges(shares, ITEMS)
     body = []
     for place, rank in enumerate(ranks, start=1):

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .comparison.compare import compare, planned_part
+from .comparison.compare import compare_all, planned_parts
 from .comparison.dry_run import plan_rows
-from .comparison.request import Comparison, check_request
 from .comparison.session import RUN_OPTIONS, Printed, Session
+from .comparison.suite import Suite
 from .engine.named import engine_named
 from .engine.sweep import Execution
 from .errors import UsageError
@@ -35,15 +35,16 @@ def run(*in_order: Any, **given: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
-    options = _asked(in_order, given)
-    asked, how, session = read(Comparison, options), read(Execution, options), read(Session, options)
-    check_request(asked)
+    words = dict(_asked(in_order, given))
+    suite = Suite.of(words, read(Session, {"suite": words.pop("suite", None)}).suite)
+    how, session = read(Execution, suite.words), read(Session, suite.words)
+    suite.check_count(session.yes)
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:
-            return pd.DataFrame(plan_rows(planned_part(asked, engine, how), asked.trials, store, how))
-        compared = compare(asked, store, engine, how)
-    return pd.DataFrame([row for table in compared.tables for row in flat_rows(table)])
+            return pd.DataFrame(plan_rows(suite, planned_parts(suite, engine, how), store, how))
+        compared = compare_all(suite, store, engine, how)
+    return pd.DataFrame([row for one in compared for table in one.tables for row in flat_rows(table)])
 
 
 def _asked(in_order: tuple[Any, ...], given: Mapping[str, Any]) -> Mapping[str, Any]:

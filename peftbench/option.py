@@ -34,7 +34,9 @@ class Option:
     type: OptionType
     choices: tuple[str, ...] = ()
     check: Check | None = None
-    completes: str | None = None  # what the shell offers: names of a "method", "task", "model" or "report"
+    completes: str | None = (
+        None  # what the shell offers: names of a "method", "task", "model", "report" or "suite"
+    )
 
     @property
     def flag(self) -> str:

@@ -85,7 +85,8 @@ def _listed(option: str, given: Any, example: str) -> list[Any]:
 def _specs(option: str, given: Any) -> tuple[str, ...]:
     if isinstance(given, str):
         return tuple(str(one) for one in spec.parse_list(given))
-    return tuple(_spec(option, one) for one in _listed(option, given, "NAME,NAME:FIELD=VALUE"))
+    items = _listed(option, given, "NAME,NAME:FIELD=VALUE")
+    return tuple(str(one) for item in items for one in spec.grid(_text(option, item)))
 
 
 def _names(option: str, given: Any) -> tuple[str, ...]:
@@ -192,6 +193,11 @@ CELLS = OptionType(
     lambda cells: _joined([f"{batch}x{length}" for batch, length in cells]),
 )
 PART = OptionType("I/N", str | tuple[int, int], _part, lambda part: f"{part[0]}/{part[1]}")
+FILE = OptionType(
+    "FILE",
+    str | Path,
+    lambda option, given: _text(option, os.fspath(given) if isinstance(given, os.PathLike) else given),
+)
 PATH = OptionType("PATH", str | Path, lambda option, given: str(given_path(option, given)))
 FOLDER = OptionType("DIR", str | Path, _folder)
 PATHS = OptionType("PATH", Sequence[str | Path], lambda option, given: plugin_paths(given, option))

@@ -4,11 +4,15 @@ A value that holds `:` or `,` stands in single quotes: `csv:path='C:/a,b.csv'`; 
 tasks; a SPEC names a registered frozen dataclass and some of its fields. A field with the metadata `rest` takes, as
 pairs of text, all the settings that are no fields: a bridge to another library leaves them to that library. One with the
 metadata `file` names a file or a folder.
+
+In a list of SPECs `lora:rank=4|16|64` stands for three of them, and several such fields for every combination; a value with a `|` of its
+own stands in quotes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import types
 import typing
@@ -32,7 +36,7 @@ class Spec:
 
 
 def _quoted(value: str) -> str:
-    if any(mark in value for mark in ":,") or value != value.strip() or value.startswith("'"):
+    if any(mark in value for mark in ":,|") or value != value.strip() or value.startswith("'"):
         return "'" + value.replace("'", "''") + "'"
     return value
 
@@ -45,7 +49,7 @@ def _unquoted(value: str) -> str:
 
 
 def _cut(text: str, mark: str) -> list[str]:
-    """Split at `mark`, but not inside single quotes; they open behind an equals sign, elsewhere they are apostrophes."""
+    """Split at `mark`, but not inside single quotes; they open behind an equals sign or a bar, elsewhere they are apostrophes."""
     parts, inside, before, escaped = [""], False, "", False
     for char, after in pairwise(text + " "):
         if escaped:
@@ -53,7 +57,7 @@ def _cut(text: str, mark: str) -> list[str]:
         elif char == "'" and inside and after == "'":
             escaped = True
         elif char == "'":
-            inside = not inside and before == "="
+            inside = not inside and before in ("=", "|")
         if char == mark and not inside:
             parts.append("")
         else:
@@ -90,9 +94,37 @@ def parse(text: str) -> Spec:
     return Spec(name, tuple(fields.items()))
 
 
+MOST_OF_A_GRID = 10_000  # SPECs: above it is a slip of the finger
+
+
 def parse_list(text: str) -> list[Spec]:
-    """Read `SPEC,SPEC,...`, ignoring empty entries."""
-    return [parse(part) for part in _cut(text, ",") if part.strip()]
+    """Read `SPEC,SPEC,...`, ignoring empty entries.
+
+    Raises:
+        UsageError: one is no SPEC, or stands for too many.
+    """
+    return [one for part in _cut(text, ",") if part.strip() for one in grid(part)]
+
+
+def grid(text: str) -> list[Spec]:
+    """Every SPEC that a text stands for: `lora:rank=4|16` is two. In the order of the text, the last field first.
+
+    Raises:
+        UsageError: they are no SPECs, or too many.
+    """
+    name, *settings = _cut(text, ":")
+    alternatives = []
+    for setting in settings:
+        first, *others = _cut(setting, "|")
+        field = first.partition("=")[0]
+        if others and not all(value.strip() for value in (first.partition("=")[2], *others)):
+            raise UsageError(f"{setting.strip()!r} has an empty alternative; write it as in rank=4|16|64")
+        alternatives.append([first, *(f"{field}={value}" for value in others)])
+    if (count := math.prod(map(len, alternatives))) > MOST_OF_A_GRID:
+        raise UsageError(
+            f"{text.strip()!r} stands for {count:,} settings, above {MOST_OF_A_GRID:,}; leave some out"
+        )
+    return [parse(":".join([name, *chosen])) for chosen in itertools.product(*alternatives)]
 
 
 def build(spec: Spec, cls: type[Any], kind: str) -> Any:

@@ -26,9 +26,11 @@ def completer(option: Option) -> Callable[[str], list[str]] | None:
 
 
 def names_of(kind: str) -> list[str]:
-    """The built-in names of a "method", "task", "report" or "model"."""
+    """The built-in names of a "method", "task", "report", "model" or "suite"."""
     if kind == "model":
         return _starters()
+    if kind == "suite":
+        return sorted(file.stem for file in (Path(__file__).parents[1] / "suites").glob("*.toml"))
     package = importlib.util.find_spec(f"peftbench.{kind}s")
     folders = [] if package is None else package.submodule_search_locations or []
     registered = re.compile(rf'^@{kind}\(\s*"([^"]+)"', re.MULTILINE)

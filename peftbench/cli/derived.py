@@ -12,19 +12,30 @@ from ..option import Option, in_panels
 from ..option_types import FLAG, PATHS
 from .completion import completer
 
+CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+
 
 def with_options(
     do: Callable[..., None], options: Iterable[Option], arguments: Iterable[inspect.Parameter] = ()
 ) -> Callable[..., None]:
-    """The same command, taking these options; what was typed reaches it by their parameters."""
+    """The same command, taking these options. What was typed reaches it by their parameters, and each argument, typed or not."""
+    arguments = list(arguments)
+    always = {one.name for one in arguments}
 
-    def command(**given: Any) -> None:
-        do(given)
+    def command(context: typer.Context, **given: Any) -> None:
+        do({name: value for name, value in given.items() if name in always or _is_typed(context, name)})
 
-    parameters = [*arguments] + [_parameter(one) for _, inside in in_panels(options) for one in inside]
+    parameters = [CONTEXT, *arguments] + [
+        _parameter(one) for _, inside in in_panels(options) for one in inside
+    ]
     command.__doc__ = do.__doc__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 
 
 def _parameter(one: Option) -> inspect.Parameter:

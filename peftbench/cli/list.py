@@ -17,7 +17,7 @@ from .options import PluginsOption, StoreOption, plugins_of, write
 
 
 def list_command(
-    what: Annotated[str, typer.Argument(help="methods, tasks, models, reports or runs.")],
+    what: Annotated[str, typer.Argument(help="methods, tasks, models, reports, suites or runs.")],
     store: StoreOption = Path(defaults.STORE),
     plugins: PluginsOption = None,
     form: Annotated[
@@ -27,7 +27,7 @@ def list_command(
         ),
     ] = "text",
 ) -> None:
-    """List methods, tasks or reports with their fields, starter models, or the runs of a store."""
+    """List methods, tasks or reports with their fields, starter models, suites, or the runs of a store."""
     import json
 
     from .listing import listing

@@ -12,11 +12,12 @@ from typing import Any
 from tabulate import tabulate
 
 from .. import defaults
+from ..comparison import suite_file
 from ..errors import unknown
 from ..plugins import loader, registry
 from ..records.store import Store, Stored
 
-LISTED = ("methods", "tasks", "models", "reports", "runs")
+LISTED = ("methods", "tasks", "models", "reports", "suites", "runs")
 
 
 def listing(what: str, store: Path, plugins: Sequence[str]) -> list[dict[str, Any]]:
@@ -30,6 +31,11 @@ def listing(what: str, store: Path, plugins: Sequence[str]) -> list[dict[str, An
     loader.load_plugins(Path(p) for p in plugins)
     if what == "runs":
         return [_run(stored) for stored in Store(store).all()]
+    if what == "suites":
+        return [
+            {"name": name, "summary": suite_file.summary(file), "file": str(file)}
+            for name, file in suite_file.built_in().items()
+        ]
     if what == "models":
         return [
             *_starters(),
@@ -37,7 +43,7 @@ def listing(what: str, store: Path, plugins: Sequence[str]) -> list[dict[str, An
         ]
     kind = what.removesuffix("s")
     entries = [_entry(entry) for _, entry in sorted(registry.load(kind).items())]
-    return [*entries, *_suites()] if what == "tasks" else entries
+    return [*entries, *_groups()] if what == "tasks" else entries
 
 
 def as_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:
@@ -72,7 +78,7 @@ def _entry(entry: registry.Entry) -> dict[str, Any]:
     return row
 
 
-def _suites() -> list[dict[str, Any]]:
+def _groups() -> list[dict[str, Any]]:
     return [
         {
             "name": name,

@@ -11,11 +11,13 @@ from .options import as_path, plugins_of, write
 
 
 def new_command(
-    kind: Annotated[str | None, typer.Argument(help="What to write: method.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="What to write: method or suite.")] = None,
     name: Annotated[str | None, typer.Argument(help="Its name: lower case, digits and dashes.")] = None,
-    to: Annotated[Path, typer.Option("--to", help="Folder of both files.", parser=as_path("--to"))] = Path(),
+    to: Annotated[
+        Path, typer.Option("--to", help="Folder of what is written.", parser=as_path("--to"))
+    ] = Path(),
 ) -> None:
-    """Write a working method of your own in one file, with its test and with marks where to edit."""
+    """Write a working method of your own in one file, with its test and marks where to edit, or a suite with comments."""
     from .scaffold import new
 
     write(new(kind, name, to, [Path(p) for p in plugins_of(None)]))

@@ -1,4 +1,4 @@
-"""`peftbench new method NAME`: a working method in one file and its test, to be edited."""
+"""`peftbench new method NAME`: a working method in one file and its test, to be edited; `peftbench new suite NAME`: a suite with comments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import keyword
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..plugins import loader, registry
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+KINDS = ("method", "suite")
 TEMPLATES = {"$stem.py": "method.py.txt", "test_$stem.py": "test_method.py.txt"}
 
 
@@ -34,21 +35,31 @@ class Names:
 
 
 def new(kind: str | None, name: str | None, folder: Path, plugins: Iterable[Path]) -> str:
-    """Write a method and its test into a folder, and say what to do with them.
+    """Write a method and its test, or a suite, into a folder, and say what to do with them.
 
     Raises:
-        UsageError: it is no method that is asked for, the name is malformed or taken, or a file is in the way.
+        UsageError: it is neither that is asked for, the name is malformed or taken, or a file is in the way.
     """
     names = _checked(kind, name)
+    if kind == "suite":
+        file = folder / f"{names.name}.toml"
+        _write({file: _filled("suite.toml.txt", names)}, folder)
+        tried = shlex.quote(str(file))
+        return f"{file}: a suite with comments\n\npeftbench run {tried} --dry-run  # says what it comes to\npeftbench run {tried}\n"
     _refuse_taken(names, plugins)
     files = {
         folder / Template(file).substitute(stem=names.stem): _filled(template, names)
         for file, template in TEMPLATES.items()
     }
+    _refuse_hidden(names)
+    _write(files, folder)
+    return _what_next(names.name, *files)
+
+
+def _write(files: Mapping[Path, str], folder: Path) -> None:
     for file in files:
         if file.exists():
             raise UsageError(f"{str(file)!r} exists and is left as it is; choose another name or --to DIR")
-    _refuse_hidden(names)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
@@ -56,19 +67,19 @@ def new(kind: str | None, name: str | None, folder: Path, plugins: Iterable[Path
                 out.write(text)
     except OSError as error:
         raise UsageError(f"--to {str(folder)!r} can't be written: {error.strerror}") from error
-    return _what_next(names.name, *files)
 
 
 def _checked(kind: str | None, name: str | None) -> Names:
-    if kind != "method" or name is None:
-        asked = name or (kind if kind != "method" else None) or "NAME"
-        said = f"{kind!r} is no kind of thing that it makes: " if kind not in (None, "method") else ""
-        raise UsageError(f"{said}write `peftbench new method {asked}`")
+    if kind not in KINDS or name is None:
+        asked = name or (kind if kind not in KINDS else None) or "NAME"
+        said = f"{kind!r} is no kind of thing that it makes: " if kind not in (None, *KINDS) else ""
+        one = kind if kind in KINDS else "method"
+        raise UsageError(f"{said}write `peftbench new {one} {asked}`")
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name for a method; use lower case, digits and dashes, as in fast-lora"
+            f"{name!r} is no name for a {kind}; use lower case, digits and dashes, as in fast-lora"
         )
-    if name.startswith("test-"):
+    if kind == "method" and name.startswith("test-"):
         raise UsageError(f"{name!r} would be taken for a test; begin the name with another word")
     return Names.of(name)
 

@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from statistics import fmean
 
+from ..records.in_words import span_in_words
+
 TRIALS = "tuning"  # runs after which others are planned
 LEAST_S = 60.0  # below it nobody plans anything by it
 
@@ -54,7 +56,5 @@ class TimeLeft:
         left = self.seconds()
         if left is None or left < LEAST_S:
             return ""
-        minutes = left / 60
-        size = f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
         of = " for the trials" if set(+self._waiting) == {TRIALS} else ""
-        return f"about {size} left{of}"
+        return f"about {span_in_words(left)} left{of}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..engine.answers import ask
 from ..engine.jobs import Plan, PlanLatency
@@ -25,6 +25,7 @@ from .more_processes import more_processes
 from .one_by_one import one_by_one, without_dead
 from .request import Comparison, check_request
 from .shard import part_of
+from .suite import Suite
 from .tuning import tune
 
 
@@ -70,7 +71,27 @@ class _Nobody:
     def done(self, item: Planned, stored: Stored) -> None: ...
 
 
+class _Once:
+    """A watcher that hears of each run once before it is done, however many comparisons it is in."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.event, self._watcher = watcher.event, watcher
+        self._known, self._done = set[str](), set[str]()
+
+    def planned(self, planned: list[Planned]) -> None:
+        new = {item.run.key: item for item in planned if item.run.key not in self._known}
+        self._known |= new.keys()
+        if new or not planned:
+            self._watcher.planned(list(new.values()))
+
+    def done(self, item: Planned, stored: Stored) -> None:
+        if item.run.key not in self._done:
+            self._done.add(item.run.key)
+            self._watcher.done(item, stored)
+
+
 NOBODY = _Nobody()
+T = TypeVar("T")
 Selection = Callable[[list[Planned]], list[Planned]]
 
 
@@ -90,10 +111,68 @@ def compare(
     Raises:
         UsageError: something asked for does not exist, or the store can't be written.
     """
+    return carry_out(asked, select(planned_part(asked, engine, how)), store, engine, how, watcher)
+
+
+def compare_all(
+    suite: Suite,
+    store: Store,
+    engine: Engine,
+    how: Execution = ONE_BY_ONE,
+    watcher: Watcher = NOBODY,
+) -> list[Compared]:
+    """The same of several comparisons: all of them are planned before the first run begins.
+
+    Comparisons with one reference and one rule for adding seeds come back as one, in whose tables their rows stand together.
+
+    Raises:
+        UsageError: something asked for does not exist, or the store can't be written.
+    """
+    plans = planned_parts(suite, engine, how)
+    watcher = _Once(watcher)
+    if len(plans) > 1:  # a tuned one's runs are known after its trials
+        parts = zip(suite.comparisons, plans, strict=True)
+        watcher.planned([item for asked, its in parts if not asked.trials for item in its])
+    done = [
+        carry_out(asked, planned, store, engine, how, watcher)
+        for asked, planned in zip(suite.comparisons, plans, strict=True)
+        if planned
+    ]
+    together: dict[Any, list[Compared]] = {}
+    for one in done:
+        together.setdefault((one.reference, one.sequence), []).append(one)
+    return [
+        Compared(
+            _once(its, lambda c: c.results, lambda r: r.record.key),
+            _once(its, lambda c: c.planned, lambda p: p.run.key),
+            *what,
+        )
+        for what, its in together.items()
+    ]
+
+
+def _once(parts: list[Compared], of: Callable[[Compared], list[T]], key: Callable[[T], str]) -> list[T]:
+    """What is in several parts, once."""
+    return list({key(one): one for part in parts for one in of(part)}.values())
+
+
+def carry_out(
+    asked: Comparison,
+    planned: list[Planned],
+    store: Store,
+    engine: Engine,
+    how: Execution,
+    watcher: Watcher = NOBODY,
+) -> Compared:
+    """Do the runs of a comparison, and those that its results ask for.
+
+    Raises:
+        UsageError: the store can't be written.
+    """
     sequence = asked.sequence
     how = dataclasses.replace(how, sequence=dataclasses.asdict(sequence) if sequence else None)
     held = Held(store)
-    planned = held.used_for(select(planned_part(asked, engine, how)))
+    planned = held.used_for(planned)
     _check_jobs(planned, how, engine)
 
     def do(runs: list[Planned]) -> list[Result]:
@@ -150,6 +229,15 @@ def planned_part(asked: Comparison, engine: Engine, how: Execution) -> list[Plan
         )
     planned = planned_runs(asked, engine, how.timeout_s)
     return planned if how.shard is None else part_of(planned, how.shard, bool(asked.trials))
+
+
+def planned_parts(suite: Suite, engine: Engine, how: Execution) -> list[list[Planned]]:
+    """The runs of each comparison that are not left out.
+
+    Raises:
+        UsageError: something asked for does not exist, or nothing of it can run.
+    """
+    return suite.kept([planned_part(asked, engine, how) for asked in suite.comparisons])
 
 
 def planned_runs(asked: Comparison, engine: Engine, timeout_s: float | None = None) -> list[Planned]:

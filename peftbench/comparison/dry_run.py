@@ -16,42 +16,58 @@ from ..stats.estimate import ALPHA
 from ..stats.power import MOST_SEEDS, of_spread, seeds_for, smallest_difference
 from ..tables.rate_curve import grid
 from ..tables.table import MARGIN
+from .estimate import time_in_words
 from .held import Held
+from .suite import Suite
 from .tuning import EXTENSIONS, trial_runs
 
 USUAL_SPREADS = (0.3, 1.0)  # points that seeds of a task lie apart by, where nothing is known of it
 
 
-def plan_text(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> str:
+def plan_text(suite: Suite, plans: Sequence[Sequence[Planned]], store: Store, how: Execution) -> str:
     """A line for each method and kind of run, and the number of runs that are to be done."""
-    planned = Held(store).used_for(planned)
-    body = _rows(planned, trials, store, how)
+    runs = _runs(suite, plans, store)
+    body = _rows(runs, store, how)
     text = tabulate(body, headers="keys", tablefmt="github", disable_numparse=True)
     total = sum(row["to do"] for row in body)
-    notes = [f"{total} of {len(planned) + len(_trials(planned, trials))} runs to do; nothing was run."]
-    if trials:
+    notes = [f"{total} of {len(runs)} runs to do; nothing was run."]
+    missing = [item for item in runs if is_missing(item, store.get(item.run.key), how)]
+    notes += [time_in_words(missing, store)] if missing else []
+    if any(asked.trials for asked in suite.comparisons):
         notes.append(
             "Reported runs use the learning rate that tuning chooses; a choice at the edge of a grid adds up to "
             f"{EXTENSIONS} more rates to every method."
         )
     if how.shard is None:  # a part has not all methods and seeds
-        notes += what_seeds_decide(planned, store)
+        notes += what_seeds_decide([item for item in runs if item.run.kind != "tuning"], store)
     return "\n".join([text, "", *notes]) + "\n"
 
 
-def plan_rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> list[dict[str, Any]]:
+def plan_rows(
+    suite: Suite, plans: Sequence[Sequence[Planned]], store: Store, how: Execution
+) -> list[dict[str, Any]]:
     """The lines alone."""
-    return _rows(Held(store).used_for(planned), trials, store, how)
+    return _rows(_runs(suite, plans, store), store, how)
 
 
-def _rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution) -> list[dict[str, Any]]:
-    everything = [*_trials(planned, trials), *planned]
+def _runs(suite: Suite, plans: Sequence[Sequence[Planned]], store: Store) -> list[Planned]:
+    """Those of all comparisons, trials of learning rates first, each once."""
+    held = Held(store)
+    found: dict[str, Planned] = {}
+    for asked, planned in zip(suite.comparisons, plans, strict=True):
+        used = held.used_for(planned)
+        found |= {item.run.key: item for item in [*_trials(used, asked.trials), *used]}
+    return list(found.values())
+
+
+def _rows(runs: Sequence[Planned], store: Store, how: Execution) -> list[dict[str, Any]]:
+    budgets = {_budget(item) for item in runs} - {""}
     lines: dict[tuple[Any, ...], list[Planned]] = {}
-    for item in everything:
+    for item in runs:
         run = item.run
-        lines.setdefault((*run.cell, run.kind, run.method), []).append(item)
+        lines.setdefault((*run.cell, _budget(item), run.kind, run.method), []).append(item)
     body = []
-    for (model, task, size, kind, method), items in lines.items():
+    for (model, task, size, budget, kind, method), items in lines.items():
         states = [(item, store.get(item.run.key)) for item in items]
         missing = sum(is_missing(item, stored, how) for item, stored in states)
         failed = sum(stored is not None and stored.record.status == "failed" for _, stored in states)
@@ -61,6 +77,7 @@ def _rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution)
             {
                 "model": model,
                 "task": _sized(task, size),
+                **({"budget": budget} if len(budgets) > 1 else {}),
                 "run": kind,
                 "method": method,
                 "learning rate": ""
@@ -76,6 +93,15 @@ def _rows(planned: Sequence[Planned], trials: int, store: Store, how: Execution)
             }
         )
     return body
+
+
+def _budget(item: Planned) -> str:
+    """Of what is trained: comparisons of a suite may differ in it."""
+    budget = item.run.budget
+    if item.run.kind not in ("training", "tuning"):
+        return ""
+    length = f"{budget.steps} steps" if budget.steps is not None else f"{budget.epochs:g} epochs"
+    return f"{length} of {budget.batch_size}"
 
 
 def what_seeds_decide(planned: Sequence[Planned], store: Store) -> list[str]:

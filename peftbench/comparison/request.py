@@ -25,6 +25,7 @@ from ..option import (
 )
 from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
 from ..records.runs import ADAMW, FSDP, OPTIMIZERS, PARALLEL, Budget
+from .exclusion import Exclusion
 
 if TYPE_CHECKING:
     from ..stats.sequential import SeedSchedule
@@ -233,6 +234,8 @@ class Comparison:
         FSDP, "What they share: fsdp the batch and the base model's weights, or ddp the batch alone.", EXECUTION, TEXT,
         choices=PARALLEL,
     )  # fmt: skip
+
+    excluded: tuple[Exclusion, ...] = ()  # what a suite leaves out of it
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

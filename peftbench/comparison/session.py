@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .. import defaults
 from ..engine.sweep import Execution
-from ..option import EXECUTION, OUTPUT, option, option_of, options_of
-from ..option_types import FLAG, PATH, TEXT
+from ..option import COMPARED, EXECUTION, OUTPUT, option, option_of, options_of
+from ..option_types import FILE, FLAG, PATH, TEXT
 from .latency_request import LatencyRequest
 from .request import Comparison
 
@@ -22,6 +22,11 @@ class Session:
         EXECUTION,
         TEXT,
     )
+    suite: str | None = option(
+        None, "A TOML file with these words, or a built-in suite (`peftbench list suites`); what is given beside it holds.", COMPARED, FILE,
+        completes="suite",
+    )  # fmt: skip
+    yes: bool = option(False, "Also do what comes to more than 2,000 training runs.", EXECUTION, FLAG)
     dry_run: bool = option(False, "Print the plan and run nothing.", EXECUTION, FLAG)
     store: str = option(defaults.STORE, "Folder where results are stored.", OUTPUT, PATH)
 

@@ -27,6 +27,7 @@ from . import retained
 from .combination import Combination, runs_of, timed_together
 from .counts import Bases
 from .devices import check_ranks, method_on, resolve_device, resolve_dtype, resolve_weights
+from .excluded import marked
 from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
@@ -58,7 +59,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
         )
     sizes = list(asked.train_sizes)
     return sorted(
-        placed(planned),
+        placed(marked(planned, asked.excluded)),
         key=lambda p: (
             p.run.model,
             p.run.task,

@@ -1,4 +1,4 @@
-"""A figure of quality as people say it."""
+"""Figures as people say them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def quality_in_words(metric: Mapping[str, Any], quality: Mapping[str, Any]) -> s
     if metric["is_share"]:
         return f"{metric['name']} {value * 100:.1f} {metric['unit']}"
     return f"{metric['name']} {value:.3f}"
+
+
+def span_in_words(seconds: float) -> str:
+    """As "20 s", "40 min" or "2.5 h"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -264,13 +264,15 @@ class Planned:
     seeded: bool = True  # its outcome depends on the seed, and more seeds tell more
     tunable: bool = False  # a learning rate is to be found for it
     reference: bool = False  # differences are taken to it
+    left_out: tuple[int, ...] = ()  # the numbers of a suite's exclusions that mean it
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "run": self.run.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Planned:
-        return cls(**{**data, "run": Run.from_json(data["run"])})
+        left_out = tuple(data["left_out"])
+        return cls(**{**data, "run": Run.from_json(data["run"]), "left_out": left_out})
 
 
 BASE, COPY = "base", "copy of the base"

@@ -11,6 +11,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from peftbench.comparison.dry_run import plan_text, what_seeds_decide
+from peftbench.comparison.request import Comparison
+from peftbench.comparison.suite import Suite
 from peftbench.engine.sweep import Execution
 from peftbench.records.record import Record
 from peftbench.records.runs import Planned, Run
@@ -37,8 +39,9 @@ def test_without_results_it_is_said_for_usual_spreads(planned: list[Planned], tm
     (one,) = what_seeds_decide([item for item in planned if item.run.seed == 0], Store(tmp_path / "store"))
     assert "one seed shows no difference" in one
     store = Store(tmp_path / "store")
-    assert said in plan_text(planned, 0, store, Execution())
-    part = plan_text(planned[::2], 0, store, Execution(shard=(1, 2)))  # of two methods, say
+    suite = Suite((Comparison(("lora",), tune=0),), {})
+    assert said in plan_text(suite, [planned], store, Execution())
+    part = plan_text(suite, [planned[::2]], store, Execution(shard=(1, 2)))  # of two methods, say
     assert "0/" in part and "where seeds spread" not in part
     budget = dataclasses.replace(planned[0].run.budget, train_items=1000)
     few = [dataclasses.replace(i, run=dataclasses.replace(i.run, budget=budget)) for i in planned]

@@ -75,8 +75,8 @@ def test_costs_of_all_numbers_of_training_items_are_of_one_machine(by_cell: bool
 def test_a_part_without_runs_leaves_a_store_that_can_be_merged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compare, "compare", lambda *given: compare.Compared([], [], None, None))
+    monkeypatch.setattr(compare, "compare_all", lambda *given: [])
     monkeypatch.setattr(named, "engine_named", lambda name: nullcontext())
-    run_command({"shard": (3, 3), "store": str(tmp_path / "three")})
+    run_command({"named": None, "shard": (3, 3), "store": str(tmp_path / "three")})
     assert "part 3 of 3: its 0 runs" in capsys.readouterr().out
     assert merge([Store(tmp_path / "three")], Store(tmp_path / "all")).taken == 0

@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from peftbench import UsageError
+from peftbench.plugins.build import build_task
 from peftbench.render.literature import literature_text
-from peftbench.tables.literature import COLUMNS, PublishedRow, published_rows, rank_ranges, wilson_half_width
+from peftbench.tables.literature import (
+    COLUMNS,
+    TEST_ITEMS,
+    PublishedRow,
+    published_rows,
+    rank_ranges,
+    wilson_half_width,
+)
 from peftbench.tables.table import Table
 
 from ..support import results
@@ -101,6 +109,17 @@ def test_the_papers_rows_stand_below_the_task_and_say_what_differs(tables: list[
     assert (
         both.startswith(said) and "### Published: metamath" in both
     )  # what stands beside nothing is not lost
+
+
+def test_the_rows_of_the_peft_library_have_the_name_of_its_metric_here() -> None:
+    rows = published_rows("peft-metamathqa")
+    metrics = {metric.name for metric in build_task("metamath-gsm8k").objective.reported}
+    assert len(rows) == 63 and {row.task for row in rows} == {"metamath-gsm8k"}
+    assert {row.metric for row in rows} == {"peft_accuracy"} <= metrics
+    lora = next(row for row in rows if row.method == "lora/rank32")
+    assert (lora.value, lora.spread, lora.parameters) == (47.8, "2.7 over items", "9,175,040")
+    half = 100 * wilson_half_width(0.478, TEST_ITEMS["gsm8k"])
+    assert f"{half:.1f}" == "2.7"
 
 
 def test_strange_names_stay_text_below_the_table_too(tables: list[Table]) -> None:
