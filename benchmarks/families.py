@@ -7,28 +7,25 @@ Each model is made of its default config with at most four blocks, without weigh
 
 from __future__ import annotations
 
-import signal
+import sys
 import warnings
-from typing import Any
+from pathlib import Path
 
-import torch
 import transformers
 from torch import nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from peftbench.errors import NotSupported
 from peftbench.models.families import LINEAR_ROLES
 from peftbench.models.roles import ALL_LINEAR, experts, sites
 
-BLOCKS, SECONDS = 4, 30
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.families import FAMILIES, asked, without_weights
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     with_roles, refused, not_made = [], [], []
-    for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    for family in FAMILIES:
         try:
             model = without_weights(family)
         except Exception as error:  # noqa: BLE001  whatever a config without a checkpoint's values raises
@@ -56,34 +53,6 @@ def main() -> None:
     print("\n".join(with_roles))
     print(f"\n## Refused: {len(refused)}\n\n" + "\n".join(refused))
     print(f"\n## Not made from a default config: {len(not_made)}\n\n{', '.join(not_made)}")
-
-
-def without_weights(family: str) -> nn.Module:
-    config: Any = transformers.AutoConfig.for_model(family)
-    for part in (config, getattr(config, "text_config", None)):
-        for name in LAYERS:
-            if isinstance(getattr(part, name, None), int):
-                setattr(part, name, min(getattr(part, name), BLOCKS))
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
-    try:
-        with torch.device("meta"):
-            model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
-    finally:
-        signal.alarm(0)
-    return model
-
-
-def late(*_: Any) -> None:
-    raise TimeoutError(f"takes more than {SECONDS} s")
-
-
-def asked(model: nn.Module, roles: str) -> Any:
-    """The places, or why there are none."""
-    try:
-        return sites(model, roles)
-    except NotSupported as error:
-        return str(error)
 
 
 def blocks(model: nn.Module) -> int:

@@ -141,7 +141,9 @@ class LowRank(torch.autograd.Function):
         weight = weight_of(layer.base) if needs_x and base_out is None else None
         ctx.save_for_backward(flat if needs_a else None, mask, low, narrow_a, narrow_b, weight)
         ctx.layer, ctx.x_shape, ctx.parameters = layer, x.shape, (a, b)
-        return out.view(*x.shape[:-1], -1)
+        # Not marked as a view, which nobody may change in place, as Falcon's blocks do.
+        shaped: Tensor = torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])
+        return shaped
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:

@@ -66,7 +66,7 @@ class IA3:
 
 
 class ScaledOutputs(nn.Module):
-    """A linear layer with a gain on each of its outputs, or on those of some of their equal slices."""
+    """A linear layer with a gain on each of its outputs, or on those of some of their slices."""
 
     def __init__(self, base: nn.Module, sites: list[Site]) -> None:
         super().__init__()

@@ -184,10 +184,7 @@ def add_product(base: nn.Module, out: Tensor, low: Tensor, up: Tensor, scale: fl
 
 def adapted_rows(out_features: int, sites: Sequence[Site]) -> list[slice]:
     """The rows of a layer's weight that its sites name: all of them, or a slice for each site of a fused projection."""
-    parts = [site.part for site in sites if site.part is not None]
-    if not parts:
-        return [slice(0, out_features)]
-    return [slice(index * (out_features // n), (index + 1) * (out_features // n)) for index, n in parts]
+    return [slice(*site.rows) for site in sites if site.rows is not None] or [slice(0, out_features)]
 
 
 def spread(b: Tensor, rows: Sequence[slice], out_features: int) -> Tensor:

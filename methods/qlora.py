@@ -83,14 +83,14 @@ class QLoRA(LoRA):
 
     def inject(self, model: nn.Module) -> Adaptation:
         targets = sites(model, self.targets)
-        adapted = {(site.name, site.part) for site in targets}
+        adapted = {(site.name, site.rows) for site in targets}
         # These stand for layers that are whole, and some of them play no role.
         quantised_too = targets if self.targets.strip() == ALL_LINEAR else sites(model, LINEAR)
         copies = Copies()
 
         def build(base: nn.Module, its: list[Site]) -> nn.Module:
             quantised = quantise(base, self.bits, self.backend)
-            chosen = [site for site in its if (site.name, site.part) in adapted]
+            chosen = [site for site in its if (site.name, site.rows) in adapted]
             return QLoRALinear(base, quantised, chosen, self, copies) if chosen else quantised
 
         adaptation = swap(model, quantised_too, build)

@@ -64,9 +64,9 @@ class VeRA:
             raise ValueError(f"rank must be 1 or more, not {self.rank}")
 
     def inject(self, model: nn.Module) -> Adaptation:
-        shapes = [(weight_of(site.module).shape, site.part) for site in sites(model, self.targets)]
+        shapes = [(weight_of(site.module).shape, site.rows) for site in sites(model, self.targets)]
         in_features = max(shape[1] for shape, _ in shapes)
-        out_features = max(shape[0] // (part[1] if part else 1) for shape, part in shapes)
+        out_features = max(rows[1] - rows[0] if rows else shape[0] for shape, rows in shapes)
         device = next(model.parameters()).device
         pair = RandomPair(in_features, out_features, self.rank, device)
         return swap(model, self.targets, lambda base, its: VeRALinear(base, its, self, pair))

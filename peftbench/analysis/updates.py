@@ -91,7 +91,8 @@ def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]
         except NotSupported as error:
             raise UsageError(f"{run.method!r} trains no low-rank updates to analyze: {error}") from error
     own = own_prefix(trained.adaptation.model)
-    sites = linear_sites(trained.adaptation.model)
+    with trained.adaptation.without() as model:
+        sites = linear_sites(model)
     found = []
     for name, (a, b) in forms[0].items():
         weight = _array(weight_of(trained.adaptation.swaps[name][0]))
@@ -103,22 +104,21 @@ def _of_run(folder: Path, plugins: tuple[str, ...], split: bool) -> list[Update]
 
 def _by_site(whole: Update, sites: list[Site], split: bool) -> list[Update]:
     """One update for each role that the module plays and that something was trained for."""
-    if len(sites) == 1 and sites[0].part is None:
+    if len(sites) == 1 and sites[0].rows is None:
         return [dataclasses.replace(whole, role=sites[0].role, layer=sites[0].layer)]
     if sites and not split:
         return [dataclasses.replace(whole, layer=sites[0].layer)]
-    found, several = [], Counter(site.role for site in sites)
+    found, several, seen = [], Counter(site.role for site in sites), Counter[str]()
     for site in sites:
-        assert site.part is not None  # several roles of one module are slices of it
-        index, count = site.part
-        height = len(whole.b) // count
-        rows = slice(index * height, (index + 1) * height)
+        assert site.rows is not None  # several roles of one module are slices of it
+        rows = slice(*site.rows)
+        seen[site.role] += 1
         ranks = np.flatnonzero(np.any(whole.b[rows] != 0, axis=0))
         if len(ranks):
             found.append(
                 Update(
                     f"{whole.name} {site.role}"
-                    + (f" {site.part[0] + 1}/{count}" if several[site.role] > 1 else ""),
+                    + (f" {seen[site.role]}/{several[site.role]}" if several[site.role] > 1 else ""),
                     site.role,
                     site.layer,
                     whole.a[ranks],

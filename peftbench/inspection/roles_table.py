@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import NotSupported
 from ..models.families import LINEAR_ROLES
-from ..models.roles import Site, sites
+from ..models.roles import Site, linear_sites, sites
 from .methods_table import CONFIGS, WIDTHS, Maker, replaced
 
 ROLES = (*LINEAR_ROLES, "attention")
@@ -56,12 +56,14 @@ def _meaning(model: nn.Module, role: str) -> str:
         block = sites(model, "block")[0].name
     except NotSupported:
         return "refused"
-    return ", ".join(_named(site, block) for site in found if site.name.startswith(f"{block}."))
+    of_module = linear_sites(model)
+    inside = [site for site in found if site.name.startswith(f"{block}.")]
+    return ", ".join(_named(site, block, of_module.get(site.name, [])) for site in inside)
 
 
-def _named(site: Site, block: str) -> str:
+def _named(site: Site, block: str, of_module: list[Site]) -> str:
     name = f"`{site.name.removeprefix(block + '.')}`"
-    return name if site.part is None else f"{name} {site.part[0] + 1}/{site.part[1]}"
+    return name if site.rows is None else f"{name} {of_module.index(site) + 1}/{len(of_module)}"
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 LINEAR_ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-Part = tuple[int, int]  # (index, count) among equal slices of a module's output
-THIRDS: dict[str, tuple[Part, ...]] = {"query": ((0, 3),), "key": ((1, 3),), "value": ((2, 3),)}
-HALVES: dict[str, tuple[Part, ...]] = {"ffn_in": ((0, 2), (1, 2))}  # of a gated feed-forward
+QKV = frozenset(
+    ("query", "key", "value")
+)  # one projection's outputs: queries of all heads, then keys, then values
+GATED = frozenset(("ffn_in",))  # both matrices of a gated feed-forward, one above the other
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Family:
     block: str  # on the full name; its first group is the layer's index
     roles: dict[str, str]  # on the name relative to the block, matched whole
     embedding: str  # on the full name
-    fused: dict[str, tuple[Part, ...]] = field(default_factory=dict)  # role -> its slices of a module
+    fused: frozenset[str] = frozenset()  # roles that are played by slices of a module
     unclear: dict[str, str] = field(default_factory=dict)  # role -> why nothing can be said to play it
 
 
@@ -123,7 +124,7 @@ FAMILIES: dict[str, Family] = {
             r"mlp\.c_proj",
         ),
         r"(?:^|\.)wte$",
-        fused=THIRDS,
+        fused=QKV,
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -142,13 +143,13 @@ FAMILIES: dict[str, Family] = {
             r"mlp\.down_proj",
         ),
         r"(?:^|\.)embed_tokens$",
-        fused=THIRDS | HALVES,
+        fused=QKV | GATED,
     ),
     "modernbert": Family(
         r"(?:^|\.)layers\.(\d+)$",
         _roles("attn", r"attn\.Wqkv", r"attn\.Wqkv", r"attn\.Wqkv", r"attn\.Wo", r"mlp\.Wi", r"mlp\.Wo"),
         r"(?:^|\.)tok_embeddings$",
-        fused=THIRDS | HALVES,
+        fused=QKV | GATED,
     ),
     "falcon": _by_head(r"(?:^|\.)h\.(\d+)$", "self_attention", r"(?:^|\.)word_embeddings$", own=True),
     "bloom": _by_head(r"(?:^|\.)h\.(\d+)$", "self_attention", r"(?:^|\.)word_embeddings$", own=True),

@@ -8,17 +8,17 @@ way every block has to have it: a model of which some blocks lack a role is refu
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import NotSupported, UsageError, unknown
-from .families import FAMILIES, LINEAR_ROLES, THIRDS, Family, Part
+from .families import FAMILIES, LINEAR_ROLES, QKV, Family
 
 ALL_LINEAR = "all-linear"  # in place of roles: every linear layer of the blocks, fused ones whole
 ROLES = (*LINEAR_ROLES, "attention", "block", "embedding", "norm")
@@ -26,13 +26,13 @@ ROLES = (*LINEAR_ROLES, "attention", "block", "embedding", "norm")
 
 @dataclass(frozen=True)
 class Site:
-    """One place in a model: a module, or one of the equal slices of its output features."""
+    """One place in a model: a module, or a slice of its output features."""
 
     role: str
     name: str  # dotted name in the model
     module: nn.Module = field(compare=False, repr=False)
     layer: int | None  # index of the block; None outside the blocks
-    part: Part | None = None  # None: all of it
+    rows: tuple[int, int] | None = None  # of its weight, from and to; None: all of them
 
 
 # What the linear layers of a block are called in the wild. Used for a family that is not in the table.
@@ -58,20 +58,25 @@ def family_of(model: nn.Module) -> Family:
     known = FAMILIES.get(str(config.model_type))
     if known is None:
         return _discover(model, str(config.model_type))
-    heads = getattr(config, "num_attention_heads", None)
-    if known.fused and getattr(config, "num_key_value_heads", None) not in (None, heads):
-        return _without_thirds(known, str(config.model_type))
     return known
 
 
-def _without_thirds(family: Family, model_type: str) -> Family:
-    """Of a model with fewer keys and values than queries: its fused projection is not cut into equal parts."""
-    why = f"this {model_type} model has fewer keys and values than queries, so that its fused projection has no equal parts; take {ALL_LINEAR}"
-    return dataclasses.replace(
-        family,
-        roles={role: name for role, name in family.roles.items() if role not in THIRDS},
-        unclear=dict.fromkeys(THIRDS, why),
-    )
+def _slices(role: str, module: nn.Module, config: Any) -> list[tuple[int, int]]:
+    """The rows of a fused module's weight that play a role. Keys and values may have fewer heads than queries."""
+    if role in QKV:
+        heads = config.num_attention_heads
+        of_keys = getattr(config, "num_key_value_heads", None) or heads
+        shares = {"query": heads, "key": of_keys, "value": of_keys}
+    else:
+        shares = {"gate": 1, "up": 1}
+    out_features = module.nf if isinstance(module, Conv1D) else getattr(module, "out_features", None)
+    if not isinstance(out_features, int):  # a wrapper that a method put there, which is no place any more
+        return []
+    unit = out_features // sum(shares.values())
+    ends = [unit * end for end in accumulate(shares.values(), initial=0)]
+    return [
+        rows for name, rows in zip(shares, pairwise(ends), strict=True) if role not in QKV or name == role
+    ]
 
 
 def sites(model: nn.Module, roles: str) -> list[Site]:
@@ -117,13 +122,19 @@ def _all_linear(model: nn.Module) -> list[Site]:
         Site("linear", f"{block.name}.{name}", module, block.layer)
         for block in sites(model, "block")
         for name, module in block.module.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
+        if isinstance(module, nn.Linear | Conv1D) and not _is_read_by_another(block.module, name)
     ]
     if not found:
         raise NotSupported(
             f"targets {ALL_LINEAR!r} match nothing: the blocks of this model have no linear layers"
         )
     return found
+
+
+def _is_read_by_another(block: nn.Module, name: str) -> bool:
+    """Whether the module around a layer takes its weight itself, as Mamba's mixers do: what is put in its place would not be seen."""
+    around, _, own = name.rpartition(".")
+    return own == "dt_proj" and "Mamba" in type(block.get_submodule(around)).__name__
 
 
 def experts(model: nn.Module) -> list[tuple[str, int]]:
@@ -185,8 +196,9 @@ def _all_sites(model: nn.Module, family: Family) -> Iterator[Site]:
             inner = name[len(block) + 1 :]
             for role, pattern in family.roles.items():
                 if re.fullmatch(pattern, inner):
-                    for part in family.fused.get(role, (None,)):
-                        yield Site(role, name, module, layer, part)
+                    fused = role in family.fused
+                    for rows in _slices(role, module, model.config) if fused else (None,):
+                        yield Site(role, name, module, layer, rows)
         elif re.search(family.embedding, name):
             yield Site("embedding", name, module, None)
         if type(module).__name__.endswith("Norm"):

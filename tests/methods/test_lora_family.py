@@ -197,8 +197,8 @@ def test_lora_equals_loralib(merged: bool, fused: bool) -> None:
     torch.manual_seed(0)
     base: Any = Conv1D(96, 32) if fused else nn.Linear(32, 32)
     sites = [
-        Site(role, "c_attn", base, 0, (part, 3) if fused else None)
-        for role, part in (("query", 0), ("value", 2))
+        Site(role, "c_attn", base, 0, rows if fused else None)
+        for role, rows in (("query", (0, 32)), ("value", (64, 96)))
     ][: 2 if fused else 1]
     ours: Any = LoRALinear(base, sites, LoRA(rank=4, alpha=8))
     ours.a.data.normal_(0, 0.1)

@@ -45,8 +45,8 @@ def build(
     inner: Any = Conv1D(48, 32) if fused else nn.Linear(32, 48, bias=base == "linear")
     inner.requires_grad_(False)
     sites = [
-        Site(role, "layer", inner, 0, (part, 3) if fused else None)
-        for role, part in (("query", 0), ("value", 2))
+        Site(role, "layer", inner, 0, rows if fused else None)
+        for role, rows in (("query", (0, 16)), ("value", (32, 48)))
     ]
     layer = kind(inner, sites[: 1 + fused], LoRA(rank=4, alpha=6, dropout=dropout), copies)
     for p in (layer.a, layer.b):
@@ -116,6 +116,7 @@ def test_half_precision_rounds_and_no_more(base: str, stream: torch.dtype, devic
 
 FREE = (
     "view",
+    "_unsafe_view",
     "t",
     "transpose",
     "slice",
@@ -288,6 +289,22 @@ def test_compiles_without_a_break() -> None:
         torch.testing.assert_close(step(compiled, x), step(layer, x), rtol=2**-7, atol=2**-7)
     finally:
         torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("base", ["linear", "fused"])
+def test_what_it_returns_may_be_changed_in_place(base: str) -> None:
+    """As Falcon's blocks do, which add to it; the layer's own gradients stay."""
+    layer = build(base=base)
+    x = torch.randn(2, 3, 32)
+    grads = []
+    for in_place in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", HALF):
+            out: Tensor = layer(x)
+        changed = out.add_(1) if in_place else out + 1
+        changed.float().square().sum().backward()
+        grads.append([layer.a.grad.clone(), layer.b.grad.clone()])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
 def test_has_no_second_derivative() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,9 @@ def test_every_role_is_played_once_a_block(family: str) -> None:
 
 def test_a_fused_projection_is_three_slices_of_one_module() -> None:
     found = sites(build("gpt2"), "value+query")
-    assert [(s.role, s.part) for s in found] == [("query", (0, 3)), ("value", (2, 3))] * 2
+    width = shape(found[0].module)[0]
+    slices = [("query", (0, width)), ("value", (2 * width, 3 * width))]
+    assert [(s.role, s.rows) for s in found] == slices * 2
     assert len({s.name for s in found}) == 2
 
 
@@ -136,13 +139,45 @@ def test_slices_of_a_fused_projection_and_of_a_gated_feed_forward() -> None:
         transformers.ModernBertConfig(**WIDE, pad_token_id=0),
     ):
         model = without_weights(config)
-        parts = [[site.part for site in sites(model, role) if site.layer == 1] for role in LINEAR_ROLES]
-        assert parts == [[(0, 3)], [(1, 3)], [(2, 3)], [None], [(0, 2), (1, 2)], [None]], config.model_type
+        rows = [[site.rows for site in sites(model, role) if site.layer == 1] for role in LINEAR_ROLES]
+        ffn = shape(sites(model, "ffn_in")[0].module)[0] // 2
+        gated = [(0, ffn), (ffn, 2 * ffn)]
+        assert rows == [[(0, 32)], [(32, 64)], [(64, 96)], [None], gated, [None]], config.model_type
         assert {shape(site.module) for site in sites(model, "query")} == {(96, 32)}
     fewer = without_weights(transformers.Phi3Config(**WIDE, pad_token_id=0, num_key_value_heads=2))
-    with pytest.raises(NotSupported, match="fewer keys and values than queries, .* take all-linear"):
-        sites(fewer, "query")
-    assert len(sites(fewer, "attention_output+ffn_in")) == 2 * 3
+    rows = [
+        [site.rows for site in sites(fewer, role) if site.layer == 1] for role in ("query", "key", "value")
+    ]
+    assert rows == [[(0, 32)], [(32, 48)], [(48, 64)]]
+
+
+@pytest.mark.parametrize(("role", "same"), [("query", "key"), ("key", "query"), ("value", None)])
+def test_slices_of_fewer_keys_are_what_the_model_takes_for_them(role: str, same: str | None) -> None:
+    """Without queries, or without keys, attention is even; without values nothing comes of it."""
+    config = transformers.Phi3Config(
+        **WIDE, pad_token_id=0, num_key_value_heads=2, eos_token_id=1, bos_token_id=1
+    )
+    torch.manual_seed(0)
+    model: Any = transformers.Phi3Model(config).eval()
+
+    def attended(without: str | None) -> torch.Tensor:
+        changed = copy.deepcopy(model)
+        for site in sites(changed, without) if without else ():
+            with torch.no_grad():
+                site.module.weight[slice(*site.rows or ())] = 0.0  # type: ignore[operator]
+        seen: list[torch.Tensor] = []
+        changed.layers[0].self_attn.o_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        changed(input_ids=torch.arange(2, 10)[None], use_cache=False)
+        return seen[0]
+
+    found = attended(role)
+    if same is None:
+        assert not found.any()
+    else:
+        even = torch.stack([attended(None)[0, 0], found[0, 0]])  # the first token attends to itself alone
+        torch.testing.assert_close(even[0], even[1])
+        torch.testing.assert_close(found, attended(same))
+        assert not torch.allclose(found, attended(None), atol=1e-4)
 
 
 def test_what_holds_query_key_and_value_head_by_head_is_no_slices() -> None:
@@ -172,7 +207,7 @@ def test_all_linear_layers_of_the_blocks(checkpoint: Callable[[str], str]) -> No
     names = [site.name for site in sites(build("llama"), "all-linear")]
     assert len(names) == 14 and names[0] == "layers.0.self_attn.q_proj"
     fused = sites(build("gpt2"), "all-linear")
-    assert len(fused) == 8 and all(site.part is None for site in fused)
+    assert len(fused) == 8 and all(site.rows is None for site in fused)
     assert {site.layer for site in sites(deepseek(q_lora_rank=16), "all-linear")} == {0, 1}
     with pytest.raises(UsageError, match="or all-linear"):
         sites(build("llama"), "all-linear+query")
