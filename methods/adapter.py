@@ -10,6 +10,7 @@ frozen (the original work trained them). Does not merge: there is a nonlinearity
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ from peftbench import Adaptation, Claims, Facts, Preset, Site, method, swap, wei
 class Adapter:
     """Bottleneck layers after attention and feed-forward (Houlsby et al. 2019)."""
 
-    bottleneck: int = 8
+    bottleneck: int = dataclasses.field(default=8, metadata={"size": True})
     targets: str = "attention_output+ffn_out"
     init_std: float = 0.02
 

@@ -12,6 +12,7 @@ not merge.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import nn
@@ -35,7 +36,7 @@ from .adapter_p import AdapterP
 class AdapterD:
     """Pfeiffer's adapters with the lowest blocks left without one (Rücklé et al. 2021)."""
 
-    bottleneck: int = 48
+    bottleneck: int = dataclasses.field(default=48, metadata={"size": True})
     dropped: int | None = None  # blocks without an adapter; None: five of twelve
     init_std: float = 0.02
 

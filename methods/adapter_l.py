@@ -9,6 +9,7 @@ zero; those of the model stay frozen. W_up starts at zero, so the model starts a
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ from .adapter import AdapterLinear, Bottleneck
 class AdapterL:
     """A bottleneck layer after the feed-forward, with a LayerNorm of its own (Lin et al. 2020)."""
 
-    bottleneck: int = 16
+    bottleneck: int = dataclasses.field(default=16, metadata={"size": True})
     init_std: float = 0.02
 
     def __post_init__(self) -> None:

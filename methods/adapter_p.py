@@ -42,7 +42,7 @@ from .adapter import AdapterLinear, Bottleneck
 class AdapterP:
     """A bottleneck layer after the feed-forward of each block (Pfeiffer et al. 2021)."""
 
-    bottleneck: int = 16
+    bottleneck: int = dataclasses.field(default=16, metadata={"size": True})
     init_std: float = 0.02
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ from ._peft_lora import fingerprint_of, lora_to_peft, read_peft_lora
 class LoRA:
     """Low-rank updates beside frozen linear layers (Hu et al. 2021)."""
 
-    rank: int = 8
+    rank: int = dataclasses.field(default=8, metadata={"size": True})
     alpha: float = 16.0
     dropout: float = 0.0
     targets: str = "query+value"

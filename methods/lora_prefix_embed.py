@@ -5,6 +5,7 @@ r (in + out) parameters a matrix and d (l_p + l_i): the paper's LoRA+PE. Does no
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import nn
@@ -30,7 +31,7 @@ from .prefix_embed import PrefixEmbed
 class LoRAPrefixEmbed:
     """LoRA with prefix-embedding tuning (Hu et al. 2021)."""
 
-    rank: int = 8
+    rank: int = dataclasses.field(default=8, metadata={"size": True})
     alpha: float = 16.0
     targets: str = "query+value"
     prefix: int = 8

@@ -9,6 +9,7 @@ the residual sum; s is a constant. L (2 r d + r + d) parameters. Does not merge.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ from .adapter import Bottleneck
 class ParallelAdapter:
     """A scaled bottleneck layer beside the feed-forward (He et al. 2022)."""
 
-    bottleneck: int = 8
+    bottleneck: int = dataclasses.field(default=8, metadata={"size": True})
     scale: float = 4.0
 
     def __post_init__(self) -> None:

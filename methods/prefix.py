@@ -12,6 +12,7 @@ is a cache that was there before, they begin at l: the same outputs where the to
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,7 @@ SERVED = ("sdpa",)  # implementations of attention whose mask is (batch, 1, quer
 class Prefix:
     """Trained keys and values before the sequence at every layer (Li & Liang 2021)."""
 
-    length: int = 16
+    length: int = dataclasses.field(default=16, metadata={"size": True})
     hidden: int = 512
     init_std: float = 0.02
 

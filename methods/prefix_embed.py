@@ -9,6 +9,7 @@ last infix token; where the tokens stand otherwise: `_virtual_tokens.py`. The PE
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from ._virtual_tokens import add_virtual_tokens, normal, stack_of
 class PrefixEmbed:
     """Trained embeddings before and after the tokens (Hu et al. 2021)."""
 
-    prefix: int = 8
+    prefix: int = dataclasses.field(default=8, metadata={"size": True})
     infix: int = 8
     init_std: float | None = None
 

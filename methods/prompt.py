@@ -9,6 +9,7 @@ the prompt follows it.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ from ._virtual_tokens import add_virtual_tokens, stack_of
 class Prompt:
     """Trained embeddings before the tokens (Lester et al. 2021)."""
 
-    length: int = 16
+    length: int = dataclasses.field(default=16, metadata={"size": True})
 
     def __post_init__(self) -> None:
         if self.length < 1:

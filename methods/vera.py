@@ -9,6 +9,7 @@ Kaiming-uniform; it can leave them out of the file and draw them again from the 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import accumulate
@@ -55,7 +56,7 @@ from .lora import adapted_rows
 class VeRA:
     """Two trained vectors a layer around a shared random pair (Kopiczko et al. 2024)."""
 
-    rank: int = 256
+    rank: int = dataclasses.field(default=256, metadata={"size": True})
     targets: str = "query+value"
     d_init: float = 0.1
 

@@ -24,6 +24,7 @@ from ..option import (
     verify,
 )
 from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
+from ..records.match import check_match
 from ..records.runs import ADAMW, FSDP, OPTIMIZERS, PARALLEL, Budget
 from .exclusion import Exclusion
 
@@ -160,6 +161,10 @@ class Comparison:
     scored_items: int | None = option(
         None, "Number of test items to score, the same share of each group, the same for all methods; 0: all. Default: the budget's.", BUDGET,
         WHOLE, check=up_to(MOST_ITEMS, at_least(0, "; 0 scores all")),
+    )  # fmt: skip
+    match: str | None = option(
+        None, "Size each method to one figure by its own field (rank, bottleneck, length): params=300k or stored=2MB.", BUDGET, TEXT,
+        check=check_match,
     )  # fmt: skip
     latency_grid: tuple[tuple[int, int], ...] | None = option(
         None, "Latency: batch size x tokens, as in 1x32,4x32; none to skip.", MEASUREMENT, CELLS

@@ -16,8 +16,12 @@ from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
 from ..plugins.contracts import Claims
 from ..records.joint import joined
+from ..records.match import Match
 from ..records.runs import FSDP, Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Bases, Counts, counts_of
+from .matched import Sized, sized
+
+NO_SIZE = 2**62  # of what a model does not take
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,20 @@ def runs_of(cell: Combination, method: str, baseline: bool, bases: Bases) -> lis
         )
         for run in runs
     ]
+
+
+def sized_for(cell: Combination, method: str, bases: Bases) -> Sized:
+    """The method at the size that the comparison asks for, on this model; as it is where it can't serve the model at all."""
+    assert cell.asked.match is not None
+    match = Match.of(cell.asked.match)
+
+    def figure_of(text: str) -> int:
+        counts = _counts(cell, _first(cell, text, _rate(cell.asked, text, baseline=False)[1]), bases)
+        if counts.refusal is not None:
+            return NO_SIZE
+        return (counts.adapter if match.kind == "params" else 4 * (counts.stored or 0)) or 0
+
+    return Sized(method) if figure_of(method) == NO_SIZE else sized(method, match, figure_of)
 
 
 def _seeds(cell: Combination, claims: Claims, counts: Counts, budget: Budget) -> int:
@@ -163,6 +181,7 @@ def _first(cell: Combination, method: str, rate: float) -> Run:
         forgetting=asked.forgetting,
         retain=asked.retain,
         retain_items=asked.retain_items if asked.retain else 0,
+        match=asked.match,
         checkpointing=asked.checkpointing,
         packing=asked.packing,
         optimizer=asked.optimizer,

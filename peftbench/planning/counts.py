@@ -31,6 +31,7 @@ class Counts:
     has_steps: bool  # it trains in steps, and is not solved in one go
     whole_split: bool = False  # what solves it sees every item of the training split, whatever the budget
     model: int | None = None  # numbers of the whole model
+    stored: int | None = None  # numbers that are saved of the method
     graph_is_base: bool = False  # at inference it is the base with other numbers in it
 
 
@@ -79,7 +80,7 @@ def counts_of(run: Run, device: Device, bases: Bases) -> Counts:
         return Counts(None, None, str(error), False, model=model)
     counted = count_parameters(prepared.adaptation, prepared.head, prepared.base)
     whole_split, same = prepared.adaptation.whole_split, prepared.graph_is_base
-    return Counts(counted.adapter, counted.head, None, has_steps, whole_split, model, same)
+    return Counts(counted.adapter, counted.head, None, has_steps, whole_split, model, counted.stored, same)
 
 
 def _raised(error: Exception, method: str) -> str:

@@ -24,10 +24,11 @@ from ..plugins import build, loader, registry
 from ..progress import notify
 from ..records.runs import Planned
 from . import retained
-from .combination import Combination, runs_of, timed_together
+from .combination import Combination, runs_of, sized_for, timed_together
 from .counts import Bases
 from .devices import check_ranks, method_on, resolve_device, resolve_dtype, resolve_weights
 from .excluded import marked
+from .matched import Sized, check_sizes
 from .places import placed, spelled
 
 ORDER_OF_KINDS = ("tuning", "profile", "training", "latency")  # in the order in which they are done
@@ -85,6 +86,9 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
         if asked.baseline or asked.baselines
         else None
     )
+    if asked.match is not None:
+        fixed = (*defaults.BASELINES, reference)
+        check_sizes(text for text in asked.methods if method_on(text, device) not in fixed)
     planned, bases = [], Bases()
     wanted = [name for text in asked.tasks for name in defaults.SUITES.get(text, (text,))]
     of_suites = {name for text in asked.tasks for name in defaults.SUITES.get(text, ())}
@@ -130,7 +134,11 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
             )
             of_cell: list[Planned] = []
             for method, baseline in methods.items():
-                runs = runs_of(cell, method, baseline, bases)
+                keeps = asked.match is None or baseline or method in (*defaults.BASELINES, reference)
+                fit = Sized(method) if keeps else sized_for(cell, method, bases)
+                own = dataclasses.replace(here, match=None) if keeps else here
+                of_method = dataclasses.replace(cell, asked=own, refusal=fit.refusal or cell.refusal)
+                runs = runs_of(of_method, fit.method, baseline, bases)
                 of_cell += [dataclasses.replace(item, reference=method == reference) for item in runs]
             planned += timed_together(of_cell)
     if not planned:

@@ -112,6 +112,7 @@ class Run:
     ranks: int = 1  # processes that do it together, each with a GPU
     parallel: str = FSDP  # what they share: "fsdp" the weights of the base, too, or "ddp" the batches alone
     half_decade: int | None = None  # of a trial: its place around the preset, which is 0
+    match: str | None = None  # what its method was sized to
     commits: dict[str, str] = field(default_factory=dict)  # that names of the hub stood for in the plan
     places: tuple[str, ...] = ()  # those of its words above that are paths
     home: str | None = None  # the folder that relative ones are seen from
@@ -164,6 +165,7 @@ class Run:
             parts["plugins"],
             parts["data_dir"],
             parts["half_decade"],
+            parts["match"],
             parts["commits"],
             parts["places"],
             parts["home"],
@@ -212,7 +214,7 @@ class Run:
 
     def named_as(self, other: Run) -> Run:
         """The same run with the paths of another one of its key, which may see them from another folder."""
-        names = ("model", "method", "task", "forgetting", "retain", "places", "home")
+        names = ("model", "method", "task", "forgetting", "retain", "places", "home", "match")
         return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:

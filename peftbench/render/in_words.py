@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..stats.estimate import ALPHA
 from ..tables.table import MARGIN, Row, Table
 
 
@@ -31,12 +32,28 @@ def _of_judged(table: Table, rows: Sequence[Row]) -> str:
         parts.append(f"{_and(equal)} are among the best and equal {within}")
     if unclear:
         others = [*(equal if len(equal) == 1 else []), *unclear]
-        parts.append(
-            f"{_and(others)} can't be told {'from the best' if len(equal) > 1 else 'apart'} with these seeds and items"
-        )
+        if len(equal) > 1:
+            parts.append(f"{_and(others)} can't be told from the best with these seeds and items")
+        elif _by_p_alone(table, others):
+            parts.append(f"each of {_and(others)} may be the best, as far as these seeds and items tell")
+        else:
+            parts.append(f"{_and(others)} can't be told apart with these seeds and items")
     if worse:
         parts.append(f"{_and(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse")
-    return f"In {table.metric}, {'; '.join(parts)}."
+    return f"In {table.metric}, {'; '.join(parts)}.{_by_p_alone(table, [*equal, *unclear])}"
+
+
+def _by_p_alone(table: Table, among_the_best: Sequence[Row]) -> str:
+    """Of rows that are not shown to be worse than the best of all, those whose p says that they differ from the reference."""
+    differ = [row for row in among_the_best if row.p_holm is not None and row.p_holm <= ALPHA]
+    if not differ:
+        return ""
+    one = len(differ) == 1
+    return (
+        f" By its p, {_and(differ)} differs from {table.reference}"
+        if one
+        else f" By their p, {_and(differ)} differ from {table.reference}"
+    ) + ": p compares with that one alone, and the best set all pairs, which asks for more."
 
 
 def why_untested(table: Table, rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..records.record import Record
 from ..stats.estimate import Groups
-from . import retained
+from . import retained, sized
 from .compiled import said_of
 from .latency_notes import latency_notes
 from .notes import Explains
@@ -331,7 +331,7 @@ def _costs(table: Table, chosen: Selected) -> list[str]:
                 "before; above 0 is worse; ± over seeds alone."
             )
         )
-    notes += map(Explains, retained.notes(table))
+    notes += [*map(Explains, retained.notes(table)), *sized.notes(rows, chosen.reported)]
     return notes + latency_notes(rows, table.setting.weights)
 
 

@@ -27,10 +27,23 @@ tables = results.tables  # the fixture
 )  # fmt: skip
 def test_it_says_what_the_marks_say(tables: list[Table], marks: tuple[str, ...], said: str) -> None:
     scored = [row for row in tables[0].rows if row.score is not None]
-    rows = [dataclasses.replace(r, checks=(), mark=m) for r, m in zip(scored, marks, strict=True)]
+    rows = [
+        dataclasses.replace(r, checks=(), mark=m, p_holm=None) for r, m in zip(scored, marks, strict=True)
+    ]
     assert in_words(dataclasses.replace(tables[0], rows=tuple(rows))) == said
     once = tuple(dataclasses.replace(row, mark="", seeds_good=1) for row in rows)
     assert in_words(dataclasses.replace(tables[0], rows=once)).startswith("One seed can't show a difference")
+
+
+def test_a_p_below_the_level_is_not_said_away(tables: list[Table]) -> None:
+    """The best set asks for more than a comparison with the reference alone, so that a row of it may differ from that."""
+    scored = [row for row in tables[0].rows if row.score is not None]
+    each = zip(scored, ("open", "open", ""), (0.026, None, 0.001), strict=True)
+    rows = [dataclasses.replace(row, checks=(), mark=mark, p_holm=p) for row, mark, p in each]
+    assert in_words(dataclasses.replace(tables[0], rows=tuple(rows))) == (
+        "In accuracy, each of lora and full may be the best, as far as these seeds and items tell; head is shown to be worse. By its p, "
+        "lora differs from full: p compares with that one alone, and the best set all pairs, which asks for more."
+    )
 
 
 def test_a_row_that_fails_is_not_judged(tables: list[Table]) -> None:
