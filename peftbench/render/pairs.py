@@ -20,17 +20,21 @@ HOW_TO_READ = (
 SIGNS = {PASSED: "✔", FAILED: "✘", INCONCLUSIVE: "?"}
 
 
-def check_comparable(paired: Paired, force: bool) -> None:
+def check_comparable(paired: Paired, force: bool, a: str = "A", b: str = "B") -> None:
     """Whether there is something to compare, and nothing that forbids it.
+
+    Args:
+        a, b: what the two sets are called.
 
     Raises:
         UsageError: nothing pairs, or the two sets were measured under conditions that differ.
     """
     if not paired.pairs:
-        a, b = (", ".join(names[:3]) or "no training run" for names in (paired.only_a, paired.only_b))
-        raise UsageError(f"no run of A has exactly one partner in B with its method, task, model and training items: A has {a}; B has {b}; keep what differs in other settings in other stores")  # fmt: skip
+        has = (", ".join(names[:3]) or "no training run" for names in (paired.only_a, paired.only_b))
+        said = "; ".join(f"{name} has {its}" for name, its in zip((a, b), has, strict=True))
+        raise UsageError(f"no run of {a} has exactly one partner in {b} with its method, task, model and training items: {said}; keep what differs in other settings in other stores")  # fmt: skip
     if paired.unlike and not force:
-        raise UsageError(f"A and B were not measured alike: {'; '.join(paired.unlike)}; --force compares them anyway")  # fmt: skip
+        raise UsageError(f"{a} and {b} were not measured alike: {'; '.join(paired.unlike)}; --force compares them anyway")  # fmt: skip
 
 
 def pairs_text(paired: Paired, verdicts: Sequence[Verdict], a: str, b: str) -> str:
@@ -46,7 +50,7 @@ def pairs_text(paired: Paired, verdicts: Sequence[Verdict], a: str, b: str) -> s
         by_place.setdefault((pair.task, pair.model, pair.train_items), []).append(pair)
     for (task, model, items), pairs in by_place.items():
         lines += [plain_text(f"**{title_of(task, items, model)}**"), "", _table(pairs), ""]
-    lines += [f"- {plain_text(note)}" for note in _notes(paired)]
+    lines += [f"- {plain_text(note)}" for note in (HOW_TO_READ, *notes_of(paired))]
     return "\n".join(lines) + "\n"
 
 
@@ -77,17 +81,20 @@ def _seeds(pair: Pair) -> str:
 
 
 def _value(figure: PairedFigure | None, side: str) -> str:
-    if figure is None:
-        return MISSING
+    return MISSING if figure is None else value_of(figure, side)
+
+
+def value_of(figure: PairedFigure, side: str) -> str:
+    """What a figure is in A or in B ("a" or "b"), as it is shown."""
     value = (figure.a if side == "a" else figure.b) * figure.points
     if figure.points == 100:
         return f"{value:.1f}"
     return f"{value:.3g}" if out_of_scale(value) else f"{value:.3f}"
 
 
-def _notes(paired: Paired) -> list[str]:
-    notes = [HOW_TO_READ]
-    notes += [f"{pair.label}: {pair.problem}" for pair in paired.pairs if pair.problem]
+def notes_of(paired: Paired) -> list[str]:
+    """What a reader must know of a comparison beside its figures."""
+    notes = [f"{pair.label}: {pair.problem}" for pair in paired.pairs if pair.problem]
     if paired.unlike:
         unpaired = {SOURCES["task"], SOURCES["data"], PART} & set(paired.unlike)
         said = "; the items differ, so scores are not paired by seed and item" if unpaired else ""

@@ -67,7 +67,9 @@ def test_what_comes_no_nearer_is_a_row_that_says_so() -> None:
         "bitfit comes to 608, +22% of 500 trained parameters; it has no field to be sized by, and --match takes what is within 10%"
     )
     prefix = planned("lora,prefix", match="params=5k")["prefix:length=1"]
-    assert (prefix.refusal or "").endswith("; there is no smaller length, and --match takes what is within 10%")
+    assert (prefix.refusal or "").endswith(
+        "; there is no smaller length, and --match takes what is within 10%"
+    )
     assert found["lora:rank=2"].refusal is None and found["lora:rank=4:targets=query"].refusal is None
 
 
@@ -90,7 +92,9 @@ def test_the_table_says_how_near_each_came(tmp_path: Path, capsys: pytest.Captur
             f"--latency-grid none --no-baselines --engine inline --quiet --format markdown --store {tmp_path / 'runs'}".split()
         )
     said = capsys.readouterr().out
-    sized = "adapter-h:bottleneck=19 5,068 (+1.4%), lora:rank=20 5,120 (+2.4%). The other rows are as they are."
+    sized = (
+        "adapter-h:bottleneck=19 5,068 (+1.4%), lora:rank=20 5,120 (+2.4%). The other rows are as they are."
+    )
     assert f"Sized to 5,000 trained parameters by a field of each method: {sized}" in said
     assert "bitfit comes to 608, -88% of 5,000 trained parameters" in said
 
