@@ -12,11 +12,19 @@ import typer
 from .. import defaults
 from ..errors import UsageError
 from ..tables.quantities import limited
-from .options import FormatOption, OutOption, StoreOption, uncollected, write
+from .options import FormatOption, OutOption, as_path, uncollected, write
 
 
 def report_command(
-    store: StoreOption = Path(defaults.STORE),
+    store: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--store",
+            help="Folder where results are stored; several, one after the other, are one table.",
+            parser=as_path("--store"),
+            show_default=defaults.STORE,
+        ),
+    ] = None,
     report: FormatOption = defaults.REPORT,
     baseline: Annotated[
         str,
@@ -63,7 +71,7 @@ def report_command(
         raise UsageError(f"--published works only with --format {defaults.WIDE_REPORT}")
     printed = [row for name in published or () for row in published_rows(name)]
     with uncollected():
-        found = stored_results(store)
+        found = stored_results(*(store or [Path(defaults.STORE)]))
         reference = reference_among(found, baseline)
         if advise:
             made: str | bytes = advice_text(advise_on(found, reference, limits))

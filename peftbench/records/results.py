@@ -153,18 +153,22 @@ def numbers(table: pyarrow.Table, column: str) -> npt.NDArray[Any]:
     return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
-def stored_results(store: Path) -> list[Result]:
-    """Everything in a store, each file in one and the same word.
+def stored_results(*stores: Path) -> list[Result]:
+    """Everything in some stores, each run once, a good one before a failed one, and each file in one and the same word.
 
     Raises:
-        UsageError: it holds no training run.
+        UsageError: they hold no training run.
     """
-    found = alike([Result(stored.record, stored.folder) for stored in Store(store).all()])
-    if not any(result.record.run.kind == "training" for result in found):
-        raise UsageError(
-            f"the store {str(store)!r} holds no finished training run; `peftbench run` makes some"
-        )
-    return found
+    found: dict[str, Result] = {}
+    for stored in (stored for store in stores for stored in Store(store).all()):
+        known = found.get(stored.record.key)
+        if known is None or known.record.status != "ok":
+            found[stored.record.key] = Result(stored.record, stored.folder)
+    if not any(result.record.run.kind == "training" for result in found.values()):
+        named = " and ".join(repr(str(store)) for store in stores)
+        held = "store {} holds" if len(stores) == 1 else "stores {} hold"
+        raise UsageError(f"the {held.format(named)} no finished training run; `peftbench run` makes some")
+    return alike(list(found.values()))
 
 
 def alike(results: Sequence[Result]) -> list[Result]:
