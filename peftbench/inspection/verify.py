@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..errors import UsageError
@@ -35,6 +36,8 @@ PLACES = (
     "cuda",
     "platform",
 )  # of the environment that results may depend on
+# What a run looks at beside its own task, which must come out the same, too.
+BESIDE = {"forgetting": "what it forgets of another text", "retained": "what it retains of other tasks"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def verify(folder: Path, out: Path, plugins: Sequence[str], data_dir: str | None
         identity = {**record.run.identity, **now}
         conditions = Conditions(curve_points=len(record.curve or ()))
         again = executed(dataclasses.replace(run, identity=identity), out, conditions)
+    again = Record.from_text(again.to_text())  # as the stored one was written and read
     return compare_runs(Result(record, folder), Result(again, out), _differences(record, identity))
 
 
@@ -91,12 +95,23 @@ def compare_runs(then: Result, now: Result, differs: Sequence[str]) -> Reproduct
     if scores is not None and metric in scores.figures:
         share = between_0_and_1(then.record.metric or {"is_share": False}) and metric != "nll"
         half = estimate(scores.figures[metric], scores.groups[metric], share=share).half_width()
+    beside = [
+        said for name, said in BESIDE.items() if getattr(then.record, name) != getattr(now.record, name)
+    ]
     outcome = NOT_REPRODUCED
-    if changed == 0 and before == after:
+    if changed == 0 and before == after and not beside:
         outcome = "bit for bit"
-    elif len(one) == len(other) and half is not None and abs(after - before) <= half:
+    elif _are_same_items(one, other) and half is not None and abs(after - before) <= half:
         outcome = "within its interval"
-    return Reproduction(outcome, metric, before, after, half, changed, len(one), tuple(differs))
+    return Reproduction(outcome, metric, before, after, half, changed, len(one), (*differs, *beside))
+
+
+def _are_same_items(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether both were asked the same: a score on other items says nothing of this one."""
+    names = [name for name in ("item", "reference") if name in one or name in other]
+    return len(one) == len(other) and all(
+        name in one and name in other and _column_equal(one[name], other[name]).all() for name in names
+    )
 
 
 def _changed(one: pd.DataFrame, other: pd.DataFrame) -> int:
@@ -107,10 +122,15 @@ def _changed(one: pd.DataFrame, other: pd.DataFrame) -> int:
         if (column in one) != (column in other):
             return len(one)
         if column in one:
-            then, now = one[column].to_numpy(), other[column].to_numpy()
-            # What is predicted of an item may be several numbers.
-            same &= then == now if then.dtype != object else list(map(np.array_equal, then, now))
+            same &= _column_equal(one[column], other[column])
     return int((~same).sum())
+
+
+def _column_equal(one: pd.Series[Any], other: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    """By item; what is predicted or wanted of one may be several numbers."""
+    then, now = one.to_numpy(), other.to_numpy()
+    equal = then == now if then.dtype != object else list(map(np.array_equal, then, now))
+    return np.asarray(equal, bool)
 
 
 def _differences(record: Record, identity: dict[str, Any]) -> list[str]:

@@ -92,6 +92,26 @@ def test_the_interval_decides(stored: tuple[Record, Path], tmp_path: Path) -> No
     assert compare_runs(Result(record, folder), Result(record, other), []).outcome == "not reproduced"
 
 
+def test_a_score_on_other_items_reproduces_nothing(stored: tuple[Record, Path], tmp_path: Path) -> None:
+    record, folder = stored
+    frame = pd.read_parquet(folder / "predictions.parquet")
+    other = tmp_path / "other"
+    other.mkdir()
+    frame.assign(reference=1 - frame["reference"], nll=frame["nll"] + 1).to_parquet(
+        other / "predictions.parquet"
+    )
+    found = compare_runs(Result(record, folder), Result(record, other), ["the data"])
+    assert found.outcome == "not reproduced"
+
+
+def test_what_a_run_looks_at_beside_must_come_out_the_same(stored: tuple[Record, Path]) -> None:
+    record, folder = stored
+    one, other = (dataclasses.replace(record, forgetting={"after_minus_before": x}) for x in (0.1, 0.2))
+    assert compare_runs(Result(one, folder), Result(one, folder), []).outcome == "bit for bit"
+    found = compare_runs(Result(one, folder), Result(other, folder), [])
+    assert found.outcome == "within its interval" and found.differs == ("what it forgets of another text",)
+
+
 def test_what_can_not_be_verified_is_said(stored: tuple[Record, Path]) -> None:
     record, _ = stored
     costs = dataclasses.replace(record, run=dataclasses.replace(record.run, kind="latency"))

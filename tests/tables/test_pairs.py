@@ -396,8 +396,8 @@ def test_the_program_compares_stores_and_exits_with_the_verdict(
     assert many.returncode == 0 and lines[0] == f"### {b}, {a} against {a}"
     assert any(line.startswith("| lora") and ", +0.0 ±0.0 (1.000)" in line for line in lines)
     assert any(line.startswith("The same in all of them: ") for line in lines)
-    one, twice = (peftbench("report", *["--store", a] * n, cwd=tmp_path) for n in (1, 2))
-    assert one.returncode == twice.returncode == 0 and one.stdout == twice.stdout
+    once, twice = (peftbench("report", *["--store", a] * n, cwd=tmp_path) for n in (1, 2))
+    assert once.returncode == twice.returncode == 0 and once.stdout == twice.stdout
     judged = peftbench("compare", a, b, a, "--fail-on", "accuracy:-1.0", cwd=tmp_path)
     assert judged.returncode == 2 and "judges one store against another; give two of them" in judged.stderr
     (tmp_path / "table.json").write_text("[]", encoding="utf-8")
