@@ -38,7 +38,7 @@ def run(*in_order: Any, **given: Any) -> pd.DataFrame:
     words = dict(_asked(in_order, given))
     suite = Suite.of(words, read(Session, {"suite": words.pop("suite", None)}).suite)
     how, session = read(Execution, suite.words), read(Session, suite.words)
-    suite.check_count(session.yes)
+    suite.check_count(session.yes or session.dry_run)
     store = Store(Path(session.store))
     with engine_named(session.engine) as engine:
         if session.dry_run:

@@ -85,6 +85,12 @@ def _listed(option: str, given: Any, example: str) -> list[Any]:
 def _specs(option: str, given: Any) -> tuple[str, ...]:
     if isinstance(given, str):
         return tuple(str(one) for one in spec.parse_list(given))
+    return tuple(_spec(option, one) for one in _listed(option, given, "NAME,NAME:FIELD=VALUE"))
+
+
+def _grids(option: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return tuple(str(one) for one in spec.grids(given))
     items = _listed(option, given, "NAME,NAME:FIELD=VALUE")
     return tuple(str(one) for item in items for one in spec.grid(_text(option, item)))
 
@@ -179,6 +185,7 @@ NUMBER = OptionType("FLOAT", float, _number)
 TEXT = OptionType("TEXT", str, _text)
 SPEC = OptionType("SPEC", str, _spec)
 SPECS = OptionType("SPEC,...", str | Sequence[str], _specs, _joined)
+GRIDS = OptionType("SPEC,...", str | Sequence[str], _grids, _joined)  # a field may have several values
 NAMES = OptionType("NAME,...", str | Path | Sequence[str | Path], _names, _joined)
 SIZES = OptionType(
     "INT|all,...",

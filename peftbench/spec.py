@@ -5,8 +5,8 @@ tasks; a SPEC names a registered frozen dataclass and some of its fields. A fiel
 pairs of text, all the settings that are no fields: a bridge to another library leaves them to that library. One with the
 metadata `file` names a file or a folder.
 
-In a list of SPECs `lora:rank=4|16|64` stands for three of them, and several such fields for every combination; a value with a `|` of its
-own stands in quotes.
+As a user types methods, `lora:rank=4|16|64` stands for three of them, and several such fields for every combination; a `|` inside
+brackets or single quotes is a part of its value.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Spec:
 
 
 def _quoted(value: str) -> str:
-    if any(mark in value for mark in ":,|") or value != value.strip() or value.startswith("'"):
+    if any(mark in value for mark in ":,") or value != value.strip() or value.startswith("'"):
         return "'" + value.replace("'", "''") + "'"
     return value
 
@@ -101,6 +101,15 @@ def parse_list(text: str) -> list[Spec]:
     """Read `SPEC,SPEC,...`, ignoring empty entries.
 
     Raises:
+        UsageError: one is no SPEC.
+    """
+    return [parse(part) for part in _cut(text, ",") if part.strip()]
+
+
+def grids(text: str) -> list[Spec]:
+    """The same of what a user typed, where a text may stand for several.
+
+    Raises:
         UsageError: one is no SPEC, or stands for too many.
     """
     return [one for part in _cut(text, ",") if part.strip() for one in grid(part)]
@@ -115,7 +124,7 @@ def grid(text: str) -> list[Spec]:
     name, *settings = _cut(text, ":")
     alternatives = []
     for setting in settings:
-        first, *others = _cut(setting, "|")
+        first, *others = _alternatives(setting)
         field = first.partition("=")[0]
         if others and not all(value.strip() for value in (first.partition("=")[2], *others)):
             raise UsageError(f"{setting.strip()!r} has an empty alternative; write it as in rank=4|16|64")
@@ -125,6 +134,20 @@ def grid(text: str) -> list[Spec]:
             f"{text.strip()!r} stands for {count:,} settings, above {MOST_OF_A_GRID:,}; leave some out"
         )
     return [parse(":".join([name, *chosen])) for chosen in itertools.product(*alternatives)]
+
+
+def _alternatives(setting: str) -> list[str]:
+    """Its parts between bars, but not inside brackets, where a bar is one of a regular expression."""
+    found: list[str] = []
+    for part in _cut(setting, "|"):
+        opened = found and sum(found[-1].count(mark) for mark in "([{") > sum(
+            found[-1].count(mark) for mark in ")]}"
+        )
+        if opened:
+            found[-1] += f"|{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def build(spec: Spec, cls: type[Any], kind: str) -> Any:

@@ -75,3 +75,21 @@ def test_canonical_names_what_differs_from_the_default() -> None:
 def test_mistakes_are_named(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         build(text)
+
+
+def test_a_bar_makes_a_grid_but_not_inside_brackets_or_quotes() -> None:
+    def named(text: str) -> list[str]:
+        return [str(one) for one in spec.grids(text)]
+
+    assert named("lora:rank=4|16:targets=a|b,x") == [
+        "lora:rank=4:targets=a", "lora:rank=4:targets=b", "lora:rank=16:targets=a", "lora:rank=16:targets=b", "x",
+    ]  # fmt: skip
+    pattern = r"peft:type=lora:target_modules=.*\.(query|value)"
+    assert named(pattern) == [pattern] and named("a:path='x|y'") == ["a:path=x|y"]
+    assert named("a:t=(q|v)|k") == ["a:t=(q|v)", "a:t=k"]
+    # What is stored is read as it is: it stands for one.
+    assert [one.fields for one in spec.parse_list("a:path=x|y")] == [(("path", "x|y"),)]
+    with pytest.raises(UsageError, match="has an empty alternative"):
+        spec.grids("lora:rank=4|")
+    with pytest.raises(UsageError, match="stands for 1,000,000 settings, above 10,000"):
+        spec.grids("lora:" + ":".join(f"{name}=" + "|".join(map(str, range(100))) for name in "abc"))

@@ -83,7 +83,7 @@ def run_command(given: Mapping[str, Any]) -> None:
     suite = Suite.of(*_suite_in(given))
     how, session = read(Execution, suite.words), read(Session, suite.words)
     printed = read(Printed, suite.words)
-    suite.check_count(session.yes)
+    suite.check_count(session.yes or session.dry_run)
     load_reports(suite.comparisons[0].plugins)
     check_report(printed.report)
     store = Store(Path(session.store))

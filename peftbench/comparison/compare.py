@@ -123,12 +123,15 @@ def compare_all(
 ) -> list[Compared]:
     """The same of several comparisons: all of them are planned before the first run begins.
 
-    Comparisons with one reference and one rule for adding seeds come back as one, in whose tables their rows stand together.
+    Comparisons with one reference, be it that some lack it, and one rule for adding seeds come back as one, in whose tables their rows
+    stand together.
 
     Raises:
         UsageError: something asked for does not exist, or the store can't be written.
     """
     plans = planned_parts(suite, engine, how)
+    for planned in plans:  # before the first run begins
+        _check_jobs(planned, how, engine)
     watcher = _Once(watcher)
     if len(plans) > 1:  # a tuned one's runs are known after its trials
         parts = zip(suite.comparisons, plans, strict=True)
@@ -140,7 +143,9 @@ def compare_all(
     ]
     together: dict[Any, list[Compared]] = {}
     for one in done:
-        together.setdefault((one.reference, one.sequence), []).append(one)
+        others = [c.reference for c in done if c.sequence == one.sequence]
+        reference = one.reference or next(filter(None, others), None)
+        together.setdefault((reference, one.sequence), []).append(one)
     return [
         Compared(
             _once(its, lambda c: c.results, lambda r: r.record.key),
@@ -223,12 +228,17 @@ def planned_part(asked: Comparison, engine: Engine, how: Execution) -> list[Plan
     Raises:
         UsageError: there is no such part.
     """
-    if how.shard is not None and asked.sequence is not None:
+    if how.shard is not None:
+        _check_shard(asked)
+    planned = planned_runs(asked, engine, how.timeout_s)
+    return planned if how.shard is None else part_of(planned, how.shard, bool(asked.trials))
+
+
+def _check_shard(asked: Comparison) -> None:
+    if asked.sequence is not None:
         raise UsageError(
             "--until looks at all runs together; leave it out of --shard, and use it after peftbench merge"
         )
-    planned = planned_runs(asked, engine, how.timeout_s)
-    return planned if how.shard is None else part_of(planned, how.shard, bool(asked.trials))
 
 
 def planned_parts(suite: Suite, engine: Engine, how: Execution) -> list[list[Planned]]:
@@ -237,7 +247,15 @@ def planned_parts(suite: Suite, engine: Engine, how: Execution) -> list[list[Pla
     Raises:
         UsageError: something asked for does not exist, or nothing of it can run.
     """
-    return suite.kept([planned_part(asked, engine, how) for asked in suite.comparisons])
+    plans = suite.kept([planned_runs(asked, engine, how.timeout_s) for asked in suite.comparisons])
+    if how.shard is None:
+        return plans
+    for asked in suite.comparisons:
+        _check_shard(asked)
+    together = {item.run.key: item for plan in plans for item in plan}
+    tunes = any(asked.trials for asked in suite.comparisons)
+    mine = {item.run.key for item in part_of(list(together.values()), how.shard, tunes)}
+    return [[item for item in plan if item.run.key in mine] for plan in plans]
 
 
 def planned_runs(asked: Comparison, engine: Engine, timeout_s: float | None = None) -> list[Planned]:

@@ -23,7 +23,7 @@ from ..option import (
     up_to,
     verify,
 )
-from ..option_types import CELLS, FLAG, FOLDER, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
+from ..option_types import CELLS, FLAG, FOLDER, GRIDS, NAMES, NUMBER, PATHS, SIZES, SPEC, SPECS, TEXT, WHOLE
 from ..records.match import check_match
 from ..records.runs import ADAMW, FSDP, OPTIMIZERS, PARALLEL, Budget
 from .exclusion import Exclusion
@@ -42,7 +42,7 @@ SOME_NAME = not_empty("needs a name; leave it out for the starter's")
 def methods_option() -> Any:
     """What is compared."""
     return option(
-        tuple(defaults.METHODS.split(",")), "Methods, as in lora:rank=4,adapter (`peftbench list methods`).", COMPARED, SPECS,
+        tuple(defaults.METHODS.split(",")), "Methods, as in lora:rank=4,adapter (`peftbench list methods`).", COMPARED, GRIDS,
         check=SOME_METHODS, completes="method",
     )  # fmt: skip
 
@@ -241,6 +241,7 @@ class Comparison:
     )  # fmt: skip
 
     excluded: tuple[Exclusion, ...] = ()  # what a suite leaves out of it
+    adds_baseline: bool = True  # not where another comparison of its suite has it, at its own rate
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from .. import defaults, spec
 from ..errors import UsageError
 from ..option import read
-from ..option_types import CELLS, NAMES, PART, PATHS, SIZES, SPECS
+from ..option_types import CELLS, GRIDS, NAMES, PART, PATHS, SIZES, SPECS
 from ..records.runs import Planned
 from .exclusion import Exclusion
 from .request import Comparison, check_request
 from .suite_file import OF_COMPARISONS, OPTIONS, RATE, SuiteFile, Words, as_asked, file_of, read_suite
 
-LISTS = (SPECS, NAMES, SIZES, CELLS, PATHS, PART)  # types of which one value is a list
+LISTS = (SPECS, GRIDS, NAMES, SIZES, CELLS, PATHS, PART)  # types of which one value is a list
+EXCLUSIVE = (("steps", "epochs"), ("epochs", "steps"), ("tune", "lr"), ("lr", "tune"))
 MOST_UNASKED = 2_000  # runs that are begun without --yes: above it is a slip of the finger, or days
 
 
@@ -47,8 +48,11 @@ class Suite:
         written = read_suite(file)
         try:
             parts = list(_parts(written, typed))
+            for name, value in parts[0].items():
+                OPTIONS[name].verify(OPTIONS[name].value(value))
             left_out = written.excluded or ()
-            return cls(tuple(replace(_checked(part), excluded=left_out) for part in parts), parts[0])
+            asked_for = [replace(_checked(part), excluded=left_out) for part in parts]
+            return cls(tuple(_with_one_baseline(asked_for)), parts[0])
         except UsageError as error:
             raise UsageError(f"suite {str(file)!r}: {error}") from error
 
@@ -72,7 +76,9 @@ class Suite:
             if number not in meant:
                 raise UsageError(f"[[exclude]] of {one.said} leaves out nothing: no run is of it")
         left = [[item for item in items if not item.left_out] for items in planned]
-        if self.excluded and all(item.baseline for items in left for item in items):
+        if self.excluded and all(
+            item.baseline or item.run.kind == "latency" for items in left for item in items
+        ):
             raise UsageError("[[exclude]] leaves no method to run")
         return left
 
@@ -80,6 +86,19 @@ class Suite:
     def excluded(self) -> tuple[Exclusion, ...]:
         """The same in each comparison."""
         return self.comparisons[0].excluded
+
+
+def _with_one_baseline(comparisons: list[Comparison]) -> list[Comparison]:
+    """Where the reference has a rate of its own, comparisons at other rates do not add it a second time."""
+    has = {_but_methods(one) for one in comparisons if one.baseline in one.methods}
+    return [
+        replace(one, adds_baseline=one.baseline in one.methods or _but_methods(one) not in has)
+        for one in comparisons
+    ]
+
+
+def _but_methods(asked: Comparison) -> Comparison:
+    return replace(asked, methods=(), learning_rate=None)
 
 
 def _checked(words: Mapping[str, object]) -> Comparison:
@@ -98,6 +117,9 @@ def _typed(given: Mapping[str, object]) -> SuiteFile:
 
 def _parts(written: SuiteFile, typed: SuiteFile) -> Iterator[Words]:
     """The options of each comparison: what has words of its own apart, and a part for each value of what takes one."""
+    for one, other in EXCLUSIVE:  # what is typed holds, also over what can't stand beside it
+        if one in typed.words:
+            written = written.without(other)
     suite = typed.over(written)
     models = None if suite.models is None else dict.fromkeys(suite.models)
     alone = {name: words for name, words in suite.of_model.items() if words and name in (models or ())}
@@ -111,7 +133,8 @@ def _parts(written: SuiteFile, typed: SuiteFile) -> Iterator[Words]:
             continue
         by_rate: dict[float | None, list[str]] = {}
         for name, rate in suite.methods:
-            by_rate.setdefault(None if RATE.parameter in typed.words else rate, []).append(name)
+            shared = RATE.parameter in typed.words or "tune" in typed.words
+            by_rate.setdefault(None if shared else rate, []).append(name)
         for rate, names in by_rate.items():
             own = {} if rate is None else {RATE.parameter: rate}
             yield from _each({**words, "methods": names, **own})

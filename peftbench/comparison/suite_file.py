@@ -27,14 +27,13 @@ import math
 import os
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from .. import spec
 from ..errors import UsageError, unknown
 from ..option import options_of
-from ..option_types import NAMES, SPECS
 from .exclusion import Exclusion
 from .request import Comparison
 from .session import RUN_OPTIONS, Printed
@@ -70,6 +69,13 @@ class SuiteFile:
             {**other.of_model, **self.of_model},
             other.excluded if self.excluded is None else self.excluded,
         )
+
+    def without(self, word: str) -> SuiteFile:
+        """The same, which says nothing of a word."""
+        of_model = {
+            name: {w: v for w, v in words.items() if w != word} for name, words in self.of_model.items()
+        }
+        return replace(self, words={w: v for w, v in self.words.items() if w != word}, of_model=of_model)
 
 
 def built_in() -> dict[str, Path]:
@@ -117,7 +123,7 @@ def read_suite(file: Path, through: Sequence[Path] = ()) -> SuiteFile:
     if file.resolve() in through:
         raise UsageError(f"{where} extends itself")
     try:
-        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        said = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeError) as error:
         raise UsageError(f"{where} is no TOML: {error}") from error
     except OSError as error:
@@ -135,7 +141,7 @@ def read_suite(file: Path, through: Sequence[Path] = ()) -> SuiteFile:
 
 
 def _of_file(said: Words) -> SuiteFile:
-    tables = {name: _tables(name, said.pop(name)) for name in TABLES if _has_tables(name, said)}
+    tables = {name: [*map(dict, said.pop(name))] for name in TABLES if _has_tables(name, said)}
     words = _words(said)
     names, models = _texts(words, "methods"), _texts(words, "model")
     methods = None if names is None else as_asked(names)
@@ -173,10 +179,6 @@ def _is_tables(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
-def _tables(name: str, value: list[Words]) -> list[Words]:
-    return [dict(one) for one in value]
-
-
 def _words(said: Words, known: Any = None) -> Words:
     """Options by parameter.
 
@@ -208,7 +210,6 @@ def _texts(words: Words, parameter: str) -> tuple[str, ...] | None:
     if parameter not in words:
         return None
     one = OPTIONS[parameter]
-    assert one.type in (SPECS, NAMES)
     value = one.value(words.pop(parameter))
     one.verify(value)
     return tuple(value)

@@ -60,7 +60,7 @@ class Checkpoints:
             return 0
         if kept.get("of") != self._of:
             self._say(
-                "its checkpoint is of other versions of libraries, or has another --curve, so it begins anew"
+                "its checkpoint is of other versions of libraries, or has another --curve or --save-every, so it begins anew"
             )
             return 0
         for name, tensor in {
@@ -135,6 +135,7 @@ class Checkpoints:
             "version": VERSION,
             "key": self.run.key,
             "curve": self.conditions.curve_points,
+            "save_every": self.conditions.save_every,
             "libraries": describe(self.run.device, self.conditions)["libraries"],
         }
 

@@ -141,7 +141,7 @@ def _training(run: Run, out: Path, conditions: Conditions) -> dict[str, Any]:
                 f"{run.method} seed {run.seed}",
             )
             checkpoints = Checkpoints(run, conditions, prepared, witness, points, (memory, energy))
-            saved = SavedSteps(run, conditions, prepared, out)
+            saved = SavedSteps(run, conditions, prepared, out, (memory, energy))
             with witness.watching(steps, len(encoded["train"])):
                 seen = train(
                     prepared,

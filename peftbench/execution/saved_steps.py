@@ -14,8 +14,11 @@ from pathlib import Path
 import torch
 
 from .. import progress
+from ..measure.energy import EnergyMeter
+from ..measure.memory import MemoryMeter
 from ..models.parted import copy_into
 from ..records.runs import Conditions, Run
+from ..records.store import unwritable
 from ..records.weights import saved_steps, step_file
 from . import ranks
 from .prepare import Prepared
@@ -31,6 +34,7 @@ class SavedSteps:
     conditions: Conditions
     prepared: Prepared
     out: Path
+    meters: tuple[MemoryMeter, EnergyMeter]  # which do not count what it takes
 
     @property
     def _every(self) -> int:
@@ -57,14 +61,27 @@ class SavedSteps:
                     f"{self.run.method}: the method keeps something between steps and does not say what, so no step's weights are saved"
                 )
             return
+        memory, energy = self.meters
+        with memory.paused(), energy.paused():
+            self._save(done)
+
+    def _save(self, done: int) -> None:
+        adaptation = self.prepared.adaptation
         own = {} if adaptation.between_steps is None else adaptation.between_steps.state()
         tensors = {name: its.detach() for name, its in _kept(self.prepared).items()}
         ranks.save(
             {**tensors, **{f"{OWN}{name}": its for name, its in own.items()}}, step_file(self.out, done)
         )
         if self._beside is not None:  # the state that a later process carries on from does not hold it
-            self._beside.mkdir(parents=True, exist_ok=True)
-            _linked(step_file(self.out, done), step_file(self._beside, done))
+            try:
+                self._beside.mkdir(parents=True, exist_ok=True)
+                _linked(step_file(self.out, done), step_file(self._beside, done))
+            except OSError as error:
+                if unwritable(error) is not None:  # so that nothing else can be written either
+                    raise
+                progress.notify(
+                    f"{self.run.method}: the weights after step {done:,} are lost if this run is ended: {error.strerror}"
+                )
 
     def take_over(self, done: int) -> None:
         """What an earlier process saved until the step that this one carried on from."""

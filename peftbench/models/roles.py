@@ -72,7 +72,11 @@ def _slices(role: str, module: nn.Module, config: Any) -> list[tuple[int, int]]:
     out_features = module.nf if isinstance(module, Conv1D) else getattr(module, "out_features", None)
     if not isinstance(out_features, int):  # a wrapper that a method put there, which is no place any more
         return []
-    unit = out_features // sum(shares.values())
+    unit, rest = divmod(out_features, sum(shares.values()))
+    if rest:
+        raise NotSupported(
+            f"the {out_features} outputs of a fused projection are no whole slices for {', '.join(shares)}"
+        )
     ends = [unit * end for end in accumulate(shares.values(), initial=0)]
     return [
         rows for name, rows in zip(shares, pairwise(ends), strict=True) if role not in QKV or name == role

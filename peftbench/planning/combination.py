@@ -16,12 +16,10 @@ from ..models.resolve import kind_of, resolve_model
 from ..plugins import build
 from ..plugins.contracts import Claims
 from ..records.joint import joined
-from ..records.match import Match
+from ..records.match import BYTES_OF_A_NUMBER, Match
 from ..records.runs import FSDP, Budget, LatencyGrid, Planned, Run, resolved_plugins
 from .counts import Bases, Counts, counts_of
-from .matched import Sized, sized
-
-NO_SIZE = 2**62  # of what a model does not take
+from .matched import NO_SIZE, Sized, sized
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def sized_for(cell: Combination, method: str, bases: Bases) -> Sized:
         counts = _counts(cell, _first(cell, text, _rate(cell.asked, text, baseline=False)[1]), bases)
         if counts.refusal is not None:
             return NO_SIZE
-        return (counts.adapter if match.kind == "params" else 4 * (counts.stored or 0)) or 0
+        return (counts.adapter if match.kind == "params" else BYTES_OF_A_NUMBER * (counts.stored or 0)) or 0
 
     return Sized(method) if figure_of(method) == NO_SIZE else sized(method, match, figure_of)
 
@@ -110,7 +108,8 @@ def timed_together(planned: Sequence[Planned]) -> list[Planned]:
     """The runs of a combination's methods, with one set of latency processes: in each all methods take turns with the base."""
     rest = [item for item in planned if item.run.kind != "latency"]
     # By name: the same methods have the same processes in whatever order they are asked for.
-    timed = sorted((item for item in planned if item.run.kind == "latency"), key=lambda item: item.run.method)
+    latency = (item for item in planned if item.run.kind == "latency" and not item.left_out)
+    timed = sorted(latency, key=lambda item: item.run.method)
     if not timed:
         return rest
     run = joined([item.run for item in timed])

@@ -13,6 +13,7 @@ from ..plugins.build import canonical
 from ..records.match import WITHIN, Match
 
 LARGEST = 2**20  # above it no field goes
+NO_SIZE = 2**62  # of what a model does not take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,8 @@ def nearest(figure_of: Callable[[int], int], target: int) -> int:
 
 
 def _why_not(text: str, found: int, match: Match, reason: str) -> str | None:
+    if found == NO_SIZE:
+        return f"{text} is refused on this model, and no size of it is near {match.said}"
     away = found / match.target - 1
     if abs(away) <= WITHIN:
         return None

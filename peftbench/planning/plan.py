@@ -60,7 +60,7 @@ def plan(asked: Comparison, capacity: Capacity) -> list[Planned]:
         )
     sizes = list(asked.train_sizes)
     return sorted(
-        placed(marked(planned, asked.excluded)),
+        placed(planned),
         key=lambda p: (
             p.run.model,
             p.run.task,
@@ -132,15 +132,17 @@ def _all_runs(asked: Comparison, device: Device, cores: int) -> list[Planned]:
             cell = Combination(
                 here, model, task_name, device, cores, dtype, weights, revision, depends_on, broken
             )
-            of_cell: list[Planned] = []
+            of_cell: dict[str, Planned] = {}
             for method, baseline in methods.items():
                 keeps = asked.match is None or baseline or method in (*defaults.BASELINES, reference)
                 fit = Sized(method) if keeps else sized_for(cell, method, bases)
                 own = dataclasses.replace(here, match=None) if keeps else here
                 of_method = dataclasses.replace(cell, asked=own, refusal=fit.refusal or cell.refusal)
                 runs = runs_of(of_method, fit.method, baseline, bases)
-                of_cell += [dataclasses.replace(item, reference=method == reference) for item in runs]
-            planned += timed_together(of_cell)
+                for item in marked(runs, asked.excluded):
+                    # A method that was sized may come to be another one of these.
+                    of_cell.setdefault(item.run.key, dataclasses.replace(item, reference=method == reference))
+            planned += timed_together([*of_cell.values()])
     if not planned:
         raise UsageError(
             f"none of the models {', '.join(asked.models)} can do any of the tasks {', '.join(tasks)}"
@@ -265,6 +267,6 @@ def _methods(asked: Comparison, device: Device) -> dict[str, bool]:
         for name in defaults.BASELINES:
             if name in registry.load("method"):
                 wanted.setdefault(name, True)
-    if asked.baseline is not None:  # what differences are taken to must be run
+    if asked.baseline is not None and asked.adds_baseline:  # what differences are taken to must be run
         wanted.setdefault(method_on(asked.baseline, device), True)
     return wanted

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import UsageError, unknown
 
+BYTES_OF_A_NUMBER = 4  # what trains is float32
 WITHIN = 0.10  # a method that comes no nearer is a row that says so
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 _BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -31,7 +32,7 @@ class Match:
         kind, equals, value = (part.strip() for part in text.partition("="))
         if not equals or kind not in UNITS:
             raise unknown(f"figure of {option}:", kind, UNITS, f"as in {' or '.join(EXAMPLES.values())}")
-        found = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zA-Z]*)", value)
+        found = re.fullmatch(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zA-Z]*)", value)
         unit = UNITS[kind].get(found[2].lower()) if found else None
         if found is None or unit is None or (target := round(float(found[1]) * unit)) < 1:
             raise UsageError(

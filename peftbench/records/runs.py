@@ -273,7 +273,7 @@ class Planned:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Planned:
-        left_out = tuple(data["left_out"])
+        left_out = tuple(data.get("left_out", ()))
         return cls(**{**data, "run": Run.from_json(data["run"]), "left_out": left_out})
 
 

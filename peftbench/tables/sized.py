@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..records.match import Match
+from ..records.match import BYTES_OF_A_NUMBER, Match
+from ..records.record import Record
 from ..records.results import Result
 from .table import Row
 
@@ -15,10 +16,11 @@ def notes(rows: Sequence[Row], reported: Sequence[Result]) -> list[str]:
     said = []
     for text in dict.fromkeys(asked.values()):
         match = Match.of(text)
+        figures = {r.record.run.method: _figure(r.record, match) for r in reported}
         came = [
             f"{row.label} {figure:,} ({figure / match.target - 1:+.1%})"
             for row in rows
-            if asked.get(row.method) == text and (figure := _figure(row, match)) is not None
+            if asked.get(row.method) == text and (figure := figures.get(row.method)) is not None
         ]
         if came:
             said.append(
@@ -27,6 +29,8 @@ def notes(rows: Sequence[Row], reported: Sequence[Result]) -> list[str]:
     return said
 
 
-def _figure(row: Row, match: Match) -> int | None:
-    found = row.costs.figures.get("trained" if match.kind == "params" else "stored")
-    return None if found is None else int(found)
+def _figure(record: Record, match: Match) -> int | None:
+    """As the plan counted it: of what is stored the numbers, without the file's header."""
+    counted = record.parameters or {}
+    numbers = counted.get("adapter" if match.kind == "params" else "stored")
+    return None if numbers is None else int(numbers) * (1 if match.kind == "params" else BYTES_OF_A_NUMBER)

@@ -30,7 +30,11 @@ OPTIONS = {"run": [*RUN_OPTIONS, *PRINTED], "latency": [*LATENCY_OPTIONS, *PRINT
 def test_every_field_is_an_option() -> None:
     asked = (Comparison, Execution, Session, Printed, LatencyRequest)
     without = {f.name for cls in asked for f in dataclasses.fields(cls) if "option" not in f.metadata}
-    assert without == {"sequence", "excluded"}  # made of --until, --seeds and --max-seeds; said in a suite
+    assert without == {
+        "sequence",
+        "excluded",
+        "adds_baseline",
+    }  # made of --until, --seeds and --max-seeds; said in a suite
     assert options_of(Comparison, Execution, Session) == RUN_OPTIONS
     assert {one.field for one in LATENCY_OPTIONS} >= {f.name for f in dataclasses.fields(LatencyRequest)}
 

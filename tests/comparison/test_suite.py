@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from peftbench.cli.app import main
 from peftbench.comparison.compare import compare_all, planned_parts
 from peftbench.comparison.dry_run import plan_rows, plan_text
 from peftbench.comparison.suite import Suite
@@ -70,6 +72,14 @@ def test_what_is_typed_holds(suite: Callable[..., Suite]) -> None:
     )  # fmt: skip
 
 
+def test_what_is_typed_holds_over_what_can_not_stand_beside_it(suite: Callable[..., Suite]) -> None:
+    text = "steps = 3\n[[method]]\nname = 'lora'\nlr = 0.1"
+    (one,) = suite(text, epochs="1").comparisons
+    assert (one.steps, one.epochs, one.learning_rate) == (None, 1.0, 0.1)
+    (one,) = suite(text, tune="3").comparisons
+    assert (one.tune, one.learning_rate) == (3, None)
+
+
 @pytest.mark.parametrize(
     ("text", "given", "said"),
     [
@@ -78,7 +88,7 @@ def test_what_is_typed_holds(suite: Callable[..., Suite]) -> None:
         ("steps = 'x'", {}, "suite '.*': --steps must be a whole number, not 'x'"),
         ("steps = 3\nepochs = 1.0", {}, "suite '.*': --steps and --epochs exclude each other"),
         ("steps = 3", {"steps": "x"}, "^--steps must be a whole number"),
-        ("steps = 3", {"epochs": 1}, "--steps and --epochs exclude each other"),
+        ('quiet = "yes"', {}, "suite '.*': --quiet must be True or False, not 'yes'"),
         (
             f"steps = {list(range(1, 200))}\nseeds = {list(range(1, 200))}",
             {},
@@ -177,3 +187,80 @@ def test_the_runs_of_one_comparison_are_those_of_the_command(
     assert [dataclasses.asdict(item) for item in typed[0]] == [
         dataclasses.asdict(item) for item in in_file[0]
     ]
+
+
+def test_a_method_that_is_left_out_is_not_timed_either(suite: Callable[..., Suite]) -> None:
+    words = {**TINY, "latency_grid": "1x8", "seeds": 1}
+    asked = suite("methods = 'lora,bitfit,adapter'\n[[exclude]]\nmethod = 'adapter'", **words, steps="2")
+    with engine_named("inline") as engine:
+        (planned,) = planned_parts(asked, engine, Execution())
+    latency = [item.run.method for item in planned if item.run.kind == "latency"]
+    assert set(latency) == {"lora"} and not any("adapter" in item.run.method for item in planned)
+
+
+def test_machines_share_the_runs_of_all_comparisons(suite: Callable[..., Suite]) -> None:
+    """Each run is of one part, exclusions hold in each, and no part is left without work for that the comparisons are small."""
+    text = "[[method]]\nname = 'lora'\nlr = [0.1, 0.2, 0.3, 0.4]\n[[exclude]]\nmethod = 'head'"
+    asked = suite(text, **{**TINY, "seeds": 1}, steps="2")
+    with engine_named("inline") as engine:
+        whole = {i.run.key for plan in planned_parts(asked, engine, Execution()) for i in plan}
+        parts = [
+            {i.run.key for plan in planned_parts(asked, engine, Execution(shard=(n, 3))) for i in plan}
+            for n in (1, 2, 3)
+        ]
+    assert set.union(*parts) == whole and sum(map(len, parts)) == len(whole) == 5
+    assert all(1 <= len(part) <= 2 for part in parts)
+
+
+def test_a_reference_with_a_rate_of_its_own_is_there_once(
+    suite: Callable[..., Suite], tmp_path: Path
+) -> None:
+    """As in peft-mc: the table has differences."""
+    text = """
+    baseline = "lora:rank=4"
+    baselines = false
+    [[method]]
+    name = "lora:rank=4"
+    lr = 1e-4
+    [[method]]
+    name = "bitfit"
+    lr = [1e-3, 2e-3]
+    """
+    asked = suite(text, **TINY, steps="2")
+    with engine_named("inline") as engine:
+        plans = planned_parts(asked, engine, Execution())
+        assert [{i.run.method for i in plan} for plan in plans] == [{"lora:rank=4"}, {"bitfit"}, {"bitfit"}]
+        (compared,) = compare_all(asked, Store(tmp_path / "runs"), engine)
+    (table,) = compared.tables
+    assert table.reference == "lora:rank=4" and len(table.rows) == 3
+    assert sum(row.nll_difference is not None for row in table.rows) == 2
+
+
+def test_a_mistake_in_the_last_comparison_costs_nothing(suite: Callable[..., Suite], tmp_path: Path) -> None:
+    text = "gpus-per-run = [1, 2]\nmethods = 'lora'\nbaselines = false\ncheckpoint-every = 1"
+    asked = suite(text, **TINY, steps="2")
+    store = Store(tmp_path / "runs")
+    with engine_named("inline") as engine, pytest.raises(UsageError, match="does not serve runs in several"):
+        compare_all(asked, store, engine, Execution(checkpoint_every=1))
+    assert not store.root.exists()
+
+
+def test_from_the_command_line_what_is_not_typed_is_the_suites(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "one.toml"
+    words = "task = 'synthetic'\nlatency-grid = 'none'\nprofile = false\nbaselines = false\nseeds = 2\nsteps = 2\nquiet = true\n"
+    file.write_text(
+        words + "model = 'tiny-encoder'\nmethods = 'lora:rank=2|3'\nformat = 'csv'\nengine = 'inline'\n"
+    )
+    command = ["run", str(file), "--store", str(tmp_path / "runs"), "--seeds", "1"]
+    with pytest.raises(SystemExit) as left:
+        main(command)
+    said = capsys.readouterr()
+    head, *rows = csv.reader(said.out.splitlines())
+    methods = [row[head.index("method")] for row in rows]
+    assert left.value.code in (0, 1) and methods == ["lora:rank=2", "lora:rank=3"], said
+    assert said.err == "" and len(list((tmp_path / "runs").glob("*/0001"))) == 2
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--suite", "quick"])
+    assert left.value.code == 2 and "are two suites; name one" in capsys.readouterr().err

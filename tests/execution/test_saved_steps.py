@@ -74,6 +74,35 @@ def test_a_training_that_carries_on_has_what_it_saved_before(
         assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_another_interval_begins_anew_and_a_folder_that_can_not_be_made_ends_nothing(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no step is lacking, or of another command."""
+    run = make_run("lora", steps=STEPS)
+    kept = {"checkpoint_every": 3, "checkpoint_folder": str(tmp_path / "kept")}
+    (tmp_path / "ended").mkdir()
+
+    def step(at: int, steps: int) -> None:
+        if at == 5:
+            raise Ended
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "step", step)
+        with pytest.raises(Ended):
+            execute(run, tmp_path / "ended", Conditions(**kept))  # type: ignore[arg-type]
+    heard: list[dict[str, Any]] = []
+    with progress.reported_to(heard.append):
+        again = done(run, tmp_path / "again", dataclasses.replace(HOW, **kept))  # type: ignore[arg-type]
+    assert saved_steps(again) == [2, 4, 6]
+    assert any("another --curve or --save-every, so it begins anew" in e.get("notice", "") for e in heard)
+    (tmp_path / "file").touch()
+    heard.clear()
+    with progress.reported_to(heard.append):
+        how = dataclasses.replace(HOW, checkpoint_every=3, checkpoint_folder=str(tmp_path / "file" / "kept"))
+        assert saved_steps(done(run, tmp_path / "blocked", how)) == [2, 4, 6]
+    assert any("are lost if this run is ended" in e.get("notice", "") for e in heard)
+
+
 def test_whole_models_and_what_can_not_be_taken_up_again_are_not_saved(
     make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

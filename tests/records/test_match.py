@@ -32,6 +32,7 @@ def test_numbers_have_units(text: str, kind: str, target: int) -> None:
         ("params=many", "'many' is no such number"),
         ("params=-3", "'-3' is no such number"),
         ("params=0", "'0' is no such number"),
+        ("params=1_", "'1_' is no such number"),
         ("params=2MB", "'2MB' is no such number; write it as in params=300k"),
         ("stored=2", "'2' is no such number; write it as in stored=2MB"),
         ("memory=8GB", "unknown figure of --match: 'memory'"),
