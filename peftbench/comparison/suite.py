@@ -27,6 +27,9 @@ class Suite:
 
     comparisons: tuple[Comparison, ...]
     words: Words  # of how they are done and printed, which is the same for all
+    is_narrowed: bool = (
+        False  # by what was typed beside it, so that an exclusion may have nothing left to leave out
+    )
 
     @classmethod
     def of(cls, given: Mapping[str, object], asked: str | None) -> Suite:
@@ -52,7 +55,8 @@ class Suite:
                 OPTIONS[name].verify(OPTIONS[name].value(value))
             left_out = written.excluded or ()
             asked_for = [replace(_checked(part), excluded=left_out) for part in parts]
-            return cls(tuple(_with_one_baseline(asked_for)), parts[0])
+            narrowed = not {"methods", "model", "task"}.isdisjoint(given)
+            return cls(tuple(_with_one_baseline(asked_for)), parts[0], narrowed)
         except UsageError as error:
             raise UsageError(f"suite {str(file)!r}: {error}") from error
 
@@ -73,7 +77,7 @@ class Suite:
         """
         meant = {number for items in planned for item in items for number in item.left_out}
         for number, one in enumerate(self.excluded):
-            if number not in meant:
+            if number not in meant and not self.is_narrowed:
                 raise UsageError(f"[[exclude]] of {one.said} leaves out nothing: no run is of it")
         left = [[item for item in items if not item.left_out] for items in planned]
         if self.excluded and all(

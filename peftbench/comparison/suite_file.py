@@ -190,6 +190,12 @@ def _words(said: Words, known: Any = None) -> Words:
     for name, value in said.items():
         parameter = name.replace("-", "_")
         if parameter not in known:
+            if parameter in OPTIONS and parameter not in WORDS:
+                raise UsageError(f"{name} is typed beside the suite, as in --{name.replace('_', '-')}")
+            if parameter.removeprefix("no_") in known:
+                raise UsageError(f"{name} is no word; write {name[3:]} = false")
+            if parameter in TABLES or parameter.rstrip("s") in TABLES:
+                raise UsageError(f"{name} must be tables, each under {TABLES[parameter.rstrip('s')]}")
             if known is OF_COMPARISONS and parameter in WORDS:
                 raise UsageError(f"{name} is of the whole suite, not of one model; put it above the tables")
             names = [
@@ -199,8 +205,13 @@ def _words(said: Words, known: Any = None) -> Words:
             raise unknown("word", name, names, HINT)
         if parameter in found:
             raise UsageError(f"{name} is there twice, with a dash and with an underscore")
-        if isinstance(value, dict):
-            raise UsageError(f"{name} must be a value, not a table")
+        if isinstance(value, dict) or _is_tables(value):
+            tables = (
+                f"; tables stand under {TABLES[parameter.rstrip('s')]}"
+                if parameter.rstrip("s") in TABLES
+                else ""
+            )
+            raise UsageError(f"{name} must be a value, not a table{tables}")
         found[parameter] = value
     return found
 
@@ -217,6 +228,8 @@ def _texts(words: Words, parameter: str) -> tuple[str, ...] | None:
 
 def _name_of(table: Words, kind: str) -> str:
     name = table.pop("name", None)
+    if isinstance(name, list):
+        raise UsageError(f"[[{kind}]] has one name, not {name!r}; write a table for each")
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f'[[{kind}]] needs a name; write name = "..." under it')
     return name.strip()

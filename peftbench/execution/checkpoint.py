@@ -60,7 +60,7 @@ class Checkpoints:
             return 0
         if kept.get("of") != self._of:
             self._say(
-                "its checkpoint is of other versions of libraries, or has another --curve or --save-every, so it begins anew"
+                "its checkpoint is of other versions of libraries or of this program, or has another --curve or --save-every, so it begins anew"
             )
             return 0
         for name, tensor in {

@@ -40,7 +40,7 @@ class SavedSteps:
     def _every(self) -> int:
         """0 where none is saved. Whole models are kept where that is asked for, here as at the end."""
         keeps = self.prepared.claims.exact_base or self.conditions.keep_weights
-        return self.conditions.save_every if keeps and self.run.kind == "training" else 0
+        return self.conditions.save_every if keeps else 0
 
     def after(self, watch: Callable[[int, float], None]) -> Callable[[int, float], None]:
         """What the trainer calls after each step, with the saving behind it."""
@@ -52,7 +52,13 @@ class SavedSteps:
         return both
 
     def _after_step(self, done: int) -> None:
-        if not self._every or done % self._every:
+        if not self.conditions.save_every or done % self.conditions.save_every:
+            return
+        if not self._every:
+            if done == self.conditions.save_every:
+                progress.notify(
+                    f"{self.run.method} trains the whole model, whose weights are saved with --keep-weights alone"
+                )
             return
         adaptation = self.prepared.adaptation
         if adaptation.after_step is not None and adaptation.between_steps is None:

@@ -14,7 +14,7 @@ from ..plugins.build import canonical
 from ..records.record import Record, check_verifiable
 from ..records.results import Result
 from ..records.store import RECORD, Store, Stored
-from ..records.weights import ADAPTER, HEAD, saved_steps
+from ..records.weights import ADAPTER, HEAD, saved_steps, step_file
 from ..tables.selection import Asked
 
 
@@ -72,7 +72,7 @@ def exportable(store: Path, start: str, to: Path, step: int | None = None) -> St
             f"{said} is a {run.kind} run, which keeps no weights; see the training runs in `peftbench list runs`"
         )
     if step is not None:
-        _check_step(said, stored.folder, step)
+        _check_step(said, record, stored.folder, step)
     elif not (stored.folder / ADAPTER).is_file() and (record.parameters or {}).get("stored"):
         raise UsageError(
             f"the weights of {said} are not there (not kept, or deleted); run it with --keep-weights into another --store"
@@ -88,7 +88,14 @@ def exportable(store: Path, start: str, to: Path, step: int | None = None) -> St
     return stored
 
 
-def _check_step(said: str, folder: Path, step: int) -> None:
+def _check_step(said: str, record: Record, folder: Path, step: int) -> None:
+    if (
+        step == len((record.training or {}).get("step_s") or ())
+        and not (folder / step_file(folder, step)).is_file()
+    ):
+        raise UsageError(f"step {step} is the end of {said}; leave --step out")
+    if not saved_steps(folder) and (record.training or {}).get("save_every"):
+        raise UsageError(f"the weights of {said} after its steps are not there: deleted, or those of a whole model, which --keep-weights keeps")  # fmt: skip
     if not (known := saved_steps(folder)):
         raise UsageError(
             f"{said} kept the weights of its end alone; `peftbench run` with --save-every N saves those after every N steps"

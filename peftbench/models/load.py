@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,7 @@ HEADS = {
     "seq2seq": transformers.AutoModelForSeq2SeqLM,
 }
 NAMES = {"sequence": "classification head", "causal": "language model", "seq2seq": "encoder-decoder"}
-# The library puts an adapter that lies beside the weights on top of them. It looks for it here, where none is.
-NO_ADAPTER = {"subfolder": "no adapter"}
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass
@@ -84,15 +85,14 @@ def load_model(
         arguments["num_labels"] = 2 if objective is None else objective.outputs
     notices = list(_leftovers(source))
     try:
-        with quiet(), stream(seed, "head"):
+        with quiet(), stream(seed, "head"), _without_adapter(source) as location:
             if source.weights:
                 model, info = HEADS[kind].from_pretrained(
-                    source.location,
+                    location,
                     output_loading_info=True,
                     use_safetensors=True,
                     local_files_only=True,
                     ignore_mismatched_sizes=True,  # what does not match is looked at below
-                    adapter_kwargs=NO_ADAPTER,
                     **plain_arguments(config_of(source)),
                     **({} if device == "cpu" else {"device_map": device}),  # straight to where it is needed
                     **arguments,
@@ -285,9 +285,23 @@ def _is_mean_pooled(source: Source) -> bool:
     return isinstance(said, dict) and bool(said.get("pooling_mode_mean_tokens"))
 
 
+@contextmanager
+def _without_adapter(source: Source) -> Iterator[str]:
+    """The folder of a model; of one with an adapter beside the weights, which the library would put on top of them, one without it."""
+    folder = Path(source.location)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        yield source.location
+        return
+    with tempfile.TemporaryDirectory() as plain:
+        for file in folder.iterdir():
+            if file.name != ADAPTER_CONFIG:
+                (Path(plain) / file.name).symlink_to(file.resolve())
+        yield plain
+
+
 def _leftovers(source: Source) -> Iterator[str]:
     """What lies in a model's folder and is left out, or taken otherwise."""
     if source.weights and (found := format_of(config_of(source))) is not None:
         yield f"its weights are stored in {found} and read as the plain weights that they stand for"
-    if (Path(source.location) / "adapter_config.json").is_file():
+    if (Path(source.location) / ADAPTER_CONFIG).is_file():
         yield "the adapter in its folder is left out: the weights are loaded alone"

@@ -90,4 +90,4 @@ def _why_not(text: str, found: int, match: Match, reason: str) -> str | None:
     away = found / match.target - 1
     if abs(away) <= WITHIN:
         return None
-    return f"{text} comes to {found:,}, {away:+.0%} of {match.said}; {reason}, and --match takes what is within {WITHIN:.0%}"
+    return f"{text} comes to {found:,}, {away:+.1%} of {match.said}; {reason}, and --match takes what is within {WITHIN:.0%}"

@@ -12,6 +12,7 @@ WITHIN = 0.10  # a method that comes no nearer is a row that says so
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 _BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 UNITS = {"params": _COUNTS, "stored": _BYTES}  # of each figure
+SPELLED = {"params": "k, M or B", "stored": "kB, MB, GB, KiB, MiB or GiB"}
 EXAMPLES = {"params": "params=300k", "stored": "stored=2MB"}
 
 
@@ -36,7 +37,7 @@ class Match:
         unit = UNITS[kind].get(found[2].lower()) if found else None
         if found is None or unit is None or (target := round(float(found[1]) * unit)) < 1:
             raise UsageError(
-                f"{option} {text!r}: {value!r} is no such number; write it as in {EXAMPLES[kind]}"
+                f"{option} {text!r}: {value!r} is no such number; write it as in {EXAMPLES[kind]} ({SPELLED[kind]})"
             )
         return cls(kind, target)
 

@@ -114,6 +114,7 @@ def test_a_slip_of_the_finger_is_asked_about(suite: Callable[..., Suite]) -> Non
 def test_combinations_are_left_out_by_what_they_are(suite: Callable[..., Suite]) -> None:
     """By any name of a method, and by the values of its fields, be they defaults."""
     words = """
+    model = "tiny-encoder"
     methods = "lora,lora:rank=4,adapter"
     task = ["synthetic", "synthetic:train_items=64"]
     seeds = 1
@@ -123,7 +124,7 @@ def test_combinations_are_left_out_by_what_they_are(suite: Callable[..., Suite])
     """
 
     def left(*tables: str) -> list[str]:
-        asked = suite(words + "\n".join(f"[[exclude]]\n{table}" for table in tables), model="tiny-encoder")
+        asked = suite(words + "\n".join(f"[[exclude]]\n{table}" for table in tables))
         with engine_named("inline") as engine:
             (kept,) = planned_parts(asked, engine, Execution())
         return [f"{item.run.method} {item.run.task}" for item in kept]
@@ -133,6 +134,9 @@ def test_combinations_are_left_out_by_what_they_are(suite: Callable[..., Suite])
         "lora:rank=4 synthetic", "adapter-h synthetic", f"lora:rank=4 {small}", f"adapter-h {small}",
     ]  # fmt: skip
     assert left(f"method = 'adapter'\ntask = '{small}'", "method = 'lora'") == ["adapter-h synthetic"]
+    narrow = suite(words + "[[exclude]]\nmethod = 'adapter'", methods="lora")
+    with engine_named("inline") as engine:
+        assert len(planned_parts(narrow, engine, Execution())[0]) == 2
     for table, said in (
         ("method = 'bitfit'", "of method 'bitfit' leaves out nothing"),
         ("model = 'tiny-decoder'", "of model 'tiny-decoder' leaves out nothing"),

@@ -63,8 +63,16 @@ def test_what_stands_here_replaces_what_is_extended(tmp_path: Path) -> None:
     [
         ("methods = [", "is no TOML: "),
         ("seed = 3", "unknown word 'seed'; did you mean 'seeds'?"),
-        ('suite = "quick"', "unknown word 'suite'"),
-        ("yes = true", "unknown word 'yes'"),
+        ('suite = "quick"', "suite is typed beside the suite, as in --suite"),
+        ("dry-run = true", "dry-run is typed beside the suite, as in --dry-run"),
+        ("no-profile = true", "no-profile is no word; write profile = false"),
+        ("[model]\nname = 'a'", r"model must be a value, not a table; tables stand under \[\[model\]\]"),
+        (
+            "[[methods]]\nname = 'a'",
+            r"methods must be a value, not a table; tables stand under \[\[method\]\]",
+        ),
+        ("[[models]]\nname = 'a'", r"models must be tables, each under \[\[model\]\]"),
+        ("[[method]]\nname = ['a', 'b']", "has one name, not"),
         ("batch-size = 3\nbatch_size = 4", "batch_size is there twice, with a dash and with an underscore"),
         ("methods = 3", "--methods must be a list"),
         ("methods = []", "--methods is empty"),
