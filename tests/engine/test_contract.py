@@ -139,7 +139,7 @@ def test_a_job_travels_as_json(name: str, make_run: Make) -> None:
     capacity = Capacity((Device("cpu", 1, 10**9, True),), 2)
     values: dict[str, Any] = {
         "asked": {"methods": ["lora"]}, "capacity": capacity, "run": make_run("lora"), "conditions": Conditions(threads=2),
-        "plugins": ("a.py",), "threads": 1, "merged": True,
+        "plugins": ("a.py",), "threads": 1, "merged": True, "step": 4,
     }  # fmt: skip
     kind = JOBS[name]
     fields = [field.name for field in dataclasses.fields(kind)]

@@ -29,6 +29,20 @@ class Ended(BaseException):
     """In the place of a kill."""
 
 
+def ended(run: Run, folder: Path, how: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do a run and end it after step 5."""
+    folder.mkdir()
+
+    def step(at: int, steps: int) -> None:
+        if at == 5:
+            raise Ended
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "step", step)
+        with pytest.raises(Ended):
+            execute(run, folder, how)
+
+
 def done(run: Run, folder: Path, how: Conditions) -> Path:
     folder.mkdir()
     record = execute(run, folder, how)
@@ -57,16 +71,7 @@ def test_a_training_that_carries_on_has_what_it_saved_before(
     run = make_run("lora", steps=STEPS)
     whole = done(run, tmp_path / "whole", HOW)
     how = dataclasses.replace(HOW, checkpoint_every=3, checkpoint_folder=str(tmp_path / "kept"))
-    (tmp_path / "ended").mkdir()
-
-    def step(at: int, steps: int) -> None:
-        if at == 5:
-            raise Ended
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress, "step", step)
-        with pytest.raises(Ended):
-            execute(run, tmp_path / "ended", how)
+    ended(run, tmp_path / "ended", how, monkeypatch)
     again = done(run, tmp_path / "again", how)
     assert saved_steps(again) == [2, 4, 6]
     for at in (2, 4, 6):
@@ -80,16 +85,7 @@ def test_another_interval_begins_anew_and_a_folder_that_can_not_be_made_ends_not
     """So that no step is lacking, or of another command."""
     run = make_run("lora", steps=STEPS)
     kept = {"checkpoint_every": 3, "checkpoint_folder": str(tmp_path / "kept")}
-    (tmp_path / "ended").mkdir()
-
-    def step(at: int, steps: int) -> None:
-        if at == 5:
-            raise Ended
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress, "step", step)
-        with pytest.raises(Ended):
-            execute(run, tmp_path / "ended", Conditions(**kept))  # type: ignore[arg-type]
+    ended(run, tmp_path / "ended", Conditions(**kept), monkeypatch)  # type: ignore[arg-type]
     heard: list[dict[str, Any]] = []
     with progress.reported_to(heard.append):
         again = done(run, tmp_path / "again", dataclasses.replace(HOW, **kept))  # type: ignore[arg-type]
