@@ -40,9 +40,12 @@ def write_gguf(model: Any, file: Path) -> None:
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
-    tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])] + ["ca"]
+    tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])] + [
+        "ca",
+        "de",
+    ]
     writer.add_token_list(tokens)
-    writer.add_token_merges(["c a"])
+    writer.add_token_merges(["c a", "d e"])  # transformers 5.17 takes one alone for a text
     writer.add_token_types([1] * len(tokens))
     writer.add_bos_token_id(2)
     writer.add_eos_token_id(3)
