@@ -76,7 +76,7 @@ def write_gguf(model: Any, file: Path) -> None:
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=len(byte_tokenizer()) + 1, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=HEADS,
+        vocab_size=len(byte_tokenizer()) + 2, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=HEADS,
         num_key_value_heads=KEY_HEADS, intermediate_size=64, max_position_embeddings=128, rms_norm_eps=1e-5,
         initializer_range=0.2, tie_word_embeddings=False,
     )  # fmt: skip
