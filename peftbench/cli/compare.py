@@ -48,9 +48,7 @@ def compare_command(
         first = results_at(a)
         compared = {str(place): pair(first, results_at(place)) for place in others}
         for name, paired in compared.items():
-            check_comparable(
-                paired, force, str(a) if len(others) > 1 else "A", name if len(others) > 1 else "B"
-            )
+            check_comparable(paired, force, *((str(a), name) if len(others) > 1 else ("A", "B")))
     if len(others) > 1:
         write(over_time_text(compared, str(a)), out)
         return

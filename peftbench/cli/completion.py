@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import defaults
+from ..comparison.suite_file import built_in
 from ..option import Option
 
 
@@ -30,7 +31,7 @@ def names_of(kind: str) -> list[str]:
     if kind == "model":
         return _starters()
     if kind == "suite":
-        return sorted(file.stem for file in (Path(__file__).parents[1] / "suites").glob("*.toml"))
+        return list(built_in())
     package = importlib.util.find_spec(f"peftbench.{kind}s")
     folders = [] if package is None else package.submodule_search_locations or []
     registered = re.compile(rf'^@{kind}\(\s*"([^"]+)"', re.MULTILINE)

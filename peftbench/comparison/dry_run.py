@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
@@ -27,12 +28,12 @@ USUAL_SPREADS = (0.3, 1.0)  # points that seeds of a task lie apart by, where no
 def plan_text(suite: Suite, plans: Sequence[Sequence[Planned]], store: Store, how: Execution) -> str:
     """A line for each method and kind of run, and the number of runs that are to be done."""
     runs = _runs(suite, plans, store)
-    body = _rows(runs, store, how)
+    states = _states(runs, store, how)
+    body = _rows(runs, states, how)
     text = tabulate(body, headers="keys", tablefmt="github", disable_numparse=True)
-    total = sum(row["to do"] for row in body)
-    notes = [f"{total} of {len(runs)} runs to do; nothing was run."]
-    missing = [item for item in runs if is_missing(item, store.get(item.run.key), how)]
-    notes += [time_in_words(missing, store)] if missing else []
+    to_do = [item for item in runs if states[item.run.key].to_do]
+    notes = [f"{len(to_do)} of {len(runs)} runs to do; nothing was run."]
+    notes += [time_in_words(to_do, store)] if to_do else []
     if any(asked.trials for asked in suite.comparisons):
         notes.append(
             "Reported runs use the learning rate that tuning chooses; a choice at the edge of a grid adds up to "
@@ -47,7 +48,8 @@ def plan_rows(
     suite: Suite, plans: Sequence[Sequence[Planned]], store: Store, how: Execution
 ) -> list[dict[str, Any]]:
     """The lines alone."""
-    return _rows(_runs(suite, plans, store), store, how)
+    runs = _runs(suite, plans, store)
+    return _rows(runs, _states(runs, store, how), how)
 
 
 def _runs(suite: Suite, plans: Sequence[Sequence[Planned]], store: Store) -> list[Planned]:
@@ -60,7 +62,25 @@ def _runs(suite: Suite, plans: Sequence[Sequence[Planned]], store: Store) -> lis
     return list(found.values())
 
 
-def _rows(runs: Sequence[Planned], store: Store, how: Execution) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _State:
+    """What the store says of a run."""
+
+    to_do: bool
+    failed: bool
+
+
+def _states(runs: Sequence[Planned], store: Store, how: Execution) -> dict[str, _State]:
+    """By key; each record is read once."""
+    found = {}
+    for item in runs:
+        stored = store.get(item.run.key)
+        failed = stored is not None and stored.record.status == "failed"
+        found[item.run.key] = _State(is_missing(item, stored, how), failed)
+    return found
+
+
+def _rows(runs: Sequence[Planned], states: Mapping[str, _State], how: Execution) -> list[dict[str, Any]]:
     budgets = {_budget(item) for item in runs} - {""}
     lines: dict[tuple[Any, ...], list[Planned]] = {}
     for item in runs:
@@ -68,9 +88,8 @@ def _rows(runs: Sequence[Planned], store: Store, how: Execution) -> list[dict[st
         lines.setdefault((*run.cell, _budget(item), run.kind, run.method), []).append(item)
     body = []
     for (model, task, size, budget, kind, method), items in lines.items():
-        states = [(item, store.get(item.run.key)) for item in items]
-        missing = sum(is_missing(item, stored, how) for item, stored in states)
-        failed = sum(stored is not None and stored.record.status == "failed" for _, stored in states)
+        missing = sum(states[item.run.key].to_do for item in items)
+        failed = sum(states[item.run.key].failed for item in items)
         first = items[0]
         rates = sorted({item.run.learning_rate for item in items})
         body.append(

@@ -11,6 +11,8 @@ from ..option_types import FILE, FLAG, PATH, TEXT
 from .latency_request import LatencyRequest
 from .request import Comparison
 
+MOST_UNASKED = 2_000  # training runs: above it is a slip of the finger, or days
+
 
 @dataclass(frozen=True)
 class Session:
@@ -26,7 +28,9 @@ class Session:
         None, "A TOML file with these words, or a built-in suite (`peftbench list suites`); what is given beside it holds.", COMPARED, FILE,
         completes="suite",
     )  # fmt: skip
-    yes: bool = option(False, "Also do what comes to more than 2,000 training runs.", EXECUTION, FLAG)
+    yes: bool = option(
+        False, f"Also do what comes to more than {MOST_UNASKED:,} training runs.", EXECUTION, FLAG
+    )
     dry_run: bool = option(False, "Print the plan and run nothing.", EXECUTION, FLAG)
     store: str = option(defaults.STORE, "Folder where results are stored.", OUTPUT, PATH)
 

@@ -14,11 +14,11 @@ from ..option_types import CELLS, GRIDS, NAMES, PART, PATHS, SIZES, SPECS
 from ..records.runs import Planned
 from .exclusion import Exclusion
 from .request import Comparison, check_request
+from .session import MOST_UNASKED
 from .suite_file import OF_COMPARISONS, OPTIONS, RATE, SuiteFile, Words, as_asked, file_of, read_suite
 
 LISTS = (SPECS, GRIDS, NAMES, SIZES, CELLS, PATHS, PART)  # types of which one value is a list
 EXCLUSIVE = (("steps", "epochs"), ("epochs", "steps"), ("tune", "lr"), ("lr", "tune"))
-MOST_UNASKED = 2_000  # runs that are begun without --yes: above it is a slip of the finger, or days
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,11 @@ def _is_tables(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
+def _mark_of(word: str) -> str | None:
+    """What tables of this word stand under, be it written for one or for several."""
+    return TABLES.get(word) or TABLES.get(word.removesuffix("s"))
+
+
 def _words(said: Words, known: Any = None) -> Words:
     """Options by parameter.
 
@@ -194,8 +199,8 @@ def _words(said: Words, known: Any = None) -> Words:
                 raise UsageError(f"{name} is typed beside the suite, as in --{name.replace('_', '-')}")
             if parameter.removeprefix("no_") in known:
                 raise UsageError(f"{name} is no word; write {name[3:]} = false")
-            if parameter in TABLES or parameter.rstrip("s") in TABLES:
-                raise UsageError(f"{name} must be tables, each under {TABLES[parameter.rstrip('s')]}")
+            if (mark := _mark_of(parameter)) is not None:
+                raise UsageError(f"{name} must be tables, each under {mark}")
             if known is OF_COMPARISONS and parameter in WORDS:
                 raise UsageError(f"{name} is of the whole suite, not of one model; put it above the tables")
             names = [
@@ -206,12 +211,9 @@ def _words(said: Words, known: Any = None) -> Words:
         if parameter in found:
             raise UsageError(f"{name} is there twice, with a dash and with an underscore")
         if isinstance(value, dict) or _is_tables(value):
-            tables = (
-                f"; tables stand under {TABLES[parameter.rstrip('s')]}"
-                if parameter.rstrip("s") in TABLES
-                else ""
-            )
-            raise UsageError(f"{name} must be a value, not a table{tables}")
+            mark = _mark_of(parameter)
+            under = "" if mark is None else f"; tables stand under {mark}"
+            raise UsageError(f"{name} must be a value, not a table{under}")
         found[parameter] = value
     return found
 

@@ -123,8 +123,8 @@ def is_missing(item: Planned, stored: Stored | None, how: Execution, is_new: boo
     if curve and len(record.curve or ()) < min(curve, len((record.training or {})["step_s"])):
         return True
     stored_bytes = (record.parameters or {}).get("stored_bytes")
-    asked = (record.training or {}).get("save_every", 0)
-    if how.save_every and asked != how.save_every and (record.training or {}).get("step_s"):
+    training, keeps = record.training or {}, how.keep_weights or (record.claims or {}).get("exact_base")
+    if how.save_every and keeps and training.get("step_s") and training.get("save_every") != how.save_every:
         return True
     return bool(how.keep_weights and stored_bytes and not (stored.folder / ADAPTER).is_file())
 

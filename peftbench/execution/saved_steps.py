@@ -37,10 +37,9 @@ class SavedSteps:
     meters: tuple[MemoryMeter, EnergyMeter]  # which do not count what it takes
 
     @property
-    def _every(self) -> int:
-        """0 where none is saved. Whole models are kept where that is asked for, here as at the end."""
-        keeps = self.prepared.claims.exact_base or self.conditions.keep_weights
-        return self.conditions.save_every if keeps else 0
+    def _is_kept(self) -> bool:
+        """Whole models are kept where that is asked for, here as at the end."""
+        return self.prepared.claims.exact_base or self.conditions.keep_weights
 
     def after(self, watch: Callable[[int, float], None]) -> Callable[[int, float], None]:
         """What the trainer calls after each step, with the saving behind it."""
@@ -52,17 +51,18 @@ class SavedSteps:
         return both
 
     def _after_step(self, done: int) -> None:
-        if not self.conditions.save_every or done % self.conditions.save_every:
+        every = self.conditions.save_every
+        if not every or done % every:
             return
-        if not self._every:
-            if done == self.conditions.save_every:
+        if not self._is_kept:
+            if done == every:
                 progress.notify(
                     f"{self.run.method} trains the whole model, whose weights are saved with --keep-weights alone"
                 )
             return
         adaptation = self.prepared.adaptation
         if adaptation.after_step is not None and adaptation.between_steps is None:
-            if done == self._every:
+            if done == every:
                 progress.notify(
                     f"{self.run.method}: the method keeps something between steps and does not say what, so no step's weights are saved"
                 )

@@ -14,7 +14,7 @@ from ..plugins.build import canonical
 from ..records.record import Record, check_verifiable
 from ..records.results import Result
 from ..records.store import RECORD, Store, Stored
-from ..records.weights import ADAPTER, HEAD, saved_steps, step_file
+from ..records.weights import ADAPTER, HEAD, saved_steps
 from ..tables.selection import Asked
 
 
@@ -89,20 +89,19 @@ def exportable(store: Path, start: str, to: Path, step: int | None = None) -> St
 
 
 def _check_step(said: str, record: Record, folder: Path, step: int) -> None:
-    if (
-        step == len((record.training or {}).get("step_s") or ())
-        and not (folder / step_file(folder, step)).is_file()
-    ):
+    known, training = saved_steps(folder), record.training or {}
+    if step in known:
+        return
+    if step == len(training.get("step_s") or ()):
         raise UsageError(f"step {step} is the end of {said}; leave --step out")
-    if not saved_steps(folder) and (record.training or {}).get("save_every"):
+    if not known and training.get("save_every"):
         raise UsageError(f"the weights of {said} after its steps are not there: deleted, or those of a whole model, which --keep-weights keeps")  # fmt: skip
-    if not (known := saved_steps(folder)):
+    if not known:
         raise UsageError(
             f"{said} kept the weights of its end alone; `peftbench run` with --save-every N saves those after every N steps"
         )
-    if step not in known:
-        shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
-        raise UsageError(f"{said} kept no weights after step {step}; it has those of {shown}")
+    shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
+    raise UsageError(f"{said} kept no weights after step {step}; it has those of {shown}")
 
 
 def analyzable(asked: str, store: Path) -> Path:

@@ -12,7 +12,7 @@ from .markdown import pipe_table, plain_text
 from .pairs import notes_of, value_of
 
 HOW_TO_READ = (
-    "Each store is compared with the first one: the value, and its change with a 95 % interval; p is Holm-corrected over the rows of one store. "
+    "Each store is compared with the first one: over the seeds that both have, the value and its change with a 95 % interval; p is Holm-corrected over the rows of one store. "
     "Costs of several sessions or machines differ by more than any interval here includes."
 )
 Place = tuple[str, str, int | None]
@@ -59,13 +59,17 @@ def _table(label: str, rows: Mapping[str, Mapping[str, Pair]], names: Sequence[s
         known = next((figure for figure in figures.values() if figure is not None), None)
         if known is None:
             continue
-        line = [method, _shown(known, "a")]
-        line += [
-            MISSING
-            if (figure := figures.get(name)) is None
-            else f"{_shown(figure, 'b')}, {change_of(figure)}{in_brackets(_p_of(pairs[name], label))}"
-            for name in names
-        ]
+        a = _shown(known, "a")
+        line = [method, a]
+        for name in names:
+            if (figure := figures.get(name)) is None:
+                line.append(MISSING)
+                continue
+            # Of the seeds that both have, which may be others than those of the first column.
+            since = "" if _shown(figure, "a") == a else f" from {_shown(figure, 'a')}"
+            line.append(
+                f"{_shown(figure, 'b')}, {change_of(figure)}{since}{in_brackets(_p_of(pairs[name], label))}"
+            )
         body.append([Cell(text) for text in line])
     unit = next(
         (f" {pair.unit}" for row in rows.values() for pair in row.values() if pair.metric == label), ""

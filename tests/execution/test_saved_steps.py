@@ -114,7 +114,9 @@ def test_whole_models_and_what_can_not_be_taken_up_again_are_not_saved(
     assert any("does not say what, so no step's weights are saved" in e.get("notice", "") for e in heard)
 
 
-def test_the_weights_of_a_step_are_exported(make_run: Make, tmp_path: Path) -> None:
+def test_the_weights_of_a_step_are_exported(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With what they are in the card; a step that is not there is named with those that are."""
     run = make_run("lora", steps=STEPS)
     store = Store(tmp_path / "runs")
@@ -131,8 +133,13 @@ def test_the_weights_of_a_step_are_exported(make_run: Make, tmp_path: Path) -> N
         "those after step 4 of 6. The table is of the run's end."
         in (tmp_path / "to" / "README.md").read_text()
     )
+    monkeypatch.chdir(tmp_path)  # seen from beside the store, as its default is
+    assert exportable(Path("runs"), run.key, tmp_path / "other", STEPS).record.key == run.key
     with pytest.raises(UsageError, match="kept no weights after step 3; it has those of 2, 4, 6$"):
         exportable(tmp_path / "runs", run.key, tmp_path / "other", 3)
+    step_file(stored.folder, STEPS).unlink()
+    with pytest.raises(UsageError, match="step 6 is the end of run .*; leave --step out"):
+        exportable(tmp_path / "runs", run.key, tmp_path / "other", STEPS)
     for file in stored.folder.glob("step-*"):
         file.unlink()
     with pytest.raises(UsageError, match="are not there: deleted, or those of a whole model"):
